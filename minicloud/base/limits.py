@@ -1,0 +1,50 @@
+"""Every limit, with its source. Nothing in minicloud is unbounded."""
+
+from __future__ import annotations
+
+# --- tags: EC2 User Guide, "Tag restrictions"
+TAGS_PER_RESOURCE_MAX = 50
+TAG_KEY_CHARS_MAX = 128
+TAG_VALUE_CHARS_MAX = 256
+
+# --- EC2
+USER_DATA_BYTES_MAX = 16 * 1024  # EC2 User Guide, "instancedata-add-user-data": 16 KB before base64
+LAUNCH_COUNT_MAX = 1000  # ours: one request; AWS answers large counts in one request too, bounded by quota
+CLIENT_TOKEN_CHARS_MAX = 64  # EC2 API, "Ensuring idempotency": up to 64 ASCII characters
+CLIENT_TOKEN_KEPT_S = 24 * 3600  # ours; AWS does not publish a figure for RunInstances
+TERMINATED_KEPT_S = 3600  # EC2 User Guide, "terminated instances remain visible for a short while": about an hour
+LAUNCH_TEMPLATE_VERSIONS_MAX = 10_000  # EC2 User Guide, launch template quotas: 10,000 versions a template
+LAUNCH_TEMPLATES_MAX = 5_000  # same page: 5,000 launch templates a region
+KEY_PAIRS_MAX = 5_000  # EC2 quotas: 5,000 key pairs a region
+NAME_CHARS_MAX = 255
+DESCRIPTION_CHARS_MAX = 255
+PARTITIONS_MAX = 7  # EC2 User Guide, placement groups: seven partitions a zone
+SPREAD_PER_ZONE_MAX = 7  # same page: seven running instances a zone a spread group
+PENDING_S_MAX = 60  # ours: a launch that has no guest by then is given up with a reason
+
+# --- default quotas of an account (EC2 Service Quotas: 5 vCPUs for new accounts; generous here, it is your machine)
+QUOTA_INSTANCES = 1_000
+QUOTA_VCPUS = 4_096
+ACCESS_KEYS_PER_ACCOUNT_MAX = 100  # ours: IAM allows 2 per user, an account here has no users yet
+
+# --- listing
+PAGE_SIZE_DEFAULT = 100
+PAGE_SIZE_MAX = 1_000  # EC2 API: MaxResults 5-1000
+
+# --- doors
+GRPC_MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # gRPC's own default, kept
+GRPC_METADATA_BYTES_MAX = 16 * 1024
+HTTP_HEAD_BYTES_MAX = 16 * 1024
+HTTP_BODY_BYTES_MAX = 64 * 1024 * 1024
+STREAM_CHUNK_BYTES_MAX = 256 * 1024
+
+# --- guests
+CONSOLE_BYTES_MAX = 4 * 1024 * 1024  # console log ring on a host; GetConsoleOutput returns the last 64 KiB, as AWS
+CONSOLE_REPLY_BYTES_MAX = 64 * 1024  # EC2 API, GetConsoleOutput
+PIDS_PER_GUEST_MAX = 4_096
+EXEC_SESSIONS_PER_GUEST_MAX = 64
+IMAGE_BYTES_MAX = 10 * 1024**3
+
+# --- fleet timing (RELIABILITY §3: Ray's tuned health check notices a killed raylet in 1.1 s, a frozen one in 4.5 s)
+HOST_HEARTBEAT_S = 1.0
+HOST_LOST_AFTER_S = 6.0

@@ -6,6 +6,7 @@ Pinned to grpcio-tools 1.76: newer generators stamp code that demands a newer pr
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ def compile_protos(root: Path = ROOT) -> list[Path]:
         f"--mypy_out=quiet:{root}",
         *[str(source) for source in sources],
     ]
+    beside = Path(sys.executable).with_name("protoc-gen-mypy")
+    plugin = str(beside) if beside.exists() else shutil.which("protoc-gen-mypy")
+    if plugin is None:
+        raise RuntimeError("protoc-gen-mypy is not installed (package mypy-protobuf)")
+    args.insert(1, f"--plugin=protoc-gen-mypy={plugin}")
     if protoc.main(args) != 0:
         raise RuntimeError("protoc failed; see its messages above")
     return sorted(out.glob("*_pb2*.py*"))

@@ -15,6 +15,7 @@
     |- Unauthenticated         missing or wrong credential (UNAUTHENTICATED)
     |- AccessDenied            known caller, not allowed (PERMISSION_DENIED)
     |- Unavailable             the part that answers is away for a moment (UNAVAILABLE, retryable)
+    |  |- Fenced               another owner has taken over; this one must stop
     |- Internal                our fault (INTERNAL)
 
 `code` is the AWS error code where AWS has one (it reaches the user on both doors), `field` names the
@@ -184,6 +185,10 @@ class Unavailable(CloudError):
 
     default_code = "ServiceUnavailable"
     retryable = True
+
+
+class Fenced(Unavailable):
+    """Another owner has taken over; retry, and it will answer."""
 
 
 class Internal(CloudError):

@@ -1,0 +1,1 @@
+"""What makes pure machines durable and prompt: shell, clock, waiters, the pump of effects, the reconcile loop."""

@@ -16,6 +16,7 @@
     |- AccessDenied            known caller, not allowed (PERMISSION_DENIED)
     |- Unavailable             the part that answers is away for a moment (UNAVAILABLE, retryable)
     |  |- Fenced               another owner has taken over; this one must stop
+    |- DeadlineExceeded        the caller's deadline passed first; whether it was done is unknown (DEADLINE_EXCEEDED)
     |- Internal                our fault (INTERNAL)
 
 `code` is the AWS error code where AWS has one (it reaches the user on both doors), `field` names the
@@ -189,6 +190,12 @@ class Unavailable(CloudError):
 
 class Fenced(Unavailable):
     """Another owner has taken over; retry, and it will answer."""
+
+
+class DeadlineExceeded(CloudError):
+    """The deadline passed before the answer came; whether the request was carried out is not known."""
+
+    default_code = "RequestTimeout"
 
 
 class Internal(CloudError):

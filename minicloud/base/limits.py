@@ -25,6 +25,8 @@ PENDING_S_MAX = 60  # ours: a launch that has no guest by then is given up with 
 # --- default quotas of an account (EC2 Service Quotas: 5 vCPUs for new accounts; generous here, it is your machine)
 QUOTA_INSTANCES = 1_000
 QUOTA_VCPUS = 4_096
+QUOTA_MAX = 1_000_000_000  # ours: what a quota may be set to
+ACCOUNTS_MAX = 10_000  # ours; AWS Organizations starts with 10 and grows to thousands
 ACCESS_KEYS_PER_ACCOUNT_MAX = 100  # ours: IAM allows 2 per user, an account here has no users yet
 
 # --- listing
@@ -34,6 +36,8 @@ PAGE_SIZE_MAX = 1_000  # EC2 API: MaxResults 5-1000
 # --- doors
 GRPC_MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # gRPC's own default, kept
 GRPC_METADATA_BYTES_MAX = 16 * 1024
+GRPC_CALLS_MAX = 4_096  # ours: at once and in one server, long streams included; beyond it RESOURCE_EXHAUSTED
+GRPC_STREAMS_PER_CONNECTION_MAX = 1_024  # ours: one connection cannot take every call
 HTTP_HEAD_BYTES_MAX = 16 * 1024
 HTTP_BODY_BYTES_MAX = 64 * 1024 * 1024
 STREAM_CHUNK_BYTES_MAX = 256 * 1024

@@ -69,7 +69,8 @@ def _tree(kind: type[CloudError]) -> list[type[CloudError]]:
 
 
 _BY_NAME = {kind.__name__: kind for kind in _tree(CloudError) if kind.__module__ == errors.__name__}
-_BY_REASON = {kind.default_code: kind for kind in _BY_NAME.values()}
+# Codes that a class shares with its parent mean the parent.
+_BY_REASON = {kind.default_code: kind for kind in reversed(_BY_NAME.values()) if kind is not CloudError}
 
 
 def status_of(error: CloudError) -> grpc.StatusCode:

@@ -1,0 +1,1 @@
+"""The sync classes; made by `python minicloud/client/generate.py`."""

@@ -1,0 +1,237 @@
+"""Channels to the cloud and its hosts: deadlines, retries, credentials, and wire errors turned into ours.
+
+A call has one deadline for all its attempts. UNAVAILABLE is retried, for calls that are safe to repeat, with full
+jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): for `retry_s` when the front door answers but what
+stands behind it does not, for `connect_s` when nobody listens at the endpoint.
+
+    channel READY, call UNAVAILABLE     the cloud is there, a part of it is restarting    -> retry_s
+    channel not READY                   the cloud is not there                            -> connect_s
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from minicloud.base.errors import CloudError, InvalidParameterValue, Unavailable
+from minicloud.client.config import ClientConfig, jitter
+from minicloud.client.lazy import lazy
+
+if TYPE_CHECKING:
+    import grpc.aio
+    from google.protobuf.message import Message
+
+    from minicloud.client import models
+    from minicloud.rpc import errors as wire_errors
+else:
+    models = lazy("minicloud.client.models")
+    grpc = lazy("grpc")
+    wire_errors = lazy("minicloud.rpc.errors")
+
+M = TypeVar("M", bound="Message")
+Metadata = tuple[tuple[str, str], ...]
+
+TICKET_METADATA = "x-minicloud-ticket"
+_PACKAGE = "/minicloud.v1."
+_BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+_CHANNEL_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),  # a proxy for the web must not get calls to one's own cloud
+    ("grpc.initial_reconnect_backoff_ms", 100),  # gRPC's own default waits a second and more before it looks again
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+class Transport:
+    """What all groups of one client share. Made anywhere, used from one event loop."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        self._channels: dict[tuple[str, bool], grpc.aio.Channel] = {}
+        self._metadata = _metadata(config)
+
+    def with_config(self, **changes: Any) -> Transport:
+        """The same channels with other times."""
+        other = Transport(replace(self.config, **changes))
+        other._channels = self._channels
+        return other
+
+    async def close(self) -> None:
+        channels = list(self._channels.values())
+        self._channels.clear()
+        for channel in channels:
+            await channel.close(None)
+
+    async def call(self, method: str, request: Message, reply: type[M], *, idempotent: bool = True) -> M:
+        """One unary call ("InstanceService/Launch"). Raises CloudError."""
+        started = _now()
+        attempt = 0
+        while True:
+            left = started + self.config.timeout_s - _now()
+            try:
+                answer: M = await self._unary(method, reply)(request, timeout=max(left, 0.001), metadata=self._metadata)
+                return answer
+            except grpc.aio.AioRpcError as error:
+                failure = mapped(error)
+                wait = self._pause(failure, attempt, _now() - started) if idempotent else None
+                if wait is None:
+                    raise failure from None
+            attempt += 1
+            await asyncio.sleep(wait)
+
+    async def upload(self, method: str, requests: AsyncIterator[Message], reply: type[M]) -> M:
+        """A client-streaming call without a deadline of its own: it lasts as long as the data. Raises CloudError."""
+        channel = self._channel(self.config.address, self.config.tls)
+        start = channel.stream_unary(
+            _PACKAGE + method, request_serializer=_serialize, response_deserializer=reply.FromString
+        )
+        try:
+            answer: M = await start(requests, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise mapped(error) from None
+        return answer
+
+    async def follow(self, method: str, request: Message, reply: type[M]) -> AsyncIterator[M]:
+        """A server stream that may be opened again: after UNAVAILABLE it is, and starts from the present state."""
+        attempt, failed_since = 0, _now()
+        while True:
+            try:
+                async for message in self._server_stream(method, request, reply):
+                    attempt, failed_since = 0, _now()
+                    yield message
+                return
+            except grpc.aio.AioRpcError as error:
+                failure = mapped(error)
+            if attempt == 0:
+                failed_since = _now()
+            wait = self._pause(failure, attempt, _now() - failed_since)
+            if wait is None:
+                raise failure
+            attempt += 1
+            await asyncio.sleep(wait)
+
+    async def _server_stream(self, method: str, request: Message, reply: type[M]) -> AsyncIterator[M]:
+        channel = self._channel(self.config.address, self.config.tls)
+        start = channel.unary_stream(
+            _PACKAGE + method, request_serializer=_serialize, response_deserializer=reply.FromString
+        )
+        call = start(request, metadata=self._metadata)
+        try:
+            async for message in call:
+                yield message
+        finally:
+            call.cancel()
+
+    def _unary(self, method: str, reply: type[M]) -> Callable[..., Any]:
+        channel = self._channel(self.config.address, self.config.tls)
+        start: Callable[..., Any] = channel.unary_unary(
+            _PACKAGE + method, request_serializer=_serialize, response_deserializer=reply.FromString
+        )
+        return start
+
+    def guest_stream(self, endpoint: models.Endpoint, method: str, reply: type[Message]) -> Any:
+        """An open bidirectional call to a host agent ("Exec"): `write`, `done_writing`, `read`, `cancel`."""
+        channel = self._channel(endpoint.address, endpoint.tls)
+        start: Any = channel.stream_stream(
+            f"{_PACKAGE}GuestService/{method}",
+            request_serializer=_serialize,
+            response_deserializer=reply.FromString,
+        )
+        return start(metadata=((TICKET_METADATA, endpoint.ticket),))
+
+    def guest_download(self, endpoint: models.Endpoint, method: str, request: Message, reply: type[Message]) -> Any:
+        """An open server stream from a host agent: `read`, `cancel`."""
+        channel = self._channel(endpoint.address, endpoint.tls)
+        start = channel.unary_stream(
+            f"{_PACKAGE}GuestService/{method}",
+            request_serializer=_serialize,
+            response_deserializer=reply.FromString,
+        )
+        return start(request, metadata=((TICKET_METADATA, endpoint.ticket),))
+
+    def guest_upload(self, endpoint: models.Endpoint, method: str, reply: type[Message]) -> Any:
+        """An open client stream to a host agent: `write`, `done_writing`, await it for the answer."""
+        channel = self._channel(endpoint.address, endpoint.tls)
+        start: Any = channel.stream_unary(
+            f"{_PACKAGE}GuestService/{method}",
+            request_serializer=_serialize,
+            response_deserializer=reply.FromString,
+        )
+        return start(metadata=((TICKET_METADATA, endpoint.ticket),))
+
+    def _channel(self, address: str, tls: bool) -> grpc.aio.Channel:
+        found = self._channels.get((address, tls))
+        if found is None:
+            found = self._channels[address, tls] = _open(address, tls, self.config.ca)
+        return found
+
+    def _pause(self, failure: CloudError, attempt: int, elapsed: float) -> float | None:
+        """Seconds until the next attempt; None: give up."""
+        if not isinstance(failure, Unavailable):
+            return None
+        channel = self._channel(self.config.address, self.config.tls)
+        there = channel.get_state() is grpc.ChannelConnectivity.READY
+        budget = self.config.retry_s if there else min(self.config.connect_s, self.config.retry_s)
+        wait = jitter() * _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+        return wait if elapsed + wait < min(budget, self.config.timeout_s) else None
+
+
+def mapped(error: grpc.RpcError) -> CloudError:
+    """The error of a call as one of ours."""
+    failure: CloudError = wire_errors.from_rpc_error(error)
+    return failure
+
+
+async def read(call: Any) -> Any:
+    """The next message of an open stream; None at its end. Raises CloudError."""
+    try:
+        message = await call.read()
+    except grpc.aio.AioRpcError as error:
+        raise mapped(error) from None
+    return None if message is _eof() else message
+
+
+async def write(call: Any, message: Message) -> bool:
+    """Send on an open stream, waiting for room; False: the stream has ended. Raises CloudError."""
+    try:
+        await call.write(message)
+    except grpc.aio.AioRpcError as error:
+        raise mapped(error) from None
+    except asyncio.InvalidStateError:
+        return False
+    return True
+
+
+def _eof() -> Any:
+    return vars(grpc.aio)["EOF"]  # grpc-stubs does not know it
+
+
+def _open(address: str, tls: bool, ca: str) -> grpc.aio.Channel:
+    options = list(_CHANNEL_OPTIONS)
+    if not tls:
+        return grpc.aio.insecure_channel(address, options=options)
+    try:
+        roots = Path(ca).read_bytes() if ca else None
+    except OSError as error:
+        raise InvalidParameterValue(f"cannot read {ca}: {error.strerror}", field="ca") from None
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(roots), options=options)
+
+
+def _metadata(config: ClientConfig) -> Metadata:
+    pairs = []
+    if config.access_key_id:
+        pairs.append(("authorization", f"Bearer {config.access_key_id}:{config.secret_access_key}"))
+    if config.region:
+        pairs.append(("x-minicloud-region", config.region))
+    return tuple(pairs)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

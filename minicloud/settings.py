@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import ipaddress
 import json
 import os
@@ -42,6 +43,7 @@ REGION_DEFAULT = "us-east-1"
 HOSTS_MAX = 26  # one zone a host, and zones are letters
 HOST_RESTART_AFTER_S = 20.0  # a dead raylet is a failed host: long enough for the failure to be seen and acted on
 SECRET_BYTES = 32
+SOCKET_DATA_DIR_BYTES_MAX = 44  # leaves 60 bytes for "/run/s/..." below it, Ray's own sockets included
 _REGION = re.compile(r"^[a-z]{2}(?:-[a-z]+)+-[0-9]$")
 _HOST_NAME = re.compile(r"^[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?$")
 _CLOUD_ID = re.compile(r"^[0-9a-f]{8}$")
@@ -91,7 +93,11 @@ class EntryPoints:
 
 @dataclass(frozen=True, slots=True)
 class CloudSettings:
-    """One cloud. Ports of 0 stand for "choose a free one" until the supervisor has chosen."""
+    """One cloud. Ports of 0 stand for "choose a free one" until the supervisor has chosen.
+
+    control_host, control_port, control_http_port: where the control plane's gRPC and HTTP servers listen, behind the
+    front door. Loopback on one machine; in a joined Ray cluster the address of the node that `up` ran on.
+    """
 
     cloud_id: str
     data_dir: str
@@ -99,6 +105,7 @@ class CloudSettings:
     bind: str = "127.0.0.1"
     grpc_port: int = GRPC_PORT_DEFAULT
     http_port: int = HTTP_PORT_DEFAULT
+    control_host: str = "127.0.0.1"
     control_port: int = 0
     control_http_port: int = 0
     auth: bool = False
@@ -136,6 +143,13 @@ class CloudSettings:
     @property
     def secret_path(self) -> Path:
         return self.data_path / "secret.key"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where unix sockets live: in run/ while their paths fit the kernel's 107 bytes, else under /tmp, mode 0700."""
+        if len(os.fsencode(self.data_dir)) <= SOCKET_DATA_DIR_BYTES_MAX:
+            return self.run_path / "s"
+        return Path("/tmp") / f"mc-{hashlib.sha256(f'{self.cloud_id}/{self.data_dir}'.encode()).hexdigest()[:8]}"
 
     @property
     def zones(self) -> tuple[str, ...]:
@@ -226,8 +240,8 @@ def resolve(
         raise InvalidParameterValue(f"not a region name, such as {REGION_DEFAULT}: {flags.region!r}", field="region")
     identity = open_cloud(data, flags.region, flags.hosts)
     settings = replace(bare, cloud_id=identity.cloud_id, region=identity.region)
-    if settings.ray_address:
-        return settings
+    if settings.ray_address:  # a cluster may hold several clouds
+        return replace(settings, ray_namespace=f"minicloud-{identity.cloud_id}")
     capacity = machine or probe_machine(data)
     return replace(settings, hosts=divide(settings, identity.hosts, capacity, flags))
 
@@ -459,6 +473,11 @@ def read_secret(settings: CloudSettings) -> bytes:
     return secret
 
 
+def internal_token(secret: bytes, purpose: str) -> str:
+    """What one process of the cloud shows another, as `authorization: Bearer ...`: HMAC-SHA256 of the purpose, hex."""
+    return hmac.new(secret, b"minicloud-internal\0" + purpose.encode(), hashlib.sha256).hexdigest()
+
+
 def write_file(path: Path, content: bytes, once: bool = False) -> None:
     """Whole or not at all, mode 0600, on disk when this returns. `once`: what is there already stays."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
@@ -472,27 +491,3 @@ def write_file(path: Path, content: bytes, once: bool = False) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(scratch, path)
     scratch.unlink()
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """How a client finds and proves itself to a cloud. `ca` is a PEM file; '' means no TLS unless `tls` is set."""
-
-    endpoint: str = f"127.0.0.1:{GRPC_PORT_DEFAULT}"
-    access_key_id: str = ""
-    secret_access_key: str = field(default="", repr=False)
-    ca: str = ""
-    tls: bool = False
-
-    @staticmethod
-    def from_env(env: Mapping[str, str] | None = None) -> ClientSettings:
-        """MINICLOUD_ENDPOINT, MINICLOUD_ACCESS_KEY_ID, MINICLOUD_SECRET_ACCESS_KEY, MINICLOUD_CA, MINICLOUD_TLS=1."""
-        env = os.environ if env is None else env
-        ca = env.get("MINICLOUD_CA", "")
-        return ClientSettings(
-            endpoint=env.get("MINICLOUD_ENDPOINT") or f"127.0.0.1:{GRPC_PORT_DEFAULT}",
-            access_key_id=env.get("MINICLOUD_ACCESS_KEY_ID", ""),
-            secret_access_key=env.get("MINICLOUD_SECRET_ACCESS_KEY", ""),
-            ca=ca,
-            tls=bool(ca) or env.get("MINICLOUD_TLS", "") in ("1", "true"),
-        )

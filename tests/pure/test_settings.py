@@ -154,10 +154,14 @@ def test_data_dir_order(tmp_path: Path) -> None:
     assert s.data_dir(None, {}) == Path("~/.minicloud").expanduser()
 
 
-def test_client_settings_from_env() -> None:
-    assert s.ClientSettings.from_env({}).endpoint == "127.0.0.1:7077"
-    made = s.ClientSettings.from_env(
-        {"MINICLOUD_ENDPOINT": "c:1", "MINICLOUD_CA": "/ca", "MINICLOUD_SECRET_ACCESS_KEY": "q"}
-    )
-    assert (made.endpoint, made.ca, made.tls) == ("c:1", "/ca", True)
-    assert "'q'" not in repr(made)
+def test_sockets_fit_the_kernels_limit(tmp_path: Path) -> None:
+    made = resolve(tmp_path)
+    short, long = replace(made, data_dir="/d"), replace(made, data_dir="/d" * 40)
+    assert short.socket_path == Path("/d/run/s")
+    assert str(long.socket_path).startswith("/tmp/mc-") and len(str(long.socket_path)) == 16
+    assert long.socket_path != replace(long, data_dir="/e" * 40).socket_path
+
+
+def test_internal_tokens_differ_by_purpose_and_secret() -> None:
+    assert s.internal_token(b"k", "shutdown") == s.internal_token(b"k", "shutdown")
+    assert len({s.internal_token(b"k", "a"), s.internal_token(b"k", "b"), s.internal_token(b"l", "a")}) == 3

@@ -16,7 +16,6 @@ A machine with N hosts divides what it truly has among them; flags may say other
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -36,17 +35,15 @@ from minicloud.base.errors import (
     MissingParameter,
 )
 from minicloud.base.shape import Overcommit
+from minicloud.shell.data_dir import REGION_DEFAULT, SECRET_BYTES, data_dir, open_cloud
+from minicloud.shell.data_dir import write_file as write_file
 
 GRPC_PORT_DEFAULT = 7077
 HTTP_PORT_DEFAULT = 4566
-REGION_DEFAULT = "us-east-1"
-HOSTS_MAX = 26  # one zone a host, and zones are letters
 HOST_RESTART_AFTER_S = 20.0  # a dead raylet is a failed host: long enough for the failure to be seen and acted on
-SECRET_BYTES = 32
 SOCKET_DATA_DIR_BYTES_MAX = 44  # leaves 60 bytes for "/run/s/..." below it, Ray's own sockets included
 _REGION = re.compile(r"^[a-z]{2}(?:-[a-z]+)+-[0-9]$")
 _HOST_NAME = re.compile(r"^[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?$")
-_CLOUD_ID = re.compile(r"^[0-9a-f]{8}$")
 _MIB = 1024 * 1024
 _GIB = 1024**3
 
@@ -405,61 +402,19 @@ def is_loopback(bind: str) -> bool:
         return False
 
 
-# ---------------------------------------------------------------- the data directory
+_ENV_KEPT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME", "LD_LIBRARY_PATH", "PYTHONPATH")
+_ENV_KEPT_PREFIXES = ("LC_", "MINICLOUD_", "RAY_testing_", "NVIDIA_")
+_ENV_SECRET = ("MINICLOUD_ACCESS_KEY_ID", "MINICLOUD_SECRET_ACCESS_KEY")
 
 
-@dataclass(frozen=True, slots=True)
-class CloudIdentity:
-    """What `cloud.json` keeps: a second `up` finds the same cloud, and the hosts it had."""
-
-    cloud_id: str
-    region: str
-    hosts: int
-
-
-def data_dir(flag: str | None, env: Mapping[str, str] | None = None) -> Path:
-    """--data-dir, else MINICLOUD_DATA_DIR, else ~/.minicloud; absolute."""
+def child_env(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a cloud's processes inherit: no credential, and no word of another Ray cluster (RAY_ADDRESS, tokens)."""
     env = os.environ if env is None else env
-    return Path(flag or env.get("MINICLOUD_DATA_DIR") or "~/.minicloud").expanduser().absolute()
-
-
-def find_cloud(data: Path) -> CloudIdentity | None:
-    """The cloud in this directory; None where there is none. Raises Internal where cloud.json cannot be understood."""
-    try:
-        raw = json.loads((data / "cloud.json").read_text())
-        identity = CloudIdentity(str(raw["cloud_id"]), str(raw["region"]), int(raw["hosts"]))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Internal(f"{data / 'cloud.json'} cannot be understood ({error}); it was left as it is") from None
-    if not _CLOUD_ID.match(identity.cloud_id):
-        raise Internal(f"{data / 'cloud.json'} holds no cloud id; it was left as it is")
-    return identity
-
-
-def open_cloud(data: Path, region: str | None = None, hosts: int | None = None) -> CloudIdentity:
-    """Find or make the cloud of a data directory, with its secret. The region of a cloud never changes.
-
-    Raises InvalidParameterValue (hosts), InvalidParameterCombination (another region), Internal (damaged cloud.json).
-    """
-    if hosts is not None and not 1 <= hosts <= HOSTS_MAX:
-        raise InvalidParameterValue(f"a cloud on one machine has 1 to {HOSTS_MAX} hosts, not {hosts}", field="hosts")
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    known = find_cloud(data)
-    if known and region and known.region != region:
-        raise InvalidParameterCombination(
-            f"the cloud in {data} is in {known.region}; another region needs another --data-dir", field="region"
-        )
-    if known is None:
-        made = CloudIdentity(os.urandom(4).hex(), region or REGION_DEFAULT, hosts or 1)
-        write_file(data / "cloud.json", json.dumps(asdict(made)).encode(), once=True)
-        known = find_cloud(data) or made  # two first `up`s at once: one of them made it
-    if not (data / "secret.key").exists():
-        write_file(data / "secret.key", os.urandom(SECRET_BYTES), once=True)
-    identity = replace(known, hosts=hosts or known.hosts)
-    if identity != known:
-        write_file(data / "cloud.json", json.dumps(asdict(identity)).encode())
-    return identity
+    return {
+        name: value
+        for name, value in env.items()
+        if (name in _ENV_KEPT or name.startswith(_ENV_KEPT_PREFIXES)) and name not in _ENV_SECRET
+    }
 
 
 def read_secret(settings: CloudSettings) -> bytes:
@@ -476,18 +431,3 @@ def read_secret(settings: CloudSettings) -> bytes:
 def internal_token(secret: bytes, purpose: str) -> str:
     """What one process of the cloud shows another, as `authorization: Bearer ...`: HMAC-SHA256 of the purpose, hex."""
     return hmac.new(secret, b"minicloud-internal\0" + purpose.encode(), hashlib.sha256).hexdigest()
-
-
-def write_file(path: Path, content: bytes, once: bool = False) -> None:
-    """Whole or not at all, mode 0600, on disk when this returns. `once`: what is there already stays."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    if not once:
-        os.replace(scratch, path)
-        return
-    with contextlib.suppress(FileExistsError):
-        os.link(scratch, path)
-    scratch.unlink()

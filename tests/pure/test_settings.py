@@ -11,6 +11,7 @@ import pytest
 
 from minicloud import settings as s
 from minicloud.base.errors import CloudError, Internal, InvalidParameterCombination, InvalidParameterValue
+from minicloud.shell.data_dir import data_dir, open_cloud
 
 MACHINE = s.MachineCapacity(cores=8.0, memory_mib=32768, disk_gib=100)
 
@@ -134,7 +135,7 @@ def test_damaged_cloud_file_is_left_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "cloud.json"
     path.write_text(text)
     with pytest.raises(Internal):
-        s.open_cloud(tmp_path)
+        open_cloud(tmp_path)
     assert path.read_text() == text
 
 
@@ -149,9 +150,9 @@ def test_missing_or_short_secret(tmp_path: Path) -> None:
 
 
 def test_data_dir_order(tmp_path: Path) -> None:
-    assert s.data_dir("/x", {"MINICLOUD_DATA_DIR": "/y"}) == Path("/x")
-    assert s.data_dir(None, {"MINICLOUD_DATA_DIR": "/y"}) == Path("/y")
-    assert s.data_dir(None, {}) == Path("~/.minicloud").expanduser()
+    assert data_dir("/x", {"MINICLOUD_DATA_DIR": "/y"}) == Path("/x")
+    assert data_dir(None, {"MINICLOUD_DATA_DIR": "/y"}) == Path("/y")
+    assert data_dir(None, {}) == Path("~/.minicloud").expanduser()
 
 
 def test_sockets_fit_the_kernels_limit(tmp_path: Path) -> None:

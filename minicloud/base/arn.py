@@ -9,8 +9,8 @@ from minicloud.base.errors import InvalidParameterValue
 
 DEFAULT_ACCOUNT = "000000000000"
 DEFAULT_REGION = "us-east-1"
-ACCOUNT = re.compile(r"^\d{12}$")
-REGION = re.compile(r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$")
+ACCOUNT = re.compile(r"^[0-9]{12}\Z")
+REGION = re.compile(r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Who asks, from a call's metadata: `authorization: Bearer <access key id>:<secret>` and `x-minicloud-region`.
 
 Two doors. Open: authentication is off (loopback only), every caller is the administrator of account 000000000000 and a
-credential is not looked at. Locked: no credential, an unknown key, a wrong secret and a disabled key are UNAUTHENTICATED;
-the last three with one text and at one cost, which is the authenticator's duty (identity.machine).
+credential is not looked at. Locked: no credential, an unknown key, a wrong secret and a disabled key are
+UNAUTHENTICATED; the last three with one text and at one cost, which is the authenticator's duty (identity.machine).
 """
 
 from __future__ import annotations

@@ -3,13 +3,12 @@
 message          GRPC_MESSAGE_BYTES_MAX both ways          -> RESOURCE_EXHAUSTED (gRPC) or MessageTooLarge (ours)
 metadata         GRPC_METADATA_BYTES_MAX                   -> RESOURCE_EXHAUSTED
 calls at once    GRPC_CALLS_MAX; a connection: GRPC_STREAMS_PER_CONNECTION_MAX  -> RESOURCE_EXHAUSTED, never a queue
-pings            more than two faster than one in 10 s     -> GOAWAY too_many_pings
+pings            more than two faster than one a second    -> GOAWAY too_many_pings
 silence          no preface or handshake within 10 s, no answer to a keepalive ping within 10 s  -> closed
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +40,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # host agents ask every few seconds
     ("grpc.http2.max_ping_strikes", 2),
 )
 
@@ -70,7 +69,7 @@ class RpcServer:
             [
                 *services,
                 door(self.health, HEALTH, anyone),
-                door(reflection.aio.ReflectionServicer(public), REFLECTION, anyone),
+                door(reflection.aio.ReflectionServicer(public), REFLECTION, anyone),  # type: ignore[attr-defined]
             ]
         )
         self._server = grpc.aio.server(handlers=(table,), options=OPTIONS, maximum_concurrent_rpcs=listen.calls_max)
@@ -99,7 +98,7 @@ class RpcServer:
         await self._server.wait_for_termination()
 
 
-class _Table(grpc.GenericRpcHandler):
+class _Table(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
     def __init__(self, services: Iterable[Service]) -> None:
         self._handlers: dict[str, Any] = {}
         for service in services:
@@ -107,9 +106,3 @@ class _Table(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._handlers.get(handler_call_details.method)
-
-
-async def serve(server: RpcServer, until: asyncio.Event) -> None:
-    """Run a started server until the event, then end it with its grace."""
-    await until.wait()
-    await server.stop()

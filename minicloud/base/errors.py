@@ -25,7 +25,7 @@ offending parameter, `details` carries what a program may want to read. Doors ma
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class CloudError(Exception):
@@ -47,6 +47,12 @@ class CloudError(Exception):
         self.field = field
         self.details = details or {}
         super().__init__(self.message)
+
+    def copy(self, cause: BaseException | None = None) -> Self:
+        """The same error as a new object: one that is raised in many places would collect all their tracebacks."""
+        twin = type(self)(self.message, code=self.code, field=self.field, details=dict(self.details))
+        twin.__cause__ = cause
+        return twin
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"

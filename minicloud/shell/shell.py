@@ -191,7 +191,7 @@ class Shell:
         if self.error is None:
             return Unavailable("The service is starting or shutting down; retry.")
         if isinstance(self.error, Fenced):
-            return _copy(self.error)
+            return self.error.copy()
         return Unavailable(f"The service stopped ({self.error.message}); it answers again after its restart.")
 
     def _undurable(self) -> bool:
@@ -277,7 +277,7 @@ class Shell:
         self._undo(lost)
         for call in lost:
             if call.done is not None and not call.done.done():
-                call.done.set_exception(_copy(error, cause))
+                call.done.set_exception(error.copy(cause))
         self._rearm()
 
     def _undo(self, calls: list[_Call]) -> None:
@@ -350,10 +350,3 @@ class Shell:
         self.counters.ticks_failed += 1
         self._tick_pause_s = min(max(self._tick_pause_s * 2, TICK_PAUSE_S_MIN), TICK_PAUSE_S_MAX)
         self._tick_after = self._clock.wall() + self._tick_pause_s
-
-
-def _copy(error: CloudError, cause: BaseException | None = None) -> CloudError:
-    """An exception object for each caller: one that is raised in many places would collect all their tracebacks."""
-    twin = type(error)(error.message, code=error.code, field=error.field, details=dict(error.details))
-    twin.__cause__ = cause
-    return twin

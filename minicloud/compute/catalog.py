@@ -17,7 +17,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import resources
 from types import MappingProxyType
@@ -69,11 +69,12 @@ class InstanceType:
     dedicated_hosts: bool
     spot: bool
     on_demand_usd_per_hour: float
+    shape: Shape = field(init=False, repr=False, compare=False)
+    """What one instance takes from a host: vCPUs, memory, GPUs and its local storage in GiB (the root disk not in)."""
 
-    @property
-    def shape(self) -> Shape:
-        """What one instance takes from a host: vCPUs, memory, GPUs and its local storage in GiB (root disk not in)."""
-        return Shape(self.vcpus, self.memory_mib, self.gpus, math.ceil(self.local_storage_gb * 10**9 / 2**30))
+    def __post_init__(self) -> None:
+        disk_gib = math.ceil(self.local_storage_gb * 10**9 / 2**30)
+        object.__setattr__(self, "shape", Shape(self.vcpus, self.memory_mib, self.gpus, disk_gib))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,295 @@
+"""The composition root: the one file that knows every adapter. What runs where is decided here, and nothing else is.
+
+    run_control_plane   in the control plane actor: journal, machines, doors
+    run_host_agent      in each host agent actor: sandboxes, streams into guests
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import logging
+import platform
+import random
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+
+from minicloud import __version__, settings
+from minicloud.base.arn import Caller
+from minicloud.base.errors import CloudError, InsufficientCapacity
+from minicloud.base.machine import Context
+from minicloud.compute.machine import Compute
+from minicloud.compute.ports import ActorSpec
+from minicloud.compute.queries import Pager
+from minicloud.compute.rpc.catalog import (
+    ImageServicer,
+    KeyPairServicer,
+    LaunchTemplateServicer,
+    PlacementGroupServicer,
+)
+from minicloud.compute.rpc.fleet import FleetServicer
+from minicloud.compute.rpc.hosts import HostServicer, TypeServicer
+from minicloud.compute.rpc.instances import DoorPorts, InstanceServicer
+from minicloud.compute.service import ComputeService
+from minicloud.compute.service import Ports as ComputePorts
+from minicloud.host import ticket, user_data
+from minicloud.host.instances import instance_secret
+from minicloud.identity.machine import IdentityMachine
+from minicloud.identity.seal import AesGcmSeal
+from minicloud.identity.rpc import DESCRIPTOR as IDENTITY
+from minicloud.identity.rpc import IdentityRpc
+from minicloud.identity.service import Identity, ensure_admin
+from minicloud.rpc import auth, fleet_auth
+from minicloud.rpc.door import Entry, Service, door
+from minicloud.rpc.http import CloudHealth, Operations, control_app, serve
+from minicloud.rpc.server import Listen, RpcServer
+from minicloud.settings import CloudSettings, HostSettings
+from minicloud.shell.clock import SystemClock
+from minicloud.shell.shell import Shell
+from minicloud.shell.union import To, Union
+from minicloud.shell.waiters import Waiters
+from minicloud.store.images import ImageFiles
+from minicloud.store.sqlite import SqliteJournal
+from minicloud.wire import catalog_pb2, fleet_pb2, host_pb2, instance_pb2
+
+log = logging.getLogger("minicloud")
+
+READY_S_MAX = 30.0
+SHUTDOWN_GUESTS_S = 10.0
+COMPUTE, IDENTITY_SLICE = "compute", "identity"
+
+
+@dataclass(slots=True)
+class Late:
+    """A launcher that is plugged in after what uses it: Ray's needs a running loop and a callback into the service."""
+
+    launcher: Any = None
+
+    async def launch(self, spec: ActorSpec) -> None:
+        await self.launcher.launch(spec)
+
+    async def kill(self, instance_id: str, generation: int) -> None:
+        await self.launcher.kill(instance_id, generation)
+
+
+@dataclass(slots=True)
+class Usage:
+    """Quotas in use, as identity asks for them."""
+
+    compute: Compute
+
+    def used(self, account: str) -> Mapping[str, float]:
+        tally = self.compute.state.tally(account)
+        return {"instances": float(tally.instances), "vcpus": tally.vcpus}
+
+
+@dataclass(slots=True)
+class Addressed:
+    """The shell as one slice sees it."""
+
+    shell: Shell
+    name: str
+
+    async def submit(self, command: Any) -> Any:
+        return await self.shell.submit(To(self.name, command))
+
+    def read(self, look: Callable[[], Any]) -> Any:
+        return self.shell.read(look)
+
+
+class ControlPlane:
+    """Everything that runs in the control plane actor, around one journal. Also what tests start without Ray.
+
+    `launcher`: implements compute's port Launcher; `serve_http` starts the HTTP side and returns how to stop it.
+    """
+
+    def __init__(self, cloud: CloudSettings, secret: bytes, launcher: Any) -> None:
+        self.cloud = cloud
+        self._secret = secret
+        self._clock = SystemClock()
+        self._rand = random.SystemRandom()
+        self.journal = SqliteJournal(cloud.state_path)
+        self.compute = Compute(check_user_data=user_data.check)
+        self.identity_machine = IdentityMachine(AesGcmSeal(secret))
+        self.waiters = Waiters(self._clock)
+        self.store = ImageFiles(cloud.images_path)
+        self.shell = Shell(
+            Union({COMPUTE: self.compute, IDENTITY_SLICE: self.identity_machine}),
+            self.journal,
+            clock=self._clock,
+            rand=self._rand,
+            on_effects=lambda effects: self.service.on_effects(effects),
+        )
+        self.service = ComputeService(
+            self.compute, ComputePorts(Addressed(self.shell, COMPUTE).submit, launcher, self.waiters, self._rand)
+        )
+        self.identity = Identity(
+            self.identity_machine, Addressed(self.shell, IDENTITY_SLICE), Usage(self.compute), self._derived("pages")
+        )
+        self.server: RpcServer | None = None
+        self.stopped = asyncio.Event()
+
+    def _derived(self, use: str) -> bytes:
+        return hmac.new(self._secret, use.encode(), hashlib.sha256).digest()
+
+    async def start(self) -> int:
+        """Load, take the lease, serve. Returns the gRPC port."""
+        await self.shell.start("control-plane")
+        for damage in self.journal.damage:
+            log.error("state.db: %s", damage)
+        if self.cloud.auth:
+            await ensure_admin(self.identity, self._rand, self._write_admin)
+        self.service.start()
+        self.server = RpcServer(self._services(), self._request_id, Listen("127.0.0.1", self.cloud.control_port))
+        port = await self.server.start()
+        self.server.health.set_all(True)
+        return port
+
+    async def stop(self) -> None:
+        if self.server is not None:
+            await self.server.stop()
+        await self.service.close()
+        await self.shell.stop()
+        self.journal.close()
+
+    def _write_admin(self, content: bytes) -> None:
+        settings.write_file(self.cloud.data_path / "admin.json", content)
+
+    def _request_id(self) -> str:
+        return secrets.token_hex(16)
+
+    def _services(self) -> list[Service]:
+        admit: Callable[[Any], Caller] = (
+            auth.locked_door(self.identity_machine.authenticate, self.cloud.region)
+            if self.cloud.auth
+            else auth.open_door(self.cloud.region)
+        )
+        users = Entry(admit, self._request_id)
+        agents = Entry(fleet_auth.fleet_door(self._secret), self._request_id)
+        pager = Pager(self._derived("pages"))
+        service, catalog = self.service, catalog_pb2.DESCRIPTOR.services_by_name
+        ports = DoorPorts(
+            quotas=self.identity_machine,
+            pager=pager,
+            issue_ticket=self._issue_ticket,
+            read_console=self._read_console,
+            tls=self.cloud.tls is not None,
+        )
+        fleet = FleetServicer(service, self.store, self.cloud.cloud_id, self.shell.epoch)
+        return [
+            door(InstanceServicer(service, ports), instance_pb2.DESCRIPTOR.services_by_name["InstanceService"], users),
+            door(HostServicer(service, pager), host_pb2.DESCRIPTOR.services_by_name["HostService"], users),
+            door(TypeServicer(service, pager), catalog["TypeService"], users),
+            door(
+                ImageServicer(service, pager, self.store, self._new_image_id, machine_arch()),
+                catalog["ImageService"],
+                users,
+            ),
+            door(LaunchTemplateServicer(service, pager), catalog["LaunchTemplateService"], users),
+            door(KeyPairServicer(service, pager), catalog["KeyPairService"], users),
+            door(PlacementGroupServicer(service, pager), catalog["PlacementGroupService"], users),
+            door(IdentityRpc(self.identity, __version__), IDENTITY, users),
+            door(fleet, fleet_pb2.DESCRIPTOR.services_by_name["FleetService"], agents),
+        ]
+
+    def _new_image_id(self) -> str:
+        return Context(self._clock.wall(), self._rand).new_id("ami")
+
+    def _issue_ticket(self, instance_id: str, account: str, expires: float) -> str:
+        return ticket.issue(self._secret, instance_id, account, expires)
+
+    async def _read_console(self, address: str, instance_id: str, account: str) -> bytes:
+        proof = self._issue_ticket(instance_id, account, time.time() + 60.0)
+        return await read_console(address, instance_id, proof, self.cloud.tls)
+
+    async def health(self) -> CloudHealth:
+        """Ready once every host of this cloud has said hello, or is known to be down; and one at least is up."""
+        linked = {link.host_id for link in self.service.links.all()}
+        hosts = self.compute.state.hosts
+        up = sum(1 for host in hosts.values() if host.state == "up" and host.id in linked)
+        running = self.shell.error is None and not self.service.closing
+        settled = all(one.host_id in linked or self._is_down(one.host_id) for one in self.cloud.hosts)
+        ready = running and settled and up > 0
+        status = "stopped" if self.stopped.is_set() else "stopping" if not running else "ok" if ready else "starting"
+        return CloudHealth(ready, status, self.cloud.cloud_id, __version__, up, len(hosts) - up)
+
+    def _is_down(self, host_id: str) -> bool:
+        host = self.compute.state.hosts.get(host_id)
+        return host is not None and host.state == "down"
+
+    async def shut_down(self) -> None:
+        """Guests end, records stay; health says `stopped` when it is done."""
+        await self.service.shut_down(SHUTDOWN_GUESTS_S)
+        self.stopped.set()
+
+
+def machine_arch() -> str:
+    return {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine().lower()]
+
+
+async def read_console(address: str, instance_id: str, proof: str, tls: settings.TlsFiles | None) -> bytes:
+    """The console log that the host agent keeps. Raises CloudError."""
+    credentials = channel_credentials(tls.ca) if tls is not None else None
+    async with agent_channel(address, credentials) as channel:
+        request = guest_pb2.LogsRequest(instance_id=instance_id, tail_bytes=limits.CONSOLE_REPLY_BYTES_MAX)
+        call = guest_pb2_grpc.GuestServiceStub(channel).Logs(
+            request, metadata=((ticket.METADATA, proof),), timeout=CONSOLE_S_MAX
+        )
+        try:
+            return b"".join([chunk.data async for chunk in call])
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+
+
+def agent_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, credentials)
+
+
+def run_control_plane(cloud: CloudSettings) -> None:
+    """Blocks until the journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
+    _log_to(cloud, "control-plane")
+    uvloop.run(_control_plane(cloud))
+
+
+async def _control_plane(cloud: CloudSettings) -> None:
+    late = Late()
+    plane = ControlPlane(cloud, settings.read_secret(cloud), late)
+    late.launcher = launcher = _launcher(cloud, plane)
+    stopping: set[asyncio.Task[None]] = set()
+
+    def shut_down() -> None:
+        stopping.add(asyncio.ensure_future(plane.shut_down()))
+
+    await plane.start()
+    http = await serve(
+        control_app(
+            Operations(
+                plane.health,
+                plane.metrics,
+                shut_down,
+                settings.read_secret(cloud),
+                frozenset(name.lower() for name in cloud.allowed_hosts),
+            )
+        ),
+        cloud.control_http_port,
+    )
+    nodes = NodeWatch(plane.service.node_died)
+    try:
+        await plane.shell.ended.wait()
+        log.error("the control plane ends: %s", plane.shell.error)
+    finally:
+        nodes.close()
+        await http.stop()
+        await launcher.close()
+        await plane.stop()

@@ -1,0 +1,226 @@
+"""The entities of the compute slice, as values. Each turns into a JSON-able body and back; unknown keys are dropped,
+missing ones take the default, so a body written by an older version opens in a newer one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from typing import Any, ClassVar, Self
+
+from minicloud.base.arn import Scope
+from minicloud.base.shape import Overcommit, Shape
+
+
+@lru_cache(maxsize=64)
+def _names(cls: type[Any]) -> frozenset[str]:
+    return frozenset(item.name for item in fields(cls))
+
+
+class Entity:
+    """A record's body as a value. `kind` is its table."""
+
+    kind: ClassVar[str]
+
+    def body(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def load(cls, body: dict[str, Any]) -> Self:
+        known = _names(cls)
+        return cls(**{name: value for name, value in body.items() if name in known})
+
+
+@dataclass(frozen=True, slots=True)
+class Instance(Entity):
+    """One virtual server. Times are Unix seconds; `session` is the Ray node id of the host it was last started on."""
+
+    kind: ClassVar[str] = "instance"
+
+    id: str
+    account: str
+    region: str
+    state: str
+    type: str
+    image_id: str
+    host_id: str
+    zone: str
+    created: float
+    launched: float
+    vcpus: float
+    memory_mib: int
+    gpus: float = 0.0
+    disk_gib: int = 0
+    arch: str = "x86_64"
+    generation: int = 1
+    session: str = ""
+    reason_code: str = ""
+    reason_message: str = ""
+    deadline: float | None = None
+    terminated: float | None = None
+    disk_left: bool = True
+    private_ip: str = ""
+    key_name: str = ""
+    public_key: str = ""
+    user_data: str = ""
+    user_data_status: str = "none"
+    user_data_exit: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
+    reservation_id: str = ""
+    launch_index: int = 0
+    termination_protection: bool = False
+    shutdown_behavior: str = "stop"
+    http_tokens: str = "optional"
+    http_endpoint: str = "enabled"
+    group_name: str = ""
+    partition: int = 0
+    strategy: str = "binpack"
+    affinity: bool = False
+    cpu_credits: str = ""
+    exit_code: int | None = None
+    force_stop: bool = False
+    isolation: dict[str, Any] = field(default_factory=dict)
+    gpu_ids: list[str] = field(default_factory=list)
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.vcpus, self.memory_mib, self.gpus, self.disk_gib)
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.account, self.region)
+
+
+@dataclass(frozen=True, slots=True)
+class Host(Entity):
+    """One node. What it can hold is as its agent last said; `session` is the Ray node id of that agent's node."""
+
+    kind: ClassVar[str] = "host"
+
+    id: str
+    name: str
+    zone: str
+    state: str = "up"
+    cordoned: bool = False
+    session: str = ""
+    agent_address: str = ""
+    arch: str = "x86_64"
+    cores: float = 0.0
+    memory_mib: int = 0
+    gpus: float = 0.0
+    disk_gib: int = 0
+    overcommit_cpu: float = 8.0
+    overcommit_memory: float = 1.0
+    overcommit_gpu: float = 1.0
+    isolation: dict[str, Any] = field(default_factory=dict)
+    reason_code: str = ""
+    reason_message: str = ""
+
+    @property
+    def capacity(self) -> Shape:
+        return Shape(self.cores, self.memory_mib, self.gpus, self.disk_gib)
+
+    @property
+    def overcommit(self) -> Overcommit:
+        return Overcommit(self.overcommit_cpu, self.overcommit_memory, self.overcommit_gpu)
+
+    @property
+    def sellable(self) -> Shape:
+        return Shape(
+            self.cores * self.overcommit_cpu,
+            int(self.memory_mib * self.overcommit_memory),
+            self.gpus * self.overcommit_gpu,
+            self.disk_gib,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Image(Entity):
+    kind: ClassVar[str] = "image"
+
+    id: str
+    account: str
+    region: str
+    name: str
+    state: str
+    created: float
+    arch: str = "x86_64"
+    description: str = ""
+    builtin: bool = False
+    size_bytes: int = 0
+    source_instance_id: str = ""
+    freeze: bool = True
+    reason: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair(Entity):
+    kind: ClassVar[str] = "key_pair"
+
+    id: str
+    account: str
+    region: str
+    name: str
+    type: str
+    public_key: str
+    fingerprint: str
+    created: float
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Template(Entity):
+    """A launch template; its versions are entities of their own, keyed `<id>/<version>`."""
+
+    kind: ClassVar[str] = "launch_template"
+
+    id: str
+    account: str
+    region: str
+    name: str
+    created: float
+    default_version: int = 1
+    latest_version: int = 1
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateVersion(Entity):
+    kind: ClassVar[str] = "launch_template_version"
+
+    template_id: str
+    version: int
+    created: float
+    description: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Entity):
+    kind: ClassVar[str] = "placement_group"
+
+    id: str
+    account: str
+    region: str
+    name: str
+    strategy: str
+    created: float
+    partitions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Token(Entity):
+    """A client token that was used: the hash of its request and what that request made."""
+
+    kind: ClassVar[str] = "client_token"
+
+    key: str
+    request_hash: str
+    result: str
+    expires: float
+
+
+KINDS: dict[str, type[Entity]] = {
+    cls.kind: cls for cls in (Instance, Host, Image, KeyPair, Template, TemplateVersion, Group, Token)
+}

@@ -1,0 +1,317 @@
+"""Compute, made to happen: requests go to the machine, and what the records then imply goes to hosts and Ray.
+
+    request -> shell.submit(command) -> reply
+                     | effects (Touched)
+                     v
+    instance pending:  StartGuest to its host agent + its actor to Ray, at the same time
+    stopping, ending:  EndGuest to its host agent
+    any change:        watchers wake
+
+Every effect is derived from the record as it stands, so doing it twice, or again after a crash, is harmless. What is
+not durable here (samples, links) comes back with the next beat of each host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from minicloud.base.errors import CloudError, InsufficientCapacity, Unavailable
+from minicloud.compute import commands, orders
+from minicloud.compute.links import HostLink, Links
+from minicloud.compute.machine import Compute, DiskDeleted
+from minicloud.compute.model import Host, Image, Instance
+from minicloud.compute.ports import ActorSpec, Launcher
+from minicloud.compute.state import Touched
+from minicloud.shell.waiters import Waiters
+from minicloud.wire import fleet_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+BOOT_GRACE_S = 45.0  # ours: hosts that the journal knows may take this long to say hello after a start
+LAUNCH_TRIES = 4
+LAUNCH_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the service is plugged into."""
+
+    submit: Callable[[Any], Awaitable[Any]]
+    launcher: Launcher
+    waiters: Waiters
+    rand: random.Random
+
+
+class ComputeService:
+    def __init__(self, machine: Compute, ports: Ports) -> None:
+        self.machine = machine
+        self.state = machine.state
+        self.links = Links(self._on_silence)
+        self.samples: dict[str, pb.GuestSample] = {}
+        self.closing = False
+        self._ports = ports
+        self._launching: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._orders_made = 0
+        self._ending: set[str] = set()
+        self._all_ended = asyncio.Event()
+
+    @property
+    def waiters(self) -> Waiters:
+        return self._ports.waiters
+
+    async def submit(self, command: Any) -> Any:
+        if self.closing:
+            raise Unavailable("The cloud is going down.")
+        return await self._ports.submit(command)
+
+    def start(self) -> None:
+        """After the journal was loaded: every host that should be up must say hello in time."""
+        for host in self.state.hosts.values():
+            if host.state == "up":
+                self.links.expect(host.id, BOOT_GRACE_S)
+
+    async def close(self) -> None:
+        self.links.close()
+        for task in [*self._launching.values(), *self._tasks]:
+            task.cancel()
+        await asyncio.gather(*self._launching.values(), *self._tasks, return_exceptions=True)
+
+    # --- effects of records
+
+    def on_effects(self, effects: Iterable[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, Touched):
+                self._touched(effect)
+
+    def _touched(self, effect: Touched) -> None:
+        self.waiters.notify((effect.kind, effect.key))
+        if effect.kind == Instance.kind:
+            instance = self.state.instances.get(effect.key)
+            if instance is None:
+                self.samples.pop(effect.key, None)
+            else:
+                self.act(instance)
+        elif effect.kind == Image.kind:
+            image = self.state.images.get(effect.key)
+            if image is not None and image.state == "pending":
+                self._snapshot(image)
+
+    def act(self, instance: Instance) -> None:
+        """Do what this record implies, as far as its host can be reached now; the next hello does the rest."""
+        if self.closing:
+            return
+        if instance.state in ("stopped", "terminated"):
+            self.samples.pop(instance.id, None)
+        link = self.links.get(instance.host_id)
+        if link is None:
+            return
+        order = orders.for_instance(instance)
+        if order is not None:
+            link.send(order)
+        if instance.state == "pending":
+            self._launch(instance)
+
+    def _snapshot(self, image: Image) -> None:
+        source = self.state.instances.get(image.source_instance_id)
+        link = self.links.get(source.host_id) if source else None
+        if link is not None:
+            link.send(orders.snapshot(image))
+
+    # --- actors
+
+    def _launch(self, instance: Instance) -> None:
+        key = (instance.id, instance.generation)
+        if key in self._launching:
+            return
+        task = asyncio.create_task(self._launch_actor(instance))
+        self._launching[key] = task
+        task.add_done_callback(lambda _: self._launching.pop(key, None))
+
+    async def _launch_actor(self, instance: Instance) -> None:
+        host = self.state.hosts[instance.host_id]
+        spec = ActorSpec(
+            instance_id=instance.id,
+            generation=instance.generation,
+            host_name=host.name,
+            session=host.session,
+            cpus=instance.vcpus / host.overcommit_cpu,
+            memory_bytes=int(instance.memory_mib * 2**20 / host.overcommit_memory),
+            gpus=instance.gpus / host.overcommit_gpu,
+        )
+        try:
+            await self._launch_with_retries(spec)
+        except InsufficientCapacity as error:
+            await self.launch_failed(spec, "Server.InsufficientInstanceCapacity", error.message)
+        except CloudError as error:
+            await self.launch_failed(spec, "Server.InternalError", error.message)
+
+    async def _launch_with_retries(self, spec: ActorSpec) -> None:
+        for attempt in range(LAUNCH_TRIES):
+            try:
+                await self._ports.launcher.launch(spec)
+                return
+            except Unavailable:
+                if attempt == LAUNCH_TRIES - 1:
+                    raise
+                await asyncio.sleep(LAUNCH_PAUSE_S * 2**attempt * (0.5 + self._ports.rand.random()))
+
+    async def launch_failed(self, spec: ActorSpec, code: str, message: str) -> None:
+        """An actor that Ray refused, or that died before its guest ran."""
+        await self._settle(commands.LaunchFailed(spec.instance_id, spec.generation, code, message))
+
+    async def _settle(self, command: Any) -> Any:
+        """Submit what the fleet reported. A full disk must not lose it: it is tried until it is durable."""
+        pause_s = 0.1
+        while not self.closing:
+            try:
+                return await self._ports.submit(command)
+            except CloudError as error:
+                if not error.retryable:
+                    log.error("%s was not taken: %s", type(command).__name__, error)
+                    return None
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 5.0)
+        return None
+
+    def _spawn(self, work: Awaitable[Any]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- the fleet's reports
+
+    async def hello(self, command: commands.HostSeen) -> HostLink:
+        """A host agent opened its stream: its host is up, its guests are held against the records."""
+        host = await self._settle(command)
+        if host is None:
+            raise Unavailable("The cloud is going down.")
+        link = self.links.open(command.id, command.session)
+        for guest in command.guests:
+            self._answer_guest(link, guest)
+        for instance in self.state.on_host(command.id):
+            self.act(instance)
+        for image in self.state.pending_images():
+            self._snapshot(image)
+        self.waiters.notify((Host.kind, command.id))
+        return link
+
+    def _answer_guest(self, link: HostLink, guest: commands.GuestSeen) -> None:
+        """After its report was recorded: an end that is durable is forgotten, a guest that should not be is ended."""
+        instance = self.state.instances.get(guest.instance_id)
+        if guest.state == "ended":
+            link.send(orders.forget(guest.instance_id, guest.generation))
+        elif instance is None or instance.generation != guest.generation or instance.host_id != link.host_id:
+            link.send(orders.end(guest.instance_id, guest.generation, force=True, delete_disk=instance is None))
+        elif instance.state in ("stopped", "terminated"):
+            gone = instance.state == "terminated"
+            link.send(orders.end(guest.instance_id, guest.generation, force=True, delete_disk=gone))
+
+    async def guest_report(self, link: HostLink, guest: commands.GuestSeen) -> None:
+        if self.closing:
+            return
+        await self._settle(guest)
+        self._answer_guest(link, guest)
+
+    def beat(self, link: HostLink, beat: pb.HostBeat) -> None:
+        self.links.alive(link)
+        vitals = link.vitals
+        vitals.warm_workers = beat.warm_workers
+        vitals.cpu_percent = beat.host_cpu_percent
+        vitals.memory_available_mib = beat.host_memory_available_mib
+        vitals.disk_free_gib = beat.host_disk_free_gib
+        for sample in beat.samples:
+            before = self.samples.get(sample.instance_id)
+            self.samples[sample.instance_id] = sample
+            if before is None or before.answers != sample.answers:
+                self.waiters.notify((Instance.kind, sample.instance_id))
+
+    async def order_result(self, link: HostLink, result: pb.OrderResult) -> None:
+        link.forget(result.order_id)
+        if self.closing:
+            self._ending.discard(result.order_id)
+            if not self._ending:
+                self._all_ended.set()
+            return
+        if result.order_id.startswith(orders.IMAGE_PREFIX):
+            error = "" if result.ok else result.error.message or result.error.code or "the host gave no reason"
+            image_id = result.order_id.removeprefix(orders.IMAGE_PREFIX)
+            await self._settle(commands.ImageDone(image_id, result.size_bytes, error))
+        elif result.order_id.startswith(orders.END_PREFIX) and result.ok:
+            _, instance_id, generation, _ = result.order_id.split(":")
+            await self._settle(commands.GuestSeen(instance_id, int(generation), "ended"))
+            await self._settle(DiskDeleted(instance_id))
+        elif not result.ok:
+            log.warning("host %s refused order %s: %s", link.host_id, result.order_id, result.error.message)
+
+    def stream_ended(self, link: HostLink) -> None:
+        self.links.drop(link)
+
+    # --- hosts that are lost
+
+    def _on_silence(self, host_id: str) -> None:
+        self._spawn(self.host_lost(host_id, "Server.HostFailure", "its agent has not been heard of"))
+
+    def node_died(self, session: str) -> None:
+        """Ray says that this node is dead."""
+        for host in list(self.state.hosts.values()):
+            if host.session == session and host.state == "up":
+                self._spawn(self.host_lost(host.id, "Server.HostFailure", "its Ray node died"))
+
+    async def host_lost(self, host_id: str, code: str, message: str) -> None:
+        if self.closing:
+            return
+        doomed = [one for one in self.state.on_host(host_id) if one.state in ("pending", "running", "stopping")]
+        await self._settle(commands.HostLost(host_id, code, message))
+        self.links.lost(host_id)
+        for instance in doomed:
+            self._spawn(self._ports.launcher.kill(instance.id, instance.generation))
+
+    # --- requests that change no record
+
+    async def reboot(self, command: commands.RebootInstances) -> list[Instance]:
+        found: list[Instance] = await self.submit(command)
+        for instance in found:
+            link = self._link(instance)
+            order = pb.RebootGuest(instance_id=instance.id, generation=instance.generation)
+            link.send(pb.HostOrder(order_id=self._order_id("reboot"), reboot=order))
+        return found
+
+    def push_options(self, instance: Instance) -> None:
+        """Options that hold at once in a running guest: metadata, tags, credit mode."""
+        link = self.links.get(instance.host_id)
+        if link is not None and instance.state in ("pending", "running"):
+            link.send(orders.update(instance, self._order_id("update")))
+
+    def _order_id(self, verb: str) -> str:
+        self._orders_made += 1
+        return f"{verb}:{time.time_ns():x}:{self._orders_made}"
+
+    def _link(self, instance: Instance) -> HostLink:
+        link = self.links.get(instance.host_id)
+        if link is None:
+            raise Unavailable(f"the host of '{instance.id}' cannot be reached at the moment", field="instance_id")
+        return link
+
+    # --- going down
+
+    async def shut_down(self, within_s: float) -> None:
+        """End every guest, keep every record: what runs now runs again after the next start."""
+        self.closing = True
+        for link in self.links.all():
+            for instance in self.state.on_host(link.host_id):
+                if instance.state in ("pending", "running", "stopping", "shutting-down"):
+                    order = orders.end(instance.id, instance.generation)
+                    self._ending.add(order.order_id)
+                    link.forget(order.order_id)
+                    link.send(order)
+        if self._ending:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended.wait(), within_s)

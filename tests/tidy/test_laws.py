@@ -206,3 +206,18 @@ def test_generated_code_is_fresh() -> None:
     assert set(names) == set(instance_pb2.DESCRIPTOR.message_types_by_name)
     text = (ROOT / "protos" / "minicloud" / "wire" / "fleet.proto").read_text()
     assert set(re.findall(r"^message (\w+)", text, re.MULTILINE)) == set(fleet_pb2.DESCRIPTOR.message_types_by_name)
+
+
+def test_the_lifecycle_in_the_docs_is_the_table() -> None:
+    from minicloud.compute.lifecycle import LIFECYCLE
+
+    assert LIFECYCLE.mermaid() in (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_links_in_the_docs_lead_somewhere() -> None:
+    offenders = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            if not (page.parent / target).exists():
+                offenders.append(f"{page.name}: {target}")
+    assert not offenders

@@ -79,6 +79,11 @@ def slack_of(free: Sequence[int], total: Units) -> int:
     return slack if used else slack + EMPTY
 
 
+def room_of(free: Sequence[int], need: Units, most: int) -> int:
+    """How many instances of a need fit into what is free, `most` at the most."""
+    return max(0, min([most, *(left // amount for left, amount in zip(free, need, strict=True) if amount > 0)]))
+
+
 class Changes:
     """Which slots changed, in order. The last few thousand are kept; who is further behind must start over."""
 
@@ -136,6 +141,14 @@ class Columns:
             for new, old in zip(self._all(), before, strict=True):
                 new[:slot] = old
         return slot
+
+    def room(self, slots: Slots, need: Units, most: int) -> Ints:
+        """How many instances of a need each slot can take, `most` at the most."""
+        room = np.full(len(slots), most, np.int64)
+        for dimension, amount in enumerate(need):
+            if amount > 0:
+                np.minimum(room, self.free[dimension][slots] // amount, out=room)
+        return np.maximum(room, 0)
 
     def code(self, kind: Kind) -> int:
         """The index of a kind; new kinds get one."""

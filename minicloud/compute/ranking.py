@@ -72,6 +72,13 @@ class Rankings:
         """Rank per slot of all hosts, NEVER where a host cannot take the need now. O(hosts); the caller's to change."""
         return self._examine_all(_List(need, wanted))
 
+    def first(self, keys: Ints) -> int | None:
+        """The slot of the smallest key, None if all are NEVER. O(hosts)."""
+        at = int(keys.argmin())
+        if keys.item(at) == NEVER:
+            return None
+        return at if not self._columns.ties_shared else self._first(np.arange(len(keys)), keys)
+
     def _start(self, name: tuple[Units, Kind]) -> _List:
         while len(self._lists) >= _LISTS_MAX:
             del self._lists[next(iter(self._lists))]

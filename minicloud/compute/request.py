@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 from minicloud.base.errors import InvalidParameterCombination, InvalidParameterValue
 from minicloud.base.limits import PARTITIONS_MAX
 from minicloud.base.shape import Shape
+from minicloud.compute.columns import Kind
 
 Strategy = Literal["binpack", "spread"]
 GroupKind = Literal["cluster", "spread", "partition"]
@@ -108,3 +109,8 @@ class PlacementRequest:
             raise InvalidParameterCombination("a partition needs a partition placement group", field="partition")
         if self.members and self.group is None and self.strategy == "binpack":
             raise InvalidParameterCombination("members need a group or the strategy spread", field="members")
+
+
+def kind_of(request: PlacementRequest) -> Kind:
+    """The kind of host that a request asks for."""
+    return Kind(request.zone or "", request.arch, request.gpu_name)

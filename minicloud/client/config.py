@@ -142,12 +142,17 @@ def is_loopback(address: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-# ---------------------------------------------------------------- chance
+# ---------------------------------------------------------------- chance and the terminal
 
 
 def jitter() -> float:
     """Between 0 and 1."""
     return random.random()
+
+
+def terminal_type() -> str:
+    """What kind of terminal the user sits at, for the programs in a guest."""
+    return os.environ.get("TERM") or "xterm"
 
 
 def new_token() -> str:

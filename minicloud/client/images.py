@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minicloud.base.errors import InvalidParameterValue
+from minicloud.base.errors import DeadlineExceeded, IncorrectState, InvalidParameterValue
 from minicloud.client.convert import to_model
 from minicloud.client.lazy import lazy
 from minicloud.client.transport import Transport
@@ -20,6 +20,7 @@ else:
     catalog_pb2 = lazy("minicloud.wire.catalog_pb2")
 
 _CHUNK_BYTES = 256 * 1024  # limits.STREAM_CHUNK_BYTES_MAX
+_POLL_S = (0.1, 2.0)  # first and longest pause
 
 
 class AsyncImages:
@@ -58,6 +59,24 @@ class AsyncImages:
         )
         reply = await self._transport.call("ImageService/Create", request, catalog_pb2.Image, idempotent=False)
         return to_model(models.Image, reply)
+
+    async def wait_available(self, image_id: str, timeout: float = 300.0) -> models.Image:
+        """Wait until it can be launched from. Raises IncorrectState (it failed), DeadlineExceeded.
+
+        The cloud has no stream of image events, so this asks, less and less often.
+        """
+        pause = _POLL_S[0]
+        try:
+            async with asyncio.timeout(timeout):
+                while (image := await self.get(image_id)).state == "pending":
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.5, _POLL_S[1])
+        except TimeoutError:
+            raise DeadlineExceeded(f"{image_id} is not available after {timeout:g} s", field="timeout") from None
+        if image.state != "available":
+            why = image.state_reason.message if image.state_reason else ""
+            raise IncorrectState(f"{image_id} is {image.state}: {why}", code="InvalidAMIID.Unavailable")
+        return image
 
     async def register(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from minicloud.base.errors import (
@@ -146,18 +147,29 @@ class AsyncInstances(AsyncGuests):
                 yield instance
 
     async def wait_until(
-        self, instance_ids: str | Sequence[str], state: str, timeout: float = 300.0
+        self,
+        instance_ids: str | Sequence[str],
+        state: str,
+        timeout: float = 300.0,
+        on_change: Callable[[models.Instance], None] | None = None,
     ) -> tuple[models.Instance, ...]:
-        """Wait until all are in a state. Raises IncorrectState where it cannot come any more, DeadlineExceeded."""
+        """Wait until all are in a state. on_change hears of every change on the way.
+
+        Raises IncorrectState where the state cannot come any more, DeadlineExceeded.
+        """
         if state not in STATES:
             raise InvalidParameterValue(f"not a state of an instance: {state!r} ({', '.join(STATES)})", field="state")
-        return await self._wait(instance_ids, state, lambda instance: instance.state == state, timeout)
+        wait = _Wait(state, timeout, lambda instance: instance.state == state, on_change)
+        return await self._wait(instance_ids, wait)
 
     async def wait_ready(
-        self, instance_ids: str | Sequence[str], timeout: float = 300.0
+        self,
+        instance_ids: str | Sequence[str],
+        timeout: float = 300.0,
+        on_change: Callable[[models.Instance], None] | None = None,
     ) -> tuple[models.Instance, ...]:
         """Wait until all run and their user data has ended, well or not (`user_data_status`)."""
-        return await self._wait(instance_ids, "running", _is_ready, timeout)
+        return await self._wait(instance_ids, _Wait("running", timeout, _is_ready, on_change))
 
     async def start(self, *instance_ids: str) -> tuple[models.StateChange, ...]:
         """Start stopped instances. Raises NotFound, IncorrectState, InsufficientCapacity."""
@@ -197,30 +209,38 @@ class AsyncInstances(AsyncGuests):
         reply = await self._transport.call(method, request, instance_pb2.StateChanges, idempotent=idempotent)
         return tuple(to_model(models.StateChange, change) for change in reply.changes)
 
-    async def _wait(
-        self,
-        instance_ids: str | Sequence[str],
-        state: str,
-        arrived: Callable[[models.Instance], bool],
-        timeout: float,
-    ) -> tuple[models.Instance, ...]:
+    async def _wait(self, instance_ids: str | Sequence[str], wait: _Wait) -> tuple[models.Instance, ...]:
         wanted = [instance_ids] if isinstance(instance_ids, str) else list(instance_ids)
-        if not wanted:
-            return ()
         latest: dict[str, models.Instance] = {}
         try:
-            async with asyncio.timeout(timeout):
-                async for instance in self.watch(wanted):
-                    _check_hope(instance, latest.get(instance.id), state)
-                    latest[instance.id] = instance
-                    if len(latest) == len(set(wanted)) and all(map(arrived, latest.values())):
-                        break
+            async with asyncio.timeout(wait.timeout):
+                while wanted:
+                    async for instance in self.watch(wanted):
+                        wait.see(instance, latest)
+                        if len(latest) == len(set(wanted)) and all(map(wait.arrived, latest.values())):
+                            return tuple(latest[name] for name in wanted)
         except TimeoutError:
-            late = [name for name in wanted if name not in latest or not arrived(latest[name])]
+            late = [name for name in wanted if name not in latest or not wait.arrived(latest[name])]
             raise DeadlineExceeded(
-                f"not {state} within {timeout:g} s: {', '.join(late[:5])}", field="timeout"
+                f"not {wait.state} within {wait.timeout:g} s: {', '.join(late[:5])}", field="timeout"
             ) from None
-        return tuple(latest[name] for name in wanted)
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """What is waited for."""
+
+    state: str
+    timeout: float
+    arrived: Callable[[models.Instance], bool]
+    on_change: Callable[[models.Instance], None] | None
+
+    def see(self, instance: models.Instance, latest: dict[str, models.Instance]) -> None:
+        if self.on_change is not None:
+            self.on_change(instance)
+        _check_hope(instance, latest.get(instance.id), self.state)
+        latest[instance.id] = instance
 
 
 def _is_ready(instance: models.Instance) -> bool:

@@ -46,6 +46,13 @@ class Images:
             self._inner.create(instance_id, name, description=description, no_reboot=no_reboot, tags=tags)
         )
 
+    def wait_available(self, image_id: str, timeout: float = 300.0) -> models.Image:
+        """Wait until it can be launched from. Raises IncorrectState (it failed), DeadlineExceeded.
+
+        The cloud has no stream of image events, so this asks, less and less often.
+        """
+        return self._loop.run(self._inner.wait_available(image_id, timeout))
+
     def register(
         self,
         name: str,

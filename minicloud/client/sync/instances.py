@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from minicloud.client.instances import AsyncInstances, LaunchOptions, ModifyOptions
@@ -64,14 +64,26 @@ class Instances(Guests):
         return self._loop.iterate(self._inner.watch(instance_ids))
 
     def wait_until(
-        self, instance_ids: str | Sequence[str], state: str, timeout: float = 300.0
+        self,
+        instance_ids: str | Sequence[str],
+        state: str,
+        timeout: float = 300.0,
+        on_change: Callable[[models.Instance], None] | None = None,
     ) -> tuple[models.Instance, ...]:
-        """Wait until all are in a state. Raises IncorrectState where it cannot come any more, DeadlineExceeded."""
-        return self._loop.run(self._inner.wait_until(instance_ids, state, timeout))
+        """Wait until all are in a state. on_change hears of every change on the way.
 
-    def wait_ready(self, instance_ids: str | Sequence[str], timeout: float = 300.0) -> tuple[models.Instance, ...]:
+        Raises IncorrectState where the state cannot come any more, DeadlineExceeded.
+        """
+        return self._loop.run(self._inner.wait_until(instance_ids, state, timeout, on_change))
+
+    def wait_ready(
+        self,
+        instance_ids: str | Sequence[str],
+        timeout: float = 300.0,
+        on_change: Callable[[models.Instance], None] | None = None,
+    ) -> tuple[models.Instance, ...]:
         """Wait until all run and their user data has ended, well or not (`user_data_status`)."""
-        return self._loop.run(self._inner.wait_ready(instance_ids, timeout))
+        return self._loop.run(self._inner.wait_ready(instance_ids, timeout, on_change))
 
     def start(self, *instance_ids: str) -> tuple[models.StateChange, ...]:
         """Start stopped instances. Raises NotFound, IncorrectState, InsufficientCapacity."""

@@ -1,0 +1,61 @@
+"""Errors for people: code, message, field, and what to do next; or the same as JSON. Always on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from minicloud.base import errors
+from minicloud.base.errors import CloudError
+
+# By AWS-style code first, then by class.
+_BY_CODE = {
+    "InvalidInstanceID.NotFound": "`minicloud instance list` shows the instances of this account and region",
+    "InvalidInstanceID.Malformed": "`minicloud instance list` shows the ids",
+    "InvalidAMIID.NotFound": "`minicloud image list` shows the images",
+    "InvalidAMIID.Malformed": "`minicloud image list` shows the ids",
+    "InvalidKeyPair.NotFound": "`minicloud key list` shows the key pairs",
+    "InvalidInstanceType": "`minicloud type list` shows the types; `--fits` only those that fit now",
+    "InvalidUserData.Malformed": "user data is text of at most 16 KiB; larger things go into an image or are fetched",
+    "InstanceLimitExceeded": "`minicloud quota list` shows the limits; an administrator may `quota set` them",
+    "VcpuLimitExceeded": "`minicloud quota list` shows the limits; an administrator may `quota set` them",
+    "CommandEnded": "the command did not wait for its input",
+}
+_BY_CLASS: tuple[tuple[type[CloudError], str], ...] = (
+    (errors.Unavailable, "is the cloud up? `minicloud status`, or `minicloud up`; elsewhere: --endpoint HOST:PORT"),
+    (errors.Unauthenticated, "set MINICLOUD_ACCESS_KEY_ID and MINICLOUD_SECRET_ACCESS_KEY"),
+    (errors.AccessDenied, "`minicloud account whoami` shows who you are to this cloud"),
+    (errors.InsufficientCapacity, "`minicloud host list` shows what is free, `minicloud type list --fits` what fits"),
+    (errors.InsufficientStorage, "free space under the cloud's data directory"),
+    (errors.LimitExceeded, "`minicloud quota list` shows the limits"),
+    (errors.DeadlineExceeded, "the work may still go on; look again, or give it more time"),
+    (errors.IncorrectState, "`minicloud instance show ID` shows its state and why"),
+    (errors.OperationNotPermitted, "`minicloud instance modify ID --no-termination-protection` lifts the protection"),
+    (errors.Internal, "the cloud's log under <data dir>/log has the story"),
+)
+
+
+def hint(error: CloudError) -> str:
+    """What to do next; '' where there is nothing to say."""
+    if error.code in _BY_CODE:
+        return _BY_CODE[error.code]
+    return next((text for kind, text in _BY_CLASS if isinstance(error, kind)), "")
+
+
+def show_error(error: CloudError, output: str = "table") -> None:
+    story = {
+        "code": error.code,
+        "message": error.message,
+        "field": error.field or "",
+        "hint": hint(error),
+        "request_id": error.details.get("request_id", ""),
+    }
+    if output == "json":
+        sys.stderr.write(json.dumps({"error": {**story, "details": error.details}}) + "\n")
+        return
+    sys.stderr.write(f"error: {story['code']}: {story['message']}\n")
+    for name in ("field", "hint"):
+        if story[name]:
+            sys.stderr.write(f"  {name}: {story[name]}\n")
+    if isinstance(error, errors.Internal) and story["request_id"]:
+        sys.stderr.write(f"  request: {story['request_id']}\n")

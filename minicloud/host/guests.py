@@ -1,0 +1,246 @@
+"""Every guest of this host: what is known of it, and its life while it has one.
+
+Orders name a generation of an instance. One older than what the host knows is stale and changes nothing; a newer
+one to start waits until the older guest is gone, so two generations of one instance never share its disk. An order to
+end what is not here is carried out at once: there is nothing to end.
+
+Actors come when Ray has made them, before or after the order: whose order has not come waits (ORDER_S_MAX), whose guest
+is over is dismissed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf import json_format
+
+from minicloud.base.errors import Conflict, NotFound
+from minicloud.base.limits import PENDING_S_MAX
+from minicloud.host.instances import ActorLink
+from minicloud.host.life import Life, LifeTools
+from minicloud.host.records import GuestRecord
+from minicloud.host.watch import machine_boot_id
+from minicloud.wire import common_pb2, fleet_pb2, instance_pb2
+
+log = logging.getLogger("minicloud.host.guests")
+
+ORDER_S_MAX = float(PENDING_S_MAX)
+
+
+class Guests:
+    """Owned by the agent's event loop. `files.load()` has been called by nobody else."""
+
+    def __init__(self, tools: LifeTools) -> None:
+        self._tools = tools
+        self._records: dict[str, GuestRecord] = {}
+        self._lives: dict[str, Life] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._early: dict[tuple[str, int], ActorLink] = {}
+
+    # ------------------------------------------------------------ start and stop of the agent
+
+    def load(self) -> list[str]:
+        """Take over what a predecessor left; returns warnings. Guests that went on are adopted, others buried."""
+        records, broken = self._tools.files.load()
+        boot = machine_boot_id()
+        for record in records:
+            self._records[record.instance_id] = record
+            if record.machine_boot not in ("", boot):
+                record.guest = None
+                record.actor = record.actor and record.actor._replace(start=-1)  # of another boot: it is gone
+            if record.live:
+                self._begin(record, adopted=True)
+        return [f"the record {name} could not be understood and was set aside" for name in broken]
+
+    def live_ids(self) -> set[str]:
+        return {record.instance_id for record in self._records.values() if record.live}
+
+    async def leave(self) -> None:
+        """The agent goes, guests stay."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def end_all(self) -> None:
+        """The host was given up: nothing of any guest goes on. Disks stay."""
+        for life in self._lives.values():
+            life.ask_end(0.0)
+        await asyncio.gather(*(life.over for life in self._lives.values()))
+
+    # ------------------------------------------------------------ orders
+
+    async def start(self, spec: fleet_pb2.GuestSpec) -> None:
+        """Returns when its life has begun. Raises Conflict for a generation that is over."""
+        known = self._records.get(spec.instance_id)
+        if known is not None and spec.generation < known.generation:
+            raise Conflict(f"generation {spec.generation} of {spec.instance_id} is over")
+        if known is not None and spec.generation == known.generation:
+            self._tools.changed(known)
+            return
+        task = self._starting.get(spec.instance_id)
+        if task is None:
+            task = asyncio.ensure_future(self._start_after(spec))
+            self._starting[spec.instance_id] = task
+            task.add_done_callback(lambda _: self._starting.pop(spec.instance_id, None))
+        await asyncio.shield(task)
+
+    async def _start_after(self, spec: fleet_pb2.GuestSpec) -> None:
+        older = self._lives.get(spec.instance_id)
+        if older is not None:
+            older.ask_end(0.0)
+            await older.over
+        known = self._records.get(spec.instance_id)
+        record = GuestRecord(
+            spec.instance_id,
+            spec.generation,
+            spec=json_format.MessageToDict(spec),
+            private_ip=spec.private_ip,
+            machine_boot=machine_boot_id(),
+            credits=known.credits if known is not None else {},
+        )
+        self._records[spec.instance_id] = record
+        self._tools.files.save(record)
+        life = self._begin(record)
+        early = self._early.pop((record.instance_id, record.generation), None)
+        if early is not None:
+            life.actor_came(early)
+
+    async def end(self, order: fleet_pb2.EndGuest) -> None:
+        """Returns when no process of it is left, and its disk is gone where that was ordered."""
+        starting = self._starting.get(order.instance_id)
+        if starting is not None:
+            await asyncio.wait([starting])
+        record = self._records.get(order.instance_id)
+        if record is not None and record.generation > order.generation and record.live:
+            return  # that generation ended before this one began
+        life = self._lives.get(order.instance_id)
+        if life is not None:
+            life.ask_end(0.0 if order.force else order.grace_s)
+            await asyncio.shield(life.over)
+        self._dismiss_early(order.instance_id, order.generation)
+        if order.delete_disk:
+            await self._tools.builder.delete_disk(order.instance_id)
+            self._records.pop(order.instance_id, None)
+            self._tools.files.delete(order.instance_id)
+
+    async def reboot(self, instance_id: str, generation: int) -> None:
+        """Returns when it answers again. Raises NotFound, Conflict when it ended instead."""
+        if not await self._life(instance_id, generation).reboot():
+            raise Conflict(f"{instance_id} ended while it was rebooted")
+
+    def update(self, order: fleet_pb2.UpdateGuest) -> GuestRecord:
+        """New options of a guest, in force with the next look at its record. Raises NotFound."""
+        record = self.find(order.instance_id)
+        spec = spec_of(record)
+        spec.tags.clear()
+        spec.tags.update(order.tags)
+        spec.cpu_credits = order.cpu_credits
+        spec.metadata_options.CopyFrom(order.metadata_options)
+        record.spec = json_format.MessageToDict(spec)
+        self._tools.files.save(record)
+        return record
+
+    def forget(self, instance_id: str, generation: int) -> None:
+        record = self._records.get(instance_id)
+        if record is not None and record.generation == generation and record.phase == "ended":
+            record.phase = "stopped"
+            self._tools.files.save(record)
+
+    # ------------------------------------------------------------ actors
+
+    def actor_came(self, link: ActorLink) -> None:
+        hello = link.hello
+        record = self._records.get(hello.instance_id)
+        life = self._lives.get(hello.instance_id)
+        if record is not None and record.generation == hello.generation and life is not None:
+            life.actor_came(link)
+        elif hello.guest or (record is not None and record.generation >= hello.generation):
+            link.send({"op": "exit"})  # its guest is over, or one that nobody here knows
+        else:
+            key = (hello.instance_id, hello.generation)
+            self._early[key] = link
+            asyncio.get_running_loop().call_later(ORDER_S_MAX, self._dismiss_early, *key)
+
+    def actor_said(self, link: ActorLink, message: dict[str, Any]) -> None:
+        life = self._life_of(link)
+        if life is not None:
+            life.actor_said(message)
+
+    def actor_left(self, link: ActorLink) -> None:
+        key = (link.hello.instance_id, link.hello.generation)
+        if self._early.get(key) is link:
+            del self._early[key]
+        life = self._life_of(link)
+        if life is not None:
+            life.actor_left(link)
+
+    def _life_of(self, link: ActorLink) -> Life | None:
+        life = self._lives.get(link.hello.instance_id)
+        return life if life is not None and life.record.generation == link.hello.generation else None
+
+    def _dismiss_early(self, instance_id: str, generation: int) -> None:
+        link = self._early.pop((instance_id, generation), None)
+        if link is not None:
+            link.send({"op": "exit"})
+
+    # ------------------------------------------------------------ what is known
+
+    def find(self, instance_id: str) -> GuestRecord:
+        """Raises NotFound."""
+        record = self._records.get(instance_id)
+        if record is None:
+            raise NotFound(f"no instance {instance_id} on this host", code="InvalidInstanceID.NotFound")
+        return record
+
+    def lives(self) -> Iterable[Life]:
+        return list(self._lives.values())
+
+    def reports(self) -> list[fleet_pb2.GuestReport]:
+        """For a hello: all that the control plane may not know yet."""
+        return [report_of(record) for record in self._records.values() if record.phase != "stopped"]
+
+    def _life(self, instance_id: str, generation: int) -> Life:
+        life = self._lives.get(instance_id)
+        if life is None or life.record.generation != generation:
+            raise NotFound(f"no guest of {instance_id}:{generation} runs here", code="InvalidInstanceID.NotFound")
+        return life
+
+    def _begin(self, record: GuestRecord, *, adopted: bool = False) -> Life:
+        life = Life(record, self._tools, adopted=adopted)
+        self._lives[record.instance_id] = life
+        task = asyncio.ensure_future(life.run())
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._finished(life, done))
+        return life
+
+    def _finished(self, life: Life, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._lives.get(life.record.instance_id) is life and not task.cancelled():
+            del self._lives[life.record.instance_id]
+
+
+def spec_of(record: GuestRecord) -> fleet_pb2.GuestSpec:
+    return json_format.ParseDict(record.spec, fleet_pb2.GuestSpec(), ignore_unknown_fields=True)
+
+
+def report_of(record: GuestRecord) -> fleet_pb2.GuestReport:
+    """What the control plane is told. A guest that is known and stopped is told as ended."""
+    report = fleet_pb2.GuestReport(
+        instance_id=record.instance_id,
+        generation=record.generation,
+        state="ended" if record.phase == "stopped" else record.phase,
+        private_ip=record.private_ip,
+        isolation=json_format.ParseDict(record.isolation, instance_pb2.Isolation()),
+        gpu_ids=record.gpu_ids,
+        user_data_status=record.user_data_status,
+        user_data_exit=record.user_data_exit,
+    )
+    if not record.live:
+        report.reason.CopyFrom(common_pb2.Reason(code=record.reason_code, message=record.reason_message))
+        if record.exit_code is not None:
+            report.exit_code = record.exit_code
+    return report

@@ -41,6 +41,7 @@ def instance() -> None:
 
 @verb(instance, "launch")
 @click.argument("type", default="", required=False, metavar="[TYPE]")
+@click.option("--type", "-t", "type_option", default="", help="The same as TYPE.")
 @click.option("--image", default="", help="An image's id or name (default: base).")
 @click.option("--count", type=int, help="Exactly so many.")
 @click.option("--min-count", type=int)
@@ -67,6 +68,10 @@ def instance() -> None:
 @TIMEOUT
 def launch(session: Session, type: str, image: str, wait: bool, timeout: float, **given: Any) -> int:
     """Launch instances of a TYPE, such as t3.micro."""
+    named = given.pop("type_option")
+    if type and named and type != named:
+        raise click.UsageError("TYPE and --type are the same thing; two were given")
+    type = type or named
     if not type and not given["template"]:
         raise click.UsageError("a TYPE or a --template is needed; `minicloud type list --fits` shows types")
     launched = session.client.instances.launch(type, image, **_launch_options(given))

@@ -145,10 +145,12 @@ def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
 def _unpack(source: _Source, target: Path) -> models.CopyResult:
     if not hasattr(tarfile, "data_filter"):
         raise UnsupportedOperation("copying out of a guest needs Python 3.11.4 or later")
-    result, skipped = models.CopyResult(0, 0), []
+    result, skipped, root = models.CopyResult(0, 0), [], 0
     with tarfile.open(fileobj=source, mode="r|", bufsize=_BLOCK_BYTES) as tar:  # type: ignore[call-overload]
-        for member in tar:
-            renamed = _renamed(member, target.name)
+        for number, member in enumerate(tar):
+            if number == 0:  # the archive's root comes first: '.' when it is '/'
+                root = len(_parts(member.name))
+            renamed = _renamed(member, target.name, root)
             try:
                 tar.extract(renamed, target.parent, filter="data")
             except tarfile.FilterError as error:
@@ -161,17 +163,16 @@ def _unpack(source: _Source, target: Path) -> models.CopyResult:
     return replace(result, skipped=tuple(skipped[:_SKIPPED_NAMED_MAX]))
 
 
-def _renamed(member: tarfile.TarInfo, name: str) -> tarfile.TarInfo:
-    """The archive's first path component becomes `name`."""
-    member.name = _under(name, member.name)
+def _renamed(member: tarfile.TarInfo, name: str, root: int) -> tarfile.TarInfo:
+    """The archive's root, `root` path components long, becomes `name`."""
+    member.name = "/".join((name, *_parts(member.name)[root:]))
     if member.islnk():
-        member.linkname = _under(name, member.linkname)
+        member.linkname = "/".join((name, *_parts(member.linkname)[root:]))
     return member
 
 
-def _under(name: str, path: str) -> str:
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    return "/".join((name, *parts[1:]))
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 async def _ended(call: Any) -> CloudError:

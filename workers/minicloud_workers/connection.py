@@ -1,8 +1,11 @@
 """One client of the guest's init: frames in, frames out, and the pumps between frames and descriptors.
 
-    Connection   the socket. `on_frame` gets every frame while `reading`; `on_gone` comes once, at the end of the client
+    Connection   the socket. `on_frame` gets every frame; `on_gone` comes once, when the client or the session has ended
     Source       a descriptor whose bytes become frames; rests while the client lags behind (OUT_BYTES_HIGH)
     Sink         frames that become bytes of a descriptor; the connection rests while the descriptor lags behind
+
+A session that ends first lingers: its last frames are sent, what still comes in is thrown away until the client closes.
+Closing at once would turn a client's next write into an error that hides the last frame from it.
 
 A resting descriptor is not watched at all: epoll reports a hang-up whether it was asked for or not, and would spin.
 """
@@ -23,6 +26,7 @@ OUT_BYTES_HIGH = 512 * 1024
 DRAIN_BYTES_MAX = 256 * 1024  # more than a pipe or a terminal holds
 IN_BYTES_HIGH = 256 * 1024
 READ_BYTES = protocol.FRAME_BYTES_MAX
+LINGER_S = 5.0
 
 
 class Connection:
@@ -48,7 +52,7 @@ class Connection:
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Queue one frame; raises nothing. `full` tells when to rest until `on_drained`."""
-        if self.closed:
+        if self.closed or self._closing:
             return
         header = protocol.header(kind, len(payload))
         if self._out or not self._send_now(header, payload):
@@ -78,12 +82,26 @@ class Connection:
         self.finish()
 
     def finish(self) -> None:
-        """Close once everything is sent."""
+        """The session is over: send the rest, then close when the client does."""
+        if self.closed or self._closing:
+            return
         self._closing = True
         if not self._out:
+            self._linger()
+        self._watch()
+        self._say_gone()
+
+    def _linger(self) -> None:
+        try:
+            self._sock.shutdown(_socket.SHUT_WR)
+        except OSError:  # the client was quicker
             self.close()
         else:
-            self._watch()
+            self._loop.after(LINGER_S, self.close)
+
+    def _say_gone(self) -> None:
+        gone, self.on_gone = self.on_gone, lambda: None
+        gone()
 
     def close(self) -> None:
         if self.closed:
@@ -92,9 +110,8 @@ class Connection:
         self._loop.forget(self._sock.fileno())
         self._sock.close()
         self._out.clear()
-        gone, self.on_gone = self.on_gone, lambda: None
         try:
-            gone()
+            self._say_gone()
         finally:
             self.on_closed()
 
@@ -110,7 +127,7 @@ class Connection:
     def _watch(self) -> None:
         if self.closed:
             return
-        mask = GONE | (READ if self._reading and not self._closing else 0) | (WRITE if self._out else 0)
+        mask = GONE | (READ if self._reading or self._closing else 0) | (WRITE if self._out else 0)
         self._loop.watch(self._sock.fileno(), mask, self._ready)
 
     def _ready(self, mask: int) -> None:
@@ -136,8 +153,9 @@ class Connection:
         if not data:
             self.close()
             return
-        self._decoder.feed(data)
-        self._dispatch()
+        if not self._closing:
+            self._decoder.feed(data)
+            self._dispatch()
 
     def _dispatch(self) -> None:
         if self.closed or self._closing or not self._reading:
@@ -165,8 +183,7 @@ class Connection:
             self.close()
             return
         if not self._out and self._closing:
-            self.close()
-            return
+            self._linger()
         self._watch()
         if was_full and not self.full:
             self.on_drained()

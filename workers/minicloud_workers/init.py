@@ -16,7 +16,7 @@ console log. It imports no `json`, `socket`, `signal` or `re`: together they wou
     isolated     bool: own namespaces, so the hostname is the guest's own; false: the root directory may be elsewhere
     root         the guest's root directory, '/' in a sandbox; else prefix of every path named here and by cp
     addresses    where forwarded connections go, first to last
-    env          {name: text} for every process; PATH, HOME, PYTHONPATH and MINICLOUD_* get defaults below
+    env          {name: text} for every process, over init's own environment
     public_key   one line for ~/.ssh/authorized_keys, or ''
     user_data    null, or {kind: "script", text}, or {kind: "cloud-config", hostname, write_files: [{path, content
                  (base64), mode, append}], script}, or {kind: "refused", reason}, or {kind: "plain"}
@@ -288,9 +288,10 @@ def environment(root: str, control: str, wanted: dict[str, str]) -> dict[str, st
         "HOME": under(root, "/root"),
         "USER": "root",
         "LOGNAME": "root",
-        "SHELL": "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh",
         "LANG": "C.UTF-8",
         "PATH": USUAL_PATH,
+        **os.environ,
+        "SHELL": "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh",
         "PYTHONPATH": library,
         **{name: value for name, value in wanted.items() if isinstance(name, str) and isinstance(value, str)},
         "MINICLOUD_CONTROL_DIR": control,

@@ -134,10 +134,11 @@ class Reconciler(Generic[Key]):
             entry.queued = False
             self._running += 1
             self.counters.runs += 1
-            entry.task = asyncio.create_task(self._try(key))
+            entry.task = asyncio.create_task(self._try(key, entry))
             entry.task.add_done_callback(partial(self._ran, key, entry))
 
-    async def _try(self, key: Key) -> float | Exception | None:
+    async def _try(self, key: Key, entry: _Entry) -> float | Exception | None:
+        entry.woken = False  # what woke it before it began, it will see
         try:
             return await self._step(key, self._clock.wall())
         except CloudError as error:

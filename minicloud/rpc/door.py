@@ -19,6 +19,7 @@ caller's deadline passes or the caller goes away; work that must not stop half-w
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -31,7 +32,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from minicloud.base.errors import CloudError, Internal, InvalidRequest, MessageTooLarge
+from minicloud.base.errors import CloudError, Internal, InvalidRequest, MessageTooLarge, Unavailable
 from minicloud.base.limits import GRPC_MESSAGE_BYTES_MAX
 from minicloud.rpc.errors import REQUEST_ID, abort
 
@@ -40,6 +41,7 @@ log = logging.getLogger("minicloud.rpc")
 Metadata = Mapping[str, Any]  # keys in lower case; values are str, or bytes where the key ends in -bin
 P = TypeVar("P")
 Context = grpc.aio.ServicerContext[Any, Any]
+FAILURES = (Exception, asyncio.CancelledError)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -90,7 +92,13 @@ class _Gate:
     def admit(self, metadata: Metadata) -> Any:
         return self._admit(metadata)
 
-    async def fail(self, context: Context, error: Exception, request_id: str) -> NoReturn:
+    async def fail(self, context: Context, error: BaseException, request_id: str) -> NoReturn:
+        """The one way out for every failure."""
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise error  # the caller went away, or its deadline passed
+            error = Unavailable("The cloud gave this request up; retry.")  # gRPC would leave the caller without a word
         if not isinstance(error, CloudError):
             log.error("request %s: %s failed", request_id, self._path, exc_info=error)
             error = Internal(f"internal error; the log has the story under request {request_id}")
@@ -120,7 +128,7 @@ def _unary_unary(serve: Serve, parse: Parse, gate: _Gate) -> Any:
         try:
             caller = gate.admit(metadata)
             return _written(await serve(parse(raw), caller))
-        except Exception as error:  # noqa: BLE001 every failure has one way out
+        except FAILURES as error:
             await gate.fail(context, error, request_id)
 
     return call
@@ -132,7 +140,7 @@ def _stream_unary(serve: Serve, parse: Parse, gate: _Gate) -> Any:
         try:
             caller = gate.admit(metadata)
             return _written(await serve(_parsed(raws, parse), caller))
-        except Exception as error:  # noqa: BLE001
+        except FAILURES as error:
             await gate.fail(context, error, request_id)
 
     return call
@@ -144,7 +152,7 @@ def _unary_stream(serve: Serve, parse: Parse, gate: _Gate) -> Any:
         try:
             caller = gate.admit(metadata)
             await _write_all(serve(parse(raw), caller), context)
-        except Exception as error:  # noqa: BLE001
+        except FAILURES as error:
             await gate.fail(context, error, request_id)
 
     return call
@@ -156,7 +164,7 @@ def _stream_stream(serve: Serve, parse: Parse, gate: _Gate) -> Any:
         try:
             caller = gate.admit(metadata)
             await _write_all(serve(_parsed(raws, parse), caller), context)
-        except Exception as error:  # noqa: BLE001
+        except FAILURES as error:
             await gate.fail(context, error, request_id)
 
     return call

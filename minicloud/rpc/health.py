@@ -43,6 +43,7 @@ class Health:
             raise NotFound("There is no such service here.", field="service")
         return _State(status=state)
 
+    # Part of the protocol since 2025; bound where the installed grpcio-health-checking knows it.
     async def List(self, _request: wire.HealthListRequest, _caller: object) -> wire.HealthListResponse:
         return wire.HealthListResponse(statuses={name: _State(status=state) for name, state in self._states.items()})
 

@@ -71,12 +71,15 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._in_head:
             self._count += len(data)
-            if self._deadline is None:
-                self._arm(self._limits.head_s)
         super().data_received(data)
         if self._in_head and self._count > self._limits.head_bytes and self._refusal is None:
             self._refusal = (431, "The head of the request is too large.")
             self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._deadline is None:  # armed already where it is the connection's first
+            self._arm(self._limits.head_s)
 
     def on_headers_complete(self) -> None:
         head = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

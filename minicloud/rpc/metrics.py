@@ -1,0 +1,75 @@
+"""What /_minicloud/metrics says: read from the live objects when a scrape comes, kept nowhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from minicloud.shell.shell import COMMIT_S_BOUNDS, Counters
+
+
+class Inventory(Protocol):
+    """What the cloud holds: instance states, host states, vCPUs and MiB used and sellable by host name."""
+
+    def instance_states(self) -> Iterable[str]: ...
+
+    def host_states(self) -> Iterable[str]: ...
+
+    def usage(self) -> Iterable[tuple[str, dict[str, float]]]:
+        """(host name, {vcpus_used, vcpus_sellable, memory_mib_used, memory_mib_sellable, warm_workers})."""
+        ...
+
+
+class CloudCollector(Collector):
+    def __init__(self, inventory: Inventory, counters: Counters) -> None:
+        self._inventory = inventory
+        self._counters = counters
+
+    def collect(self) -> Iterable[Metric]:
+        yield _by_label("minicloud_instances", "Instances by state", "state", self._inventory.instance_states())
+        yield _by_label("minicloud_hosts", "Hosts by state", "state", self._inventory.host_states())
+        usage = GaugeMetricFamily("minicloud_host_capacity", "Capacity of a host", labels=["host", "what"])
+        for host, amounts in self._inventory.usage():
+            for what, amount in amounts.items():
+                usage.add_metric([host, what], amount)
+        yield usage
+        yield from self._journal()
+
+    def _journal(self) -> Iterable[Metric]:
+        counters = self._counters
+        for name, text, value in (
+            ("minicloud_journal_commits", "Transactions on disk", counters.commits),
+            ("minicloud_journal_commits_failed", "Transactions that failed and were undone", counters.commits_failed),
+            ("minicloud_journal_records", "Records on disk", counters.records),
+            ("minicloud_requests", "Commands given to the machines", counters.calls),
+        ):
+            yield CounterMetricFamily(name, text, value=value)
+        seconds = HistogramMetricFamily("minicloud_journal_commit_seconds", "Time of one transaction, fsync included")
+        seconds.add_metric([], _cumulative(counters.commit_s_buckets), counters.commit_s_sum)
+        yield seconds
+
+
+def registry(collector: Collector) -> CollectorRegistry:
+    made = CollectorRegistry()
+    made.register(collector)
+    return made
+
+
+def _by_label(name: str, text: str, label: str, values: Iterable[str]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in sorted(Counter(values).items()):
+        family.add_metric([value], count)
+    return family
+
+
+def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
+    total, rows = 0, []
+    for bound, count in zip([*map(str, COMMIT_S_BOUNDS), "+Inf"], buckets, strict=True):
+        total += count
+        rows.append((bound, float(total)))
+    return rows

@@ -139,12 +139,13 @@ class Rejection:
     def summary(self) -> str:
         """One sentence for the user, at most SUMMARY_CHARS_MAX characters."""
         request = self.request
-        name = f"{'one more' if self.placed else ''} {request.label or 'instance'} ({_shape_words(request.shape)})"
+        article = "one more" if self.placed else "" if request.label else "an"
+        name = f"{article} {request.label or 'instance'} ({_shape_words(request.shape)})".strip()
         if request.host_id is not None:
             verdict, parts = f"host {request.host_id} cannot hold", self._of_one_host()
         else:
             verdict, parts = "no host can hold", self._of_all_hosts()
-        head = f"{verdict} {_cut(name.strip(), SUMMARY_CHARS_MAX // 2)}"
+        head = f"{verdict} {_cut(name, SUMMARY_CHARS_MAX // 2)}"
         if self.placed:
             head = f"there is room for {self.placed} of the {request.count_min} instances needed, {head}"
         return _cut(f"{head}: {', '.join(parts)}", SUMMARY_CHARS_MAX)

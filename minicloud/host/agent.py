@@ -79,8 +79,7 @@ class HostAgentConfig:
 class AgentParts:
     """What `cloud.py` plugs in. `isolation`: what guests of this host get, for the hello.
 
-    builder(images) makes the guest builder; memory_enforced: the kernel limits the guests' memory.
-    sweep(live ids): remove what dead guests of this host left; returns warnings.
+    builder(images) makes the guest builder. memory_enforced: the kernel limits the guests' memory. wall(): Unix time, s.
     """
 
     builder: Callable[[Images], GuestBuilder]
@@ -90,7 +89,6 @@ class AgentParts:
     isolation: instance_pb2.Isolation
     memory_enforced: bool
     disk_root: Callable[[str], Path]
-    sweep: Callable[[set[str]], Awaitable[list[str]]]
     wall: Callable[[], float]
     credits: Credits | None = None
     pool: WorkerPool | None = None
@@ -149,7 +147,7 @@ class HostAgent:
     async def run(self, stop: asyncio.Event) -> Literal["stopped", "fenced"]:
         """Serve until told to stop (guests stay) or fenced (guests are ended). Raises what a part of it raised."""
         self.warnings += self.guests.load()
-        self.warnings += await self._parts.sweep(self.guests.live_ids())
+        self.warnings += await self._builder.take_over(self.guests.live())
         for warning in self.warnings:
             log.warning("%s", warning)
         await self._door.open()

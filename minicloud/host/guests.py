@@ -56,8 +56,8 @@ class Guests:
                 self._begin(record, adopted=True)
         return [f"the record {name} could not be understood and was set aside" for name in broken]
 
-    def live_ids(self) -> set[str]:
-        return {record.instance_id for record in self._records.values() if record.live}
+    def live(self) -> list[GuestRecord]:
+        return [record for record in self._records.values() if record.live]
 
     async def leave(self) -> None:
         """The agent goes, guests stay."""

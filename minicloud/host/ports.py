@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +46,10 @@ class GuestBuilder(Protocol):
         ...
 
     async def delete_disk(self, instance_id: str) -> None: ...
+
+    async def take_over(self, live: Iterable[GuestRecord]) -> list[str]:
+        """At the agent's start: keep what these guests need, remove what others left. Returns warnings."""
+        ...
 
 
 class GuestWatch(Protocol):

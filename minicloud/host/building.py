@@ -1,0 +1,279 @@
+"""Makes the place where a guest lives: disk, control group, network, control directory, launch plan. Takes it down.
+
+Fulfils `ports.GuestBuilder`. `prepare` runs while Ray makes the actor, so that a first boot's plan is ready before the
+actor asks; a plan that depends on the actor (which GPUs Ray gave it) and that of every further boot is made when asked.
+
+Disks outlive guests: <host>/disks/<instance>/ is deleted by `delete_disk` only. It is renamed first, so that a deletion
+that was cut short is finished at the next start and never mistaken for a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from minicloud.base.errors import CloudError
+from minicloud.host.console import Consoles
+from minicloud.host.guests import spec_of
+from minicloud.host.images import Images
+from minicloud.host.places import BOOT_DOCUMENT, Places
+from minicloud.host.records import GuestRecord
+from minicloud.host.walls import Walls, limits_of
+from minicloud.sandbox import bwrap, disk, process
+from minicloud.sandbox.network import Endpoint, GuestNetwork
+from minicloud.sandbox.plan import BWRAP, GuestLayout, LaunchPlan, PythonPrefix, SandboxSpec, workers_package
+from minicloud.wire.fleet_pb2 import GuestSpec
+
+log = logging.getLogger("minicloud.host.building")
+
+TMP_MIB_MIN, TMP_MIB_MAX = 16, 512
+DELETING = ".deleting-"
+NVIDIA_SHARED = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """How guests are walled in on this host (`minicloud.sandbox.probe` finds it out)."""
+
+    driver: str
+    bwrap_path: str | None
+    python: PythonPrefix
+    cgroup_version: int
+    seccomp: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BootFacts:
+    """What the boot document is made of. `root`: the guest's root as its init sees it."""
+
+    spec: GuestSpec
+    isolated: bool
+    root: str
+    addresses: tuple[str, ...]
+    env: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderParts:
+    """boot_document(facts): the bytes of boot.json. workers_dir: the package minicloud_workers."""
+
+    places: Places
+    isolation: Isolation
+    network: GuestNetwork
+    walls: Walls
+    images: Images
+    consoles: Consoles
+    boot_document: Callable[[BootFacts], bytes]
+
+
+class Builder:
+    """Owned by the agent's event loop; what blocks runs on threads."""
+
+    def __init__(self, parts: BuilderParts) -> None:
+        self._parts = parts
+        self._workers_dir = workers_package()
+        self._plans: dict[tuple[str, int, int], dict[str, Any]] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._deletions = 0
+        parts.places.disks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        parts.places.controls.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    # ------------------------------------------------------------ ports.GuestBuilder
+
+    async def prepare(self, record: GuestRecord, cancelled: threading.Event) -> None:
+        spec = spec_of(record)
+        root = self._parts.places.root(record.instance_id)
+        if not spec.image_builtin and not root.exists():
+            await self._parts.images.unpack(spec.image_id, root, cancelled)
+        plan = await asyncio.to_thread(self._prepare, record, spec)
+        self._keep_console(record)
+        if not spec.shape.gpus:
+            self._plans[_key(record)] = plan
+
+    async def plan(self, record: GuestRecord) -> dict[str, Any]:
+        ready = self._plans.pop(_key(record), None)
+        if ready is not None:
+            return ready
+        return await asyncio.to_thread(self._boot, record, spec_of(record))
+
+    async def release(self, record: GuestRecord) -> None:
+        self._plans.pop(_key(record), None)
+        self._endpoints.pop(record.instance_id, None)
+        self._parts.consoles.end(self._parts.places.console(record.instance_id))
+        await asyncio.to_thread(self._release, record.instance_id)
+
+    async def delete_disk(self, instance_id: str) -> None:
+        await asyncio.to_thread(self._delete_disk, instance_id)
+
+    # ------------------------------------------------------------ what an agent before this one left
+
+    async def take_over(self, live: Iterable[GuestRecord]) -> list[str]:
+        """Keep what guests that go on need, remove what dead ones of this host left. Returns warnings."""
+        live = list(live)
+        warnings = await asyncio.to_thread(self._take_over, live)
+        for record in live:
+            self._keep_console(record)
+        return warnings
+
+    def _take_over(self, live: list[GuestRecord]) -> list[str]:
+        parts = self._parts
+        warnings: list[str] = []
+        for record in live:
+            if record.private_ip:
+                with _noted(warnings, f"network of {record.instance_id}"):
+                    self._connect(record, spec_of(record))
+        known = {record.instance_id for record in live}
+        for endpoint in parts.network.existing():
+            if endpoint.instance_id not in known:
+                with _noted(warnings, f"network of {endpoint.instance_id}"):
+                    parts.network.release(endpoint.instance_id)
+        for name in parts.walls.cgroups.existing(parts.walls.prefix):
+            instance_id = name.rpartition("/")[2]
+            if instance_id not in known:
+                with _noted(warnings, f"control group of {instance_id}"):
+                    parts.walls.remove(instance_id)
+        for folder in [*parts.places.controls.iterdir(), *parts.places.disks.glob(f"{DELETING}*")]:
+            if folder.name not in known:
+                with _noted(warnings, str(folder)):
+                    shutil.rmtree(folder)
+        return warnings
+
+    # ------------------------------------------------------------ on threads
+
+    def _prepare(self, record: GuestRecord, spec: GuestSpec) -> dict[str, Any]:
+        endpoint = self._connect(record, spec)
+        isolation, walls = self._parts.isolation, self._parts.walls
+        walls.create(spec)
+        record.private_ip = endpoint.address
+        record.network = {"netns": endpoint.netns or "", "gateway": endpoint.gateway}
+        record.isolation = {
+            "driver": isolation.driver,
+            "network": self._parts.network.driver,
+            "cgroup": f"v{isolation.cgroup_version}" if isolation.cgroup_version else "none",
+            "seccomp": isolation.seccomp,
+            "warnings": list(isolation.warnings),
+        }
+        return self._boot(record, spec)
+
+    def _connect(self, record: GuestRecord, spec: GuestSpec) -> Endpoint:
+        """The address that it had before, where that can still be had."""
+        network = self._parts.network
+        try:
+            endpoint = network.allocate(spec.account, record.instance_id, record.private_ip or None)
+        except CloudError as error:
+            if not record.private_ip:
+                raise
+            log.warning("guest %s gets another address: %s", record.instance_id, error)
+            endpoint = network.allocate(spec.account, record.instance_id)
+        self._endpoints[record.instance_id] = endpoint
+        return endpoint
+
+    def _boot(self, record: GuestRecord, spec: GuestSpec) -> dict[str, Any]:
+        """Everything that a boot needs afresh; no process of the guest is alive."""
+        parts, endpoint = self._parts, self._endpoints[record.instance_id]
+        isolated = parts.isolation.driver == BWRAP
+        control = parts.places.control(record.instance_id)
+        shutil.rmtree(control, ignore_errors=True)
+        control.mkdir(mode=0o700)
+        env = {**endpoint.env, "AWS_DEFAULT_REGION": spec.region, "MINICLOUD_INSTANCE_ID": record.instance_id}
+        env.update(self._gpu_env(record, isolated))
+        layout = self._layout(record)
+        sandbox = SandboxSpec(
+            instance_id=record.instance_id,
+            hostname=spec.hostname or record.instance_id,
+            disk_root=parts.places.root(record.instance_id),
+            control_dir=control,
+            console=parts.places.console(record.instance_id),
+            init=_init_command(layout),
+            limits=limits_of(spec),
+            workers_dir=self._workers_dir,
+            env={**env, "MINICLOUD_CONTROL_DIR": layout.control},
+            cgroup_files=self._join_files(record),
+            netns=endpoint.netns_path,
+            tmp_mib=min(max(spec.shape.memory_mib // 2, TMP_MIB_MIN), TMP_MIB_MAX),
+            disk_gib=spec.shape.disk_gib,
+            devices=tuple(self._devices(record)) if isolated else (),
+        )
+        disk.prepare(sandbox, parts.isolation.python, endpoint.address, isolated=isolated)
+        root = "/" if isolated else str(sandbox.disk_root)
+        # In a namespace of its own a service may listen on loopback or on the guest's address; in the host's network
+        # loopback is everybody's.
+        addresses = ("127.0.0.1", endpoint.address) if endpoint.netns else (endpoint.address,)
+        facts = BootFacts(spec, isolated, root, addresses, env)
+        (control / BOOT_DOCUMENT).write_bytes(parts.boot_document(facts))
+        return self._build(sandbox).to_json()
+
+    def _build(self, sandbox: SandboxSpec) -> LaunchPlan:
+        isolation = self._parts.isolation
+        if isolation.driver == BWRAP and isolation.bwrap_path is not None:
+            return bwrap.build(sandbox, isolation.bwrap_path, isolation.python)
+        return process.build(sandbox, isolation.python)
+
+    def _layout(self, record: GuestRecord) -> GuestLayout:
+        isolation, places = self._parts.isolation, self._parts.places
+        if isolation.driver == BWRAP:
+            return bwrap.layout(isolation.python)
+        root, control = places.root(record.instance_id), places.control(record.instance_id)
+        return process.layout(str(root), str(control), str(self._workers_dir), isolation.python)
+
+    def _join_files(self, record: GuestRecord) -> tuple[str, ...]:
+        group = self._parts.walls.group_of(record)
+        return group.join_files if group is not None else ()
+
+    def _devices(self, record: GuestRecord) -> list[str]:
+        """Its own accelerators and what all of them share; GPUs that are only declared have no device."""
+        mine = [path for gpu in record.gpu_ids if os.path.exists(path := f"/dev/nvidia{gpu}")]
+        return [*mine, *(path for path in NVIDIA_SHARED if os.path.exists(path))] if mine else []
+
+    def _gpu_env(self, record: GuestRecord, isolated: bool) -> dict[str, str]:
+        """The driver numbers the devices that a process can open; where it can open all, it needs their own numbers."""
+        if not record.gpu_ids:
+            return {}
+        hidden = isolated and bool(self._devices(record))
+        numbers = [str(number) for number in range(len(record.gpu_ids))] if hidden else record.gpu_ids
+        return {"CUDA_VISIBLE_DEVICES": ",".join(numbers)}
+
+    def _keep_console(self, record: GuestRecord) -> None:
+        with contextlib.suppress(OSError):  # no disk yet: it is kept when it is prepared
+            self._parts.consoles.keep(self._parts.places.console(record.instance_id))
+
+    def _release(self, instance_id: str) -> None:
+        self._parts.walls.remove(instance_id)
+        self._parts.network.release(instance_id)
+        shutil.rmtree(self._parts.places.control(instance_id), ignore_errors=True)
+
+    def _delete_disk(self, instance_id: str) -> None:
+        folder = self._parts.places.disk(instance_id)
+        self._deletions += 1
+        doomed = folder.with_name(f"{DELETING}{instance_id}-{os.getpid()}-{self._deletions}")
+        try:
+            folder.rename(doomed)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(doomed)
+
+
+def _init_command(layout: GuestLayout) -> tuple[str, ...]:
+    code = f"import sys;sys.path.insert(0,{layout.workers!r});from minicloud_workers.init import main;main()"
+    return (layout.python, "-I", "-S", "-c", code)
+
+
+def _key(record: GuestRecord) -> tuple[str, int, int]:
+    return record.instance_id, record.generation, record.boot
+
+
+@contextlib.contextmanager
+def _noted(warnings: list[str], what: str) -> Iterator[None]:
+    """One piece that cannot be removed must not keep the host from starting."""
+    try:
+        yield
+    except (CloudError, OSError) as error:
+        warnings.append(f"{what} could not be cleaned up: {error}")

@@ -225,13 +225,21 @@ class Guest:
         watch = notify.watch(self.socket_path.parent, CREATE | MOVED_TO, appeared.set)
         try:
             async with asyncio.timeout(seconds):
-                while not self.socket_path.is_socket():
-                    appeared.clear()
+                while not self._listens():
                     await appeared.wait()
+                    appeared.clear()
         except TimeoutError:
             raise Unavailable(f"the guest's init did not come up within {seconds:g} s") from None
         finally:
             watch.close()
+
+    def _listens(self) -> bool:
+        """A socket file alone says nothing: an earlier boot may have left it."""
+        try:
+            _connected(self.socket_path).close()
+        except Unavailable:
+            return False
+        return True
 
     async def ping(self, seconds: float = PING_S) -> GuestStatus:
         """Raises Unavailable when init does not answer in time."""

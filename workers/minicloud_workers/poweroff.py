@@ -13,7 +13,8 @@ NOW = ("now", "+0")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="shutdown", description="End this instance.")
+    parser = argparse.ArgumentParser(prog="shutdown", description="End this instance.", add_help=False)
+    parser.add_argument("--help", action="help", help="show this and exit")
     parser.add_argument("-h", "-P", "--poweroff", action="store_true", help="what it does anyway")
     parser.add_argument("--grace", type=float, default=10.0, help="seconds between SIGTERM and SIGKILL (default 10)")
     parser.add_argument("time", nargs="?", default="now", help="'now' or '+0'; other times are not supported")

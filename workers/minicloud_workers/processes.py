@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` costs 7 ms; typeshed knows nothing of its C half
+import errno
 import fcntl
 import os
 import sys
@@ -141,7 +142,7 @@ def _become(start: Start, errors: int) -> None:
             os.environ.clear()
             os.environ.update(start.env)
             os._exit(start.run())
-        os.execvpe(start.program, start.argv, start.env)
+        _exec(start)
     except OSError as error:
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
         _report(errors, f"{code} {error.strerror}: '{error.filename or start.program}'")
@@ -149,6 +150,21 @@ def _become(start: Start, errors: int) -> None:
         _report(errors, f"{CANNOT_RUN} {type(error).__name__}: {error}")
     finally:
         os._exit(CANNOT_RUN)
+
+
+def _exec(start: Start) -> None:
+    """As os.execvpe, which imports `warnings` first. Raises OSError."""
+    if "/" in start.program:
+        os.execve(start.program, start.argv, start.env)
+    problem: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), start.program)
+    for directory in start.env.get("PATH", "").split(":"):
+        try:
+            os.execve(f"{directory or '.'}/{start.program}", start.argv, start.env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problem = error
+    raise problem
 
 
 def _report(errors: int, text: str) -> None:

@@ -67,8 +67,10 @@ def dumps(value: object) -> str:
         return _quote(value)
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (int, float)):
-        return repr(value)
+    if isinstance(value, int):
+        return int.__repr__(value)  # an enum's own would say its name
+    if isinstance(value, float):
+        return float.__repr__(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_quote(key)}: {dumps(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):

@@ -1,14 +1,11 @@
-"""The gRPC door on a real server and real sockets: what gets in, what is refused, and in which words."""
+"""The gRPC door on a real server and real sockets: who gets in, what is refused, and in which words."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import logging
-import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import grpc
@@ -18,307 +15,21 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 
 from minicloud.base import errors, limits
-from minicloud.base.arn import DEFAULT_ACCOUNT, Caller, Scope
-from minicloud.base.machine import Context
+from minicloud.base.arn import DEFAULT_ACCOUNT, Scope
 from minicloud.identity import commands as ask
-from minicloud.identity.machine import IdentityMachine
-from minicloud.identity.rpc import DESCRIPTOR, IdentityRpc
-from minicloud.identity.seal import AesGcmSeal
-from minicloud.identity.service import Identity
-from minicloud.rpc.auth import locked_door, open_door
-from minicloud.rpc.door import Entry, Metadata, door
+from minicloud.identity.rpc import DESCRIPTOR
+from minicloud.rpc.auth import open_door
+from minicloud.rpc.door import Entry, door
 from minicloud.rpc.errors import from_rpc_error
-from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.server import Listen
 from minicloud.wire import guest_pb2, identity_pb2, instance_pb2
-
-IDENTITY = f"/{DESCRIPTOR.full_name}"
-INSTANCES = instance_pb2.DESCRIPTOR.services_by_name["InstanceService"]
-GUESTS = guest_pb2.DESCRIPTOR.services_by_name["GuestService"]
-ROOT = Caller(Scope(), admin=True)
-BIG_CLIENT = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
-
-
-class MemoryShell:
-    """A shell whose journal is nowhere."""
-
-    def __init__(self, machine: IdentityMachine) -> None:
-        self.machine = machine
-        self.rand = random.Random(5)
-
-    async def submit(self, command: Any) -> Any:
-        outcome = self.machine.decide(command, Context(1.0, self.rand))
-        for record in outcome.records:
-            self.machine.apply(record)
-        return outcome.reply
-
-    def read(self, look: Callable[[], Any]) -> Any:
-        return look()
-
-    def used(self, _account: str) -> dict[str, float]:
-        return {"vcpus": 2.0}
-
-
-class Instances:
-    """Handlers that misbehave on request; methods that no test calls refuse."""
-
-    def __init__(self) -> None:
-        self.cancelled = asyncio.Event()
-        self.running = asyncio.Event()
-        self.entered: asyncio.Queue[None] = asyncio.Queue()
-        self.release = asyncio.Event()
-        self.callers: list[Caller] = []
-
-    def __getattr__(self, name: str) -> Any:
-        async def refuse(_request: Any, _caller: Caller) -> Any:
-            raise errors.UnsupportedOperation(name)
-
-        return refuse
-
-    async def Get(self, request: instance_pb2.GetInstanceRequest, caller: Caller) -> instance_pb2.Instance:
-        self.callers.append(caller)
-        if request.instance_id == "bug":
-            raise RuntimeError("the password is swordfish")
-        if request.instance_id == "ours":
-            raise errors.Internal("the journal is odd")
-        if request.instance_id == "given up":
-            waiting = asyncio.get_running_loop().create_future()
-            waiting.cancel()
-            await waiting
-        if request.instance_id == "huge":
-            return instance_pb2.Instance(id="x" * limits.GRPC_MESSAGE_BYTES_MAX)
-        if request.instance_id == "wrong type":
-            return 42  # type: ignore[return-value]
-        raise errors.NotFound("no such instance", code="InvalidInstanceID.NotFound", field="instance_id")
-
-    async def Reboot(self, _request: Any, _caller: Caller) -> instance_pb2.StateChanges:
-        self.running.set()
-        self.entered.put_nowait(None)
-        try:
-            await self.release.wait()
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-        return instance_pb2.StateChanges()
-
-    async def Watch(self, request: Any, _caller: Caller) -> AsyncIterator[instance_pb2.Instance]:
-        try:
-            for name in request.instance_ids:
-                if name == "gone":
-                    raise errors.NotFound("no such instance", field="instance_ids")
-                yield instance_pb2.Instance(id=name)
-            self.running.set()
-            await asyncio.Event().wait()
-        finally:
-            self.cancelled.set()
-
-
-class Guests:
-    """The stream shapes: counts what comes in."""
-
-    def __getattr__(self, name: str) -> Any:
-        async def refuse(_request: Any, _caller: Caller) -> Any:
-            raise errors.UnsupportedOperation(name)
-
-        return refuse
-
-    async def Upload(self, requests: AsyncIterator[guest_pb2.UploadInput], _caller: Any) -> guest_pb2.UploadResult:
-        return guest_pb2.UploadResult(bytes=sum([len(request.chunk) async for request in requests]))
-
-    async def Exec(
-        self, requests: AsyncIterator[guest_pb2.ExecInput], caller: str
-    ) -> AsyncIterator[guest_pb2.ExecOutput]:
-        async for request in requests:
-            yield guest_pb2.ExecOutput(stdout=caller.encode() + b" said " + request.stdin)
-
-
-class World:
-    """One server with every kind of handler, and a channel to it."""
-
-    def __init__(self, locked: bool, listen: Listen) -> None:
-        ids = itertools.count(1)
-        self.machine = IdentityMachine(AesGcmSeal(b"s" * 32))
-        self.shell = MemoryShell(self.machine)
-        self.instances = Instances()
-        admit = locked_door(self.machine.authenticate) if locked else open_door()
-        entry = Entry(admit, lambda: f"made-{next(ids)}")
-        ticket = Entry(self.ticket, lambda: f"made-{next(ids)}")
-        identity = IdentityRpc(Identity(self.machine, self.shell, self.shell, b"p"), "1.2.3")
-        services = [
-            door(identity, DESCRIPTOR, entry),
-            door(self.instances, INSTANCES, entry),
-            door(Guests(), GUESTS, ticket),
-        ]
-        self.server = RpcServer(services, entry.new_request_id, listen)
-        self.channel: grpc.aio.Channel
-
-    @staticmethod
-    def ticket(metadata: Metadata) -> str:
-        """Another kind of caller, as host agents have."""
-        if metadata.get("x-ticket") != "good":
-            raise errors.Unauthenticated("no ticket")
-        return "bob"
-
-    def raw(self, path: str) -> Any:
-        """Bytes in, bytes out."""
-        call: Any = self.channel.unary_unary
-        return call(path)
-
-    def get(self, instance_id: str, **options: Any) -> Any:
-        request = instance_pb2.GetInstanceRequest(instance_id=instance_id)
-        return self.raw(f"/{INSTANCES.full_name}/Get")(request.SerializeToString(), **options)
-
-    def whoami(self, **options: Any) -> Any:
-        return self.raw(f"{IDENTITY}/WhoAmI")(b"", **options)
-
-
-@contextlib.asynccontextmanager
-async def world(locked: bool = False, calls_max: int = limits.GRPC_CALLS_MAX) -> AsyncIterator[World]:
-    one = World(locked, Listen(calls_max=calls_max))
-    port = await one.server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=BIG_CLIENT) as channel:
-        one.channel = channel
-        yield one
-    await one.server.stop(0)
+from tests.contract.door_world import GUESTS, IDENTITY, INSTANCES, ROOT, World, refusal, still_serves, world
 
 
 @pytest.fixture
 async def cloud() -> AsyncIterator[World]:
     async with world() as one:
         yield one
-
-
-async def refusal(call: Any) -> errors.CloudError:
-    """The typed error that a call ends with."""
-    with pytest.raises(grpc.RpcError) as failed:
-        await call
-    return from_rpc_error(failed.value)
-
-
-async def still_serves(cloud: World) -> None:
-    answer = identity_pb2.WhoAmIResponse.FromString(await cloud.whoami())
-    assert answer.account == DEFAULT_ACCOUNT
-
-
-# ---------------------------------------------------------------- malformed and oversized
-
-DEEP = b"\x0a\x00"
-for _ in range(2_000):  # a google.protobuf.Struct-like nesting; unknown groups nest without end in any message
-    DEEP = b"\x0b" + DEEP + b"\x0c"
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [b"\xff\xff\xff", b"\x0a\x05abc", b"\x0a\x02\xc3\x28", DEEP, bytes(range(256)) * 64],
-    ids=["tag", "short", "utf8", "deep", "noise"],
-)
-async def test_malformed_protobuf_is_the_callers_fault(cloud: World, raw: bytes) -> None:
-    error = await refusal(cloud.raw(f"/{INSTANCES.full_name}/Get")(raw))
-    assert type(error) is errors.InvalidRequest
-    assert error.code == "MalformedRequest"
-    assert error.message == "the request is not a well-formed GetInstanceRequest"
-    await still_serves(cloud)
-
-
-async def test_malformed_health_and_reflection_requests_leak_nothing_either(cloud: World) -> None:
-    error = await refusal(cloud.raw("/grpc.health.v1.Health/Check")(b"\xff"))
-    assert error.message == "the request is not a well-formed HealthCheckRequest"
-    path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-    call: Any = cloud.channel.stream_stream
-    stream = call(path)(iter([b"\xff"]))
-    error = await refusal(stream.read())
-    assert type(error) is errors.InvalidRequest
-
-
-async def test_a_malformed_message_in_a_stream(cloud: World) -> None:
-    call: Any = cloud.channel.stream_unary
-    good = guest_pb2.UploadInput(chunk=b"12345").SerializeToString()
-    upload = call(f"/{GUESTS.full_name}/Upload")
-    ticket = (("x-ticket", "good"),)
-    answer = guest_pb2.UploadResult.FromString(await upload(iter([good, good]), metadata=ticket))
-    assert answer.bytes == 10
-    error = await refusal(upload(iter([good, b"\xff"]), metadata=ticket))
-    assert type(error) is errors.InvalidRequest
-
-
-async def test_a_message_of_100_mb(cloud: World) -> None:
-    error = await refusal(cloud.raw(f"/{INSTANCES.full_name}/Get")(b"\x0a" * 100_000_000))
-    assert type(error) is errors.MessageTooLarge
-    await still_serves(cloud)
-
-
-async def test_an_answer_over_the_limit(cloud: World) -> None:
-    error = await refusal(cloud.get("huge"))
-    assert type(error) is errors.MessageTooLarge
-    assert "smaller pages" in error.message
-
-
-async def test_metadata_over_the_limit(cloud: World) -> None:
-    noise = (("x-noise", "x" * (limits.GRPC_METADATA_BYTES_MAX + 1)),)
-    error = await refusal(cloud.whoami(metadata=noise))
-    assert type(error) is errors.Throttled  # gRPC's own RESOURCE_EXHAUSTED
-    await still_serves(cloud)
-
-
-async def test_an_unknown_method_is_unimplemented(cloud: World) -> None:
-    assert type(await refusal(cloud.raw(f"{IDENTITY}/Nonsense")(b""))) is errors.UnsupportedOperation
-
-
-async def test_http1_is_not_answered_with_anything_of_ours(cloud: World) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", cloud.server.port)
-    writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    async with asyncio.timeout(10):
-        answer = await reader.read()
-    writer.close()
-    assert b"HTTP/1" not in answer
-    await still_serves(cloud)
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One HTTP/2 frame."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def literal(name: bytes, value: bytes) -> bytes:
-    """One header, uncompressed (RFC 7541 §6.2.2)."""
-    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
-CALL = b"".join(
-    literal(name, value)
-    for name, value in (
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", f"/{INSTANCES.full_name}/Reboot".encode()),
-        (b":authority", b"x"),
-        (b"te", b"trailers"),
-        (b"content-type", b"application/grpc"),
-    )
-)
-
-
-async def test_a_flood_of_pings_ends_the_connection(cloud: World) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", cloud.server.port)
-    writer.write(PREFACE + b"".join(frame(6, 0, 0, bytes(8)) for _ in range(200)))
-    async with asyncio.timeout(10):
-        with contextlib.suppress(ConnectionError):
-            while await reader.read(65_536):
-                pass  # until the server hangs up
-    writer.close()
-    await still_serves(cloud)
-
-
-async def test_rapid_reset_starts_no_handlers_and_stops_nobody(cloud: World) -> None:
-    _, writer = await asyncio.open_connection("127.0.0.1", cloud.server.port)
-    writer.write(PREFACE)
-    with contextlib.suppress(ConnectionError):
-        for number in range(1, 4_000, 2):
-            writer.write(frame(1, 4, number, CALL) + frame(3, 0, number, (8).to_bytes(4, "big")))
-        await writer.drain()
-    async with asyncio.timeout(10):
-        await still_serves(cloud)
-    assert cloud.instances.entered.empty()
-    writer.close()
 
 
 # ---------------------------------------------------------------- errors and request ids

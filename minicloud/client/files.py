@@ -8,27 +8,25 @@ trusted: each member goes through tarfile's `data` filter, and what it refuses i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minicloud.base.errors import CloudError, InvalidParameterValue, Unavailable, UnsupportedOperation
+from minicloud.base.errors import InvalidParameterValue, Unavailable, UnsupportedOperation
 from minicloud.client.lazy import lazy
-from minicloud.client.transport import mapped, read
+from minicloud.client.streams import GuestStream
 
 if TYPE_CHECKING:
     import tarfile
-
-    import grpc.aio
 
     from minicloud.client import models
     from minicloud.wire import guest_pb2
 else:
     tarfile = lazy("tarfile")
     models = lazy("minicloud.client.models")
-    grpc = lazy("grpc")
     guest_pb2 = lazy("minicloud.wire.guest_pb2")
 
 _BLOCK_BYTES = 20 * 10240  # a multiple of tar's record, below limits.STREAM_CHUNK_BYTES_MAX
@@ -52,40 +50,38 @@ def local_target(path: str | Path, name: str) -> Path:
     return target
 
 
-async def chunks(call: Any) -> AsyncIterator[bytes]:
+async def chunks(call: GuestStream) -> AsyncIterator[bytes]:
     """The data of a server stream. Raises CloudError."""
     try:
-        while (message := await read(call)) is not None:
+        while (message := await call.read()) is not None:
             if message.data:
                 yield message.data
     finally:
         call.cancel()
 
 
-async def send(call: Any, header: guest_pb2.UploadHeader, source: Path, name: str) -> models.CopyResult:
+async def send(call: GuestStream, header: guest_pb2.UploadHeader, source: Path, name: str) -> models.CopyResult:
     """Pack `source` under `name` into an open Upload call. Raises CloudError, OSError."""
     loop = asyncio.get_running_loop()
 
-    def write(data: bytes) -> int:
-        message = guest_pb2.UploadInput(chunk=data)
-        asyncio.run_coroutine_threadsafe(call.write(message), loop).result()
+    def put(data: bytes) -> int:
+        work = call.write(guest_pb2.UploadInput(chunk=data))
+        if not asyncio.run_coroutine_threadsafe(work, loop).result():
+            raise _Ended
         return len(data)
 
     try:
-        await call.write(guest_pb2.UploadInput(header=header))
-        await asyncio.to_thread(_pack, source, name, _Sink(write))
-        await call.done_writing()
-        reply: guest_pb2.UploadResult = await call
-    except grpc.aio.AioRpcError as error:
-        raise mapped(error) from None
-    except asyncio.InvalidStateError:
-        raise await _ended(call) from None
+        if await call.write(guest_pb2.UploadInput(header=header)):
+            with contextlib.suppress(_Ended):
+                await asyncio.to_thread(_pack, source, name, _Sink(put))
+                await call.finish()
+        reply: guest_pb2.UploadResult = await call.result()
     finally:
         call.cancel()
     return models.CopyResult(files=reply.files, bytes=reply.bytes)
 
 
-async def receive(call: Any, target: Path) -> models.CopyResult:
+async def receive(call: GuestStream, target: Path) -> models.CopyResult:
     """Unpack an open Download call as `target`. Raises CloudError, OSError."""
     loop = asyncio.get_running_loop()
     source = chunks(call)
@@ -102,6 +98,10 @@ async def receive(call: Any, target: Path) -> models.CopyResult:
         raise Unavailable(f"the archive from the guest is not whole: {error}", code="StreamBroken") from None
     finally:
         call.cancel()
+
+
+class _Ended(Exception):
+    """The other side wants no more."""
 
 
 class _Sink:
@@ -173,12 +173,3 @@ def _renamed(member: tarfile.TarInfo, name: str, root: int) -> tarfile.TarInfo:
 
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
-
-
-async def _ended(call: Any) -> CloudError:
-    """Why a call was over before everything was sent."""
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        return mapped(error)
-    return Unavailable("the host agent closed the stream early", code="StreamBroken")

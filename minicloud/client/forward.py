@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minicloud.base.errors import CloudError
 from minicloud.client.lazy import lazy
-from minicloud.client.transport import Transport, read, write
+from minicloud.client.streams import GuestStream
+from minicloud.client.transport import Transport
 
 if TYPE_CHECKING:
     from minicloud.client import models
@@ -99,7 +100,7 @@ class AsyncForward:
         call = self._transport.guest_stream(endpoint, "Forward", guest_pb2.DataChunk)
         sending = asyncio.ensure_future(self._send(reader, call))
         try:
-            while (message := await read(call)) is not None:
+            while (message := await call.read()) is not None:
                 writer.write(message.data)
                 await writer.drain()
         finally:
@@ -107,10 +108,10 @@ class AsyncForward:
             call.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
-    async def _send(self, reader: asyncio.StreamReader, call: Any) -> None:
+    async def _send(self, reader: asyncio.StreamReader, call: GuestStream) -> None:
         first = guest_pb2.ForwardInput(instance_id=self._instance_id, port=self._remote_port)
-        there = await write(call, first)
+        there = await call.write(first)
         while there and (data := await reader.read(_READ_BYTES)):
-            there = await write(call, guest_pb2.ForwardInput(data=data))
+            there = await call.write(guest_pb2.ForwardInput(data=data))
         if there:
-            await call.done_writing()
+            await call.finish()

@@ -13,20 +13,20 @@ import asyncio
 import posixpath
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from minicloud.base.errors import (
     CloudError,
     DeadlineExceeded,
     IncorrectState,
     InvalidParameterValue,
-    Unavailable,
 )
 from minicloud.client import files
 from minicloud.client.convert import to_model
 from minicloud.client.forward import AsyncForward
 from minicloud.client.lazy import lazy
-from minicloud.client.transport import Transport, read, write
+from minicloud.client.streams import GuestStream
+from minicloud.client.transport import Transport
 
 if TYPE_CHECKING:
     from minicloud.client import models
@@ -51,7 +51,7 @@ class ExecOptions(TypedDict, total=False):
 class AsyncExecSession:
     """A command that runs in a guest. Take its output until it ends; then `exit_code` is set."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: GuestStream) -> None:
         self._call = call
         self._pid: int | None = None
         self._exit_code: int | None = None
@@ -81,9 +81,9 @@ class AsyncExecSession:
     async def read(self) -> models.ExecChunk | None:
         """The next piece of output; None when the command has ended. Raises CloudError."""
         while self._exit_code is None:
-            message = await read(self._call)
+            message = await self._call.read()
             if message is None:
-                raise await _broken(self._call)
+                raise await self._call.broken()
             chunk = self._take(message)
             if chunk is not None:
                 return chunk
@@ -134,7 +134,7 @@ class AsyncExecSession:
         return None
 
     async def _send(self, message: guest_pb2.ExecInput) -> None:
-        if not await write(self._call, message):
+        if not await self._call.write(message):
             raise IncorrectState("the command has ended", code="CommandEnded")
 
 
@@ -247,7 +247,7 @@ class AsyncGuests:
     async def _start(self, start: guest_pb2.ExecStart) -> AsyncExecSession:
         endpoint = await self.endpoint(start.instance_id)
         session = AsyncExecSession(self._transport.guest_stream(endpoint, "Exec", guest_pb2.ExecOutput))
-        await session._send(guest_pb2.ExecInput(start=start))
+        await session._call.write(guest_pb2.ExecInput(start=start))  # one that ended at once is told by `read`
         return session
 
     async def _target(self, instance_id: str, remote_path: str, name: str) -> tuple[str, str]:
@@ -310,9 +310,3 @@ def _argv(command: Sequence[str] | str) -> Sequence[str]:
 def _check_absolute(path: str) -> None:
     if not path.startswith("/") or "\0" in path:
         raise InvalidParameterValue(f"a path in the guest starts with '/': {path[:200]!r}", field="remote_path")
-
-
-async def _broken(call: Any) -> CloudError:
-    """A stream that ended without saying how the command ended."""
-    code = await call.code()
-    return Unavailable(f"the stream ended before the command did ({code.name.lower()})", code="StreamBroken")

@@ -74,8 +74,7 @@ class AsyncImages:
         except TimeoutError:
             raise DeadlineExceeded(f"{image_id} is not available after {timeout:g} s", field="timeout") from None
         if image.state != "available":
-            why = image.state_reason.message if image.state_reason else ""
-            raise IncorrectState(f"{image_id} is {image.state}: {why}", code="InvalidAMIID.Unavailable")
+            raise IncorrectState(f"{image_id} is {image.state}: {image.state_reason}", code="InvalidAMIID.Unavailable")
         return image
 
     async def register(

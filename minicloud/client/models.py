@@ -224,7 +224,7 @@ class Image:
     created_time: datetime | None
     source_instance_id: str
     tags: Mapping[str, str]
-    state_reason: Reason | None
+    state_reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from minicloud.base.errors import CloudError, InvalidParameterValue, Unavailable
 from minicloud.client.config import ClientConfig, jitter
 from minicloud.client.lazy import lazy
+from minicloud.client.streams import GuestStream, mapped
 
 if TYPE_CHECKING:
     import grpc.aio
     from google.protobuf.message import Message
 
     from minicloud.client import models
-    from minicloud.rpc import errors as wire_errors
 else:
     models = lazy("minicloud.client.models")
     grpc = lazy("grpc")
-    wire_errors = lazy("minicloud.rpc.errors")
 
 M = TypeVar("M", bound="Message")
 Metadata = tuple[tuple[str, str], ...]
@@ -132,35 +131,29 @@ class Transport:
         )
         return start
 
-    def guest_stream(self, endpoint: models.Endpoint, method: str, reply: type[Message]) -> Any:
-        """An open bidirectional call to a host agent ("Exec"): `write`, `done_writing`, `read`, `cancel`."""
-        channel = self._channel(endpoint.address, endpoint.tls)
-        start: Any = channel.stream_stream(
-            f"{_PACKAGE}GuestService/{method}",
-            request_serializer=_serialize,
-            response_deserializer=reply.FromString,
-        )
-        return start(metadata=((TICKET_METADATA, endpoint.ticket),))
+    def guest_stream(self, endpoint: models.Endpoint, method: str, reply: type[Message]) -> GuestStream:
+        """Open a bidirectional call to a host agent ("Exec")."""
+        open_ = self._channel(endpoint.address, endpoint.tls).stream_stream
+        return self._guest(open_, endpoint, method, reply)
 
-    def guest_download(self, endpoint: models.Endpoint, method: str, request: Message, reply: type[Message]) -> Any:
-        """An open server stream from a host agent: `read`, `cancel`."""
-        channel = self._channel(endpoint.address, endpoint.tls)
-        start = channel.unary_stream(
-            f"{_PACKAGE}GuestService/{method}",
-            request_serializer=_serialize,
-            response_deserializer=reply.FromString,
-        )
-        return start(request, metadata=((TICKET_METADATA, endpoint.ticket),))
+    def guest_upload(self, endpoint: models.Endpoint, method: str, reply: type[Message]) -> GuestStream:
+        """Open a client stream to a host agent."""
+        open_ = self._channel(endpoint.address, endpoint.tls).stream_unary
+        return self._guest(open_, endpoint, method, reply)
 
-    def guest_upload(self, endpoint: models.Endpoint, method: str, reply: type[Message]) -> Any:
-        """An open client stream to a host agent: `write`, `done_writing`, await it for the answer."""
-        channel = self._channel(endpoint.address, endpoint.tls)
-        start: Any = channel.stream_unary(
-            f"{_PACKAGE}GuestService/{method}",
-            request_serializer=_serialize,
-            response_deserializer=reply.FromString,
-        )
-        return start(metadata=((TICKET_METADATA, endpoint.ticket),))
+    def guest_download(
+        self, endpoint: models.Endpoint, method: str, request: Message, reply: type[Message]
+    ) -> GuestStream:
+        """Open a server stream from a host agent."""
+        open_ = self._channel(endpoint.address, endpoint.tls).unary_stream
+        return self._guest(open_, endpoint, method, reply, request)
+
+    def _guest(
+        self, open_: Any, endpoint: models.Endpoint, method: str, reply: type[Message], *first: Message
+    ) -> GuestStream:
+        path = f"{_PACKAGE}GuestService/{method}"
+        start = open_(path, request_serializer=_serialize, response_deserializer=reply.FromString)
+        return GuestStream(start(*first, metadata=((TICKET_METADATA, endpoint.ticket),)))
 
     def _channel(self, address: str, tls: bool) -> grpc.aio.Channel:
         found = self._channels.get((address, tls))
@@ -177,36 +170,6 @@ class Transport:
         budget = self.config.retry_s if there else min(self.config.connect_s, self.config.retry_s)
         wait = jitter() * _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
         return wait if elapsed + wait < min(budget, self.config.timeout_s) else None
-
-
-def mapped(error: grpc.RpcError) -> CloudError:
-    """The error of a call as one of ours."""
-    failure: CloudError = wire_errors.from_rpc_error(error)
-    return failure
-
-
-async def read(call: Any) -> Any:
-    """The next message of an open stream; None at its end. Raises CloudError."""
-    try:
-        message = await call.read()
-    except grpc.aio.AioRpcError as error:
-        raise mapped(error) from None
-    return None if message is _eof() else message
-
-
-async def write(call: Any, message: Message) -> bool:
-    """Send on an open stream, waiting for room; False: the stream has ended. Raises CloudError."""
-    try:
-        await call.write(message)
-    except grpc.aio.AioRpcError as error:
-        raise mapped(error) from None
-    except asyncio.InvalidStateError:
-        return False
-    return True
-
-
-def _eof() -> Any:
-    return vars(grpc.aio)["EOF"]  # grpc-stubs does not know it
 
 
 def _open(address: str, tls: bool, ca: str) -> grpc.aio.Channel:

@@ -407,14 +407,23 @@ _ENV_KEPT_PREFIXES = ("LC_", "MINICLOUD_", "RAY_testing_", "NVIDIA_")
 _ENV_SECRET = ("MINICLOUD_ACCESS_KEY_ID", "MINICLOUD_SECRET_ACCESS_KEY")
 
 
-def child_env(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What a cloud's processes inherit: no credential, and no word of another Ray cluster (RAY_ADDRESS, tokens)."""
+def child_env(env: Mapping[str, str] | None = None, joins_ray: bool = False) -> dict[str, str]:
+    """What a cloud's processes inherit: no credential, and no word of another Ray cluster (RAY_ADDRESS, tokens).
+
+    `joins_ray`: the user's cluster is joined, with the user's own settings of Ray.
+    """
     env = os.environ if env is None else env
+    prefixes = (*_ENV_KEPT_PREFIXES, "RAY_") if joins_ray else _ENV_KEPT_PREFIXES
     return {
         name: value
         for name, value in env.items()
-        if (name in _ENV_KEPT or name.startswith(_ENV_KEPT_PREFIXES)) and name not in _ENV_SECRET
+        if (name in _ENV_KEPT or name.startswith(prefixes)) and name not in _ENV_SECRET
     }
+
+
+def random_hex(size: int) -> str:
+    """`size` bytes that nobody can guess, in hex: tokens and ids of processes outside the machines' reach."""
+    return os.urandom(size).hex()
 
 
 def read_secret(settings: CloudSettings) -> bytes:

@@ -1,0 +1,187 @@
+"""The cloud's front door: what it listens on, whom it lets in, and where requests go. Pure: settings -> configuration.
+
+Two doors, one process:
+
+    :7077  gRPC (HTTP/2)            -> control plane, gRPC port
+    :4566  HTTP/1.1 and HTTP/2      -> control plane, HTTP port (AWS protocols, health, metrics, console)
+
+Whom it keeps out. A cloud on localhost must not be drivable by a web page in the user's browser. A page reaches
+localhost in two ways, and each is closed before any of our code runs:
+  - under a name of its own that it points at 127.0.0.1 (DNS rebinding): the Host header is that name, and only names
+    of ours are answered;
+  - directly, as a cross-site request that needs no answer to do harm (a form post): browsers say so themselves, in
+    Origin and in Sec-Fetch-Site. Nothing here sends CORS headers.
+
+How long things may take. The first bytes and the head of a request: 10 s. A body that stalls: 60 s. A gRPC stream may
+be silent for a day: HAProxy's `timeout client` and `timeout server` run per HTTP/2 stream, gRPC's own keep-alive pings
+belong to the connection and do not count, so the timeouts must be long; dead peers are found by TCP keep-alive instead,
+after two minutes. HTTP replies may take as long as the longest invocation (5,400 s).
+
+A control plane that restarts is away for a second or two: new connections are tried again once a second, three times.
+Health is asked without patience: 503 at once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from minicloud.base import limits
+from minicloud.proxy.config import (
+    Acl,
+    Backend,
+    Bind,
+    DelHeader,
+    Deny,
+    Frontend,
+    Global,
+    ProxyConfig,
+    Rule,
+    Server,
+    SetHeader,
+    Timeouts,
+    UseBackend,
+    When,
+)
+from minicloud.settings import CloudSettings, is_loopback
+
+HEALTH_PATH = "/_minicloud/health"
+INTERNAL_PATH = "/_minicloud/internal"
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+LOCAL_SUFFIX = ".localhost"  # RFC 6761: names that always mean this machine
+HEAD_MS_MAX = 10_000
+BODY_STALL_MS_MAX = 60_000
+REPLY_MS_MAX = 5_400_000
+STREAM_MS_MAX = 24 * 3600 * 1000
+IDLE_MS_MAX = 3_600_000
+CONNECTIONS_MAX = 4_000
+PER_SOURCE_MAX = 1_000
+THREADS = 2
+_ANY_IP = r"^(?:[0-9]{1,3}\.){3}[0-9]{1,3}$|^\[[0-9a-fA-F:.]+\]$"
+
+
+@dataclass(frozen=True, slots=True)
+class DoorPaths:
+    """Files of the running front door. `cert`: chain and key in one PEM, '' without TLS."""
+
+    stats_socket: Path
+    cert: str = ""
+
+
+def front_door(settings: CloudSettings, paths: DoorPaths) -> ProxyConfig:
+    """Raises InvalidParameterValue where settings hold what HAProxy must not see."""
+    return ProxyConfig(
+        process=Global(
+            str(paths.stats_socket),
+            maxconn=2 * CONNECTIONS_MAX + 200,
+            threads=THREADS,
+            head_bytes_max=limits.HTTP_HEAD_BYTES_MAX,
+        ),
+        frontends=(_grpc_door(settings, paths), _http_door(settings, paths)),
+        backends=_backends(settings),
+    )
+
+
+def _grpc_door(settings: CloudSettings, paths: DoorPaths) -> Frontend:
+    return Frontend(
+        "grpc",
+        (Bind(settings.bind, settings.grpc_port, cert=paths.cert, alpn="h2" if paths.cert else ""),),
+        default_backend="control_grpc",
+        maxconn=CONNECTIONS_MAX,
+        timeouts=Timeouts(client=STREAM_MS_MAX, http_request=HEAD_MS_MAX, http_keep_alive=IDLE_MS_MAX),
+        tcp_keepalive=True,
+        h2_within_ms=HEAD_MS_MAX,
+        per_source_max=_per_source(settings),
+    )
+
+
+def _grpc_rules(settings: CloudSettings) -> tuple[Rule, ...]:
+    return (
+        *_host_rules(settings),
+        Acl("from_a_page", "req.hdr(origin)", "found"),
+        Deny(403, When(("from_a_page",)), "minicloud: web pages have no business at the gRPC door"),
+        Acl("is_grpc", "req.hdr(content-type)", "beg", ("application/grpc",)),
+        Deny(415, When(("!is_grpc",)), "minicloud: this port speaks gRPC"),
+    )
+
+
+def _per_source(settings: CloudSettings) -> int:
+    """On loopback every client has the same address."""
+    return 0 if is_loopback(settings.bind) else PER_SOURCE_MAX
+
+
+def _http_door(settings: CloudSettings, paths: DoorPaths) -> Frontend:
+    too_large = f"{limits.HTTP_BODY_BYTES_MAX + 1}:"
+    rules: tuple[Rule, ...] = (
+        *_host_rules(settings),
+        *_browser_rules(settings),
+        Acl("internal", "path,url_dec,lower", "beg", (INTERNAL_PATH,)),
+        Deny(404, When(("internal",)), "minicloud: not found"),
+        Acl("too_large", "req.hdr_val(content-length)", "int", (too_large,)),
+        Deny(413, When(("too_large",)), f"minicloud: a body has at most {limits.HTTP_BODY_BYTES_MAX} bytes"),
+        DelHeader("X-Forwarded-For"),
+        DelHeader("Forwarded"),
+        SetHeader("X-Forwarded-Proto", value="https" if paths.cert else "http"),
+        Acl("health", "path", "str", (HEALTH_PATH,)),
+        UseBackend("control_health", When(("health",))),
+    )
+    return Frontend(
+        "http",
+        (Bind(settings.bind, settings.http_port, cert=paths.cert, alpn="h2,http/1.1" if paths.cert else ""),),
+        rules=rules,
+        default_backend="control_http",
+        maxconn=CONNECTIONS_MAX,
+        timeouts=Timeouts(client=BODY_STALL_MS_MAX, http_request=HEAD_MS_MAX, http_keep_alive=BODY_STALL_MS_MAX),
+        forwarded_for=True,
+        per_source_max=_per_source(settings),
+    )
+
+
+def _backends(settings: CloudSettings) -> tuple[Backend, ...]:
+    http = Server("control", settings.control_host, settings.control_http_port)
+    grpc = Server("control", settings.control_host, settings.control_port, h2=True)
+    return (
+        Backend(
+            "control_grpc",
+            (grpc,),
+            rules=_grpc_rules(settings),
+            timeouts=Timeouts(server=STREAM_MS_MAX),
+            tcp_keepalive=True,
+        ),
+        Backend("control_http", (http,), timeouts=Timeouts(server=REPLY_MS_MAX, tunnel=STREAM_MS_MAX)),
+        Backend("control_health", (http,), retries=0, timeouts=Timeouts(server=5_000, connect=1_000)),
+    )
+
+
+def known_names(settings: CloudSettings) -> tuple[str, ...]:
+    """Every name that a client may call this cloud by, besides those under `.localhost`."""
+    own = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+    return tuple(dict.fromkeys((*LOCAL_NAMES, own, *settings.allowed_hosts)))
+
+
+def _host_rules(settings: CloudSettings) -> tuple[Rule, ...]:
+    fetch = "req.hdr(host),host_only,lower"
+    rules: tuple[Rule, ...] = (
+        Acl("known_host", fetch, "str", known_names(settings)),
+        Acl("known_host", fetch, "end", (LOCAL_SUFFIX,)),
+    )
+    if not is_loopback(settings.bind):
+        # Other machines may use any address of ours. An address cannot be rebound, and authentication is on.
+        rules = (*rules, Acl("known_host", fetch, "reg", (_ANY_IP,)))
+    hint = "minicloud: unknown Host name (minicloud up --allow-host NAME)"
+    return (*rules, Deny(403, When(("!known_host",)), hint))
+
+
+def _browser_rules(settings: CloudSettings) -> tuple[Rule, ...]:
+    names = "|".join([re.escape(name) for name in known_names(settings)] + [r"[a-z0-9.-]+\.localhost"])
+    ours = rf"^https?://(?:{names})(?::[0-9]{{1,5}})?$"
+    return (
+        Acl("has_origin", "req.hdr(origin)", "found"),
+        Acl("two_origins", "req.hdr_cnt(origin)", "int", ("2:",)),
+        Deny(400, When(("two_origins",)), "minicloud: one Origin at most"),
+        Acl("known_origin", "req.hdr(origin)", "reg", (ours,), ignore_case=True),
+        Deny(403, When(("has_origin", "!known_origin")), "minicloud: not for pages of other origins"),
+        Acl("cross_site", "req.hdr(sec-fetch-site)", "str", ("cross-site",), ignore_case=True),
+        Deny(403, When(("cross_site",)), "minicloud: not for pages of other sites"),
+    )

@@ -126,8 +126,8 @@ class BridgeNetwork:
             else:
                 spares.append(_Link(name, index))
         self._adopt_spares(spares)
-        if self._bridges:
-            self._filter(self._bridges)
+        self._filter(self._bridges)
+        self.warnings = tuple(forwarding.switch_on(self._config.machine_dir, self._config.nft))
 
     def _adopt_guest(self, link: _Link, account: str, instance_id: str, address: str) -> None:
         gateway = str(subnets.gateway(IPv4Network((address, subnets.SUBNET_BITS), strict=False)))
@@ -221,7 +221,9 @@ class BridgeNetwork:
     # ------------------------------------------------------------ spares
 
     def _start_filling(self) -> None:
-        """In the background; one filling at a time is enough, it goes on until there are enough."""
+        """In the background, one at a time, and not after every launch: it would slow down the next one."""
+        if len(self._spares) > self._config.spare_count // 2:
+            return
         if self._filling is None or self._filling.done():
             self._filling = self._filler.submit(self._fill)
             self._filling.add_done_callback(_log_failure)
@@ -292,12 +294,10 @@ class BridgeNetwork:
         return [IPv4Network((dst, length), strict=False) for dst, length in (*routes, *addresses) if dst and length]
 
     def _filter(self, bridges: dict[str, _Bridge]) -> None:
-        """Puts the packet filter in force, and forwarding on."""
-        config = self._config
+        """Puts the packet filter in force."""
         subnets_by_name = {bridge.name: bridge.subnet for bridge in bridges.values()}
-        state = nftables.Filter(self._table, config.services, subnets_by_name)
-        nftables.apply(nftables.ruleset(state), config.nft)
-        self.warnings = tuple(forwarding.switch_on(config.machine_dir, config.nft))
+        state = nftables.Filter(self._table, self._config.services, subnets_by_name)
+        nftables.apply(nftables.ruleset(state), self._config.nft)
 
     def _cleanup(self) -> None:
         for name in netns.names(self._prefix + "-"):
@@ -310,7 +310,7 @@ class BridgeNetwork:
         self._guests.clear()
         self._attached.clear()
         self._bridges.clear()
-        nftables.apply(nftables.ruleset(nftables.Filter(self._table)), self._config.nft)
+        nftables.apply(nftables.removal(self._table), self._config.nft)
         forwarding.switch_off(self._config.machine_dir, self._config.nft)
 
 

@@ -22,6 +22,7 @@ import os
 import select
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +30,7 @@ from typing import Protocol
 from minicloud.base.errors import InvalidParameterValue, UnsupportedOperation
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+GUEST_DEPTH = 3  # minicloud-<cloud>/<host>/<instance>
 CPU_PERIOD_US = 100_000
 CPU_QUOTA_US_MIN = 1_000  # the kernel refuses less
 MEMORY_MIB_MIN = 4
@@ -164,8 +166,8 @@ class Cgroups:
             return []
         found: set[str] = set()
         for base in self.hierarchy.bases():
-            top = base / checked_name(prefix)
-            found.update(str(path.relative_to(base)) for path in _leaves(top) if path != top)
+            below = (path.relative_to(base) for path in _bottom_up(base / checked_name(prefix)))
+            found.update(str(path) for path in below if len(path.parts) == GUEST_DEPTH)
         return sorted(found)
 
     def remove(self, prefix: str) -> None:
@@ -177,7 +179,11 @@ class Cgroups:
             group.kill()
             group.destroy()
         for base in self.hierarchy.bases():
-            _remove_empty(base, base / checked_name(prefix))
+            top = base / checked_name(prefix)
+            for directory in (*_bottom_up(top), *(base / parent for parent in Path(prefix).parents)):
+                with suppress(OSError):  # in use: another host of this cloud, or another cloud
+                    if directory != base:
+                        directory.rmdir()
 
     def _in_force(self) -> Hierarchy:
         if self.hierarchy is None:
@@ -283,25 +289,12 @@ def remove_directory(path: Path) -> None:
     raise error
 
 
-def _leaves(top: Path) -> Iterator[Path]:
-    """Directories without directories in them, at and below `top`."""
+def _bottom_up(top: Path) -> Iterator[Path]:
+    """Directories at and below `top`, the deepest first."""
     try:
         below = [entry for entry in top.iterdir() if entry.is_dir()]
     except FileNotFoundError:
         return
-    if not below:
-        yield top
     for directory in below:
-        yield from _leaves(directory)
-
-
-def _remove_empty(base: Path, path: Path) -> None:
-    """rmdir of `path` and its parents up to `base`, stopping at the first that is in use."""
-    while path != base:
-        try:
-            path.rmdir()
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return
-        path = path.parent
+        yield from _bottom_up(directory)
+    yield top

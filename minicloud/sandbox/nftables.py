@@ -85,15 +85,13 @@ def account_prefix(cloud: str, account: str) -> str:
 
 
 def ruleset(state: Filter) -> str:
-    """The text for `nft -f`."""
+    """The text for `nft -f`. Without bridges an empty table: it tells other clouds that we are here."""
     if not state.bridges:
-        return f"table inet {state.table} {{}}\ndelete table inet {state.table}\n"
+        return f"{removal(state.table)}table inet {state.table} {{}}\n"
     names = ", ".join(f'"{name}"' for name in sorted(state.bridges))
     gateways = ", ".join(str(subnet.network_address + 1) for subnet in state.bridges.values())
     subnets = ", ".join(str(subnet) for subnet in state.bridges.values())
-    return f"""table inet {state.table} {{}}
-delete table inet {state.table}
-table inet {state.table} {{
+    return f"""{removal(state.table)}table inet {state.table} {{
   set guests {{ type ifname; elements = {{ {names} }}; }}
   set gateways {{ type ipv4_addr; elements = {{ {gateways} }}; }}
   set subnets {{ type ipv4_addr; flags interval; elements = {{ {subnets} }}; }}
@@ -127,6 +125,11 @@ table inet {state.table} {{
   }}
 }}
 """
+
+
+def removal(table: str) -> str:
+    """The text that takes a table away, whether it is there or not."""
+    return f"table inet {table} {{}}\ndelete table inet {table}\n"
 
 
 def apply(text: str, nft: str = "nft") -> None:

@@ -16,7 +16,7 @@ import ctypes
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from minicloud.base.errors import NotFound
@@ -87,7 +87,7 @@ class Consoles:
         finally:
             os.close(fd)
 
-    async def read(self, path: Path, tail_bytes: int = 0, follow: bool = False) -> AsyncIterator[bytes]:
+    async def read(self, path: Path, tail_bytes: int = 0, follow: bool = False) -> AsyncGenerator[bytes, None]:
         """Chunks of what is kept (its last `tail_bytes`, 0: all), and with `follow` of what comes. Raises NotFound."""
         fd = _open(path)
         console = self._watched(path) if follow else None

@@ -13,7 +13,7 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,7 +246,7 @@ class Guest:
         async with _Opening(self, {"kind": "ping"}, seconds) as (_channel, fields):
             return _status(fields)
 
-    async def watch(self) -> AsyncIterator[GuestStatus]:
+    async def watch(self) -> AsyncGenerator[GuestStatus, None]:
         """The status now and after every change of it, until the guest ends. Raises Unavailable at the start only."""
         async with _Opening(self, {"kind": "watch"}) as (channel, fields):
             yield _status(fields)
@@ -294,7 +294,7 @@ class Guest:
                     task.cancel()
                 await asyncio.gather(sending, result, return_exceptions=True)
 
-    async def download(self, path: str) -> AsyncIterator[bytes]:
+    async def download(self, path: str) -> AsyncGenerator[bytes, None]:
         """An uncompressed tar of a file or directory, in chunks."""
         async with _Opening(self, {"kind": "download", "path": path}) as (channel, _fields):
             while (got := await within(PROGRESS_S, channel.receive())) is not None:

@@ -1,31 +1,32 @@
 """The composition root: the one file that knows every adapter. What runs where is decided here, and nothing else is.
 
-    run_control_plane   in the control plane actor: journal, machines, doors
-    run_host_agent      in each host agent actor: sandboxes, streams into guests
+run_control_plane   in the control plane actor: journal, machines, doors
+run_host_agent      in each host agent actor: sandboxes, streams into guests
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import logging
 import platform
 import random
 import secrets
-import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import grpc
 import uvloop
 
 from minicloud import __version__, settings
+from minicloud.base import limits
 from minicloud.base.arn import Caller
-from minicloud.base.errors import CloudError, InsufficientCapacity
+from minicloud.base.errors import CloudError
 from minicloud.base.machine import Context
 from minicloud.compute.machine import Compute
 from minicloud.compute.ports import ActorSpec
@@ -42,29 +43,33 @@ from minicloud.compute.rpc.instances import DoorPorts, InstanceServicer
 from minicloud.compute.service import ComputeService
 from minicloud.compute.service import Ports as ComputePorts
 from minicloud.host import ticket, user_data
+from minicloud.host.agent import agent_socket
 from minicloud.host.instances import instance_secret
 from minicloud.identity.machine import IdentityMachine
-from minicloud.identity.seal import AesGcmSeal
 from minicloud.identity.rpc import DESCRIPTOR as IDENTITY
 from minicloud.identity.rpc import IdentityRpc
+from minicloud.identity.seal import AesGcmSeal
 from minicloud.identity.service import Identity, ensure_admin
-from minicloud.rpc import auth, fleet_auth
+from minicloud.rpc import auth, fleet_auth, metrics
 from minicloud.rpc.door import Entry, Service, door
-from minicloud.rpc.http import CloudHealth, Operations, control_app, serve
+from minicloud.rpc.errors import from_rpc_error
+from minicloud.rpc.http import CloudHealth, Operations, control_app
+from minicloud.rpc.http_guard import serve
 from minicloud.rpc.server import Listen, RpcServer
-from minicloud.settings import CloudSettings, HostSettings
+from minicloud.rpc.tls import channel_credentials
+from minicloud.settings import CloudSettings
 from minicloud.shell.clock import SystemClock
 from minicloud.shell.shell import Shell
 from minicloud.shell.union import To, Union
 from minicloud.shell.waiters import Waiters
 from minicloud.store.images import ImageFiles
 from minicloud.store.sqlite import SqliteJournal
-from minicloud.wire import catalog_pb2, fleet_pb2, host_pb2, instance_pb2
+from minicloud.wire import catalog_pb2, fleet_pb2, guest_pb2, guest_pb2_grpc, host_pb2, instance_pb2
 
 log = logging.getLogger("minicloud")
 
-READY_S_MAX = 30.0
 SHUTDOWN_GUESTS_S = 10.0
+CONSOLE_S_MAX = 10.0
 COMPUTE, IDENTITY_SLICE = "compute", "identity"
 
 
@@ -79,6 +84,34 @@ class Late:
 
     async def kill(self, instance_id: str, generation: int) -> None:
         await self.launcher.kill(instance_id, generation)
+
+
+class ActorLauncher:
+    """Compute's port Launcher on Ray's launcher: the same fields under the names that each side uses."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+
+    async def launch(self, spec: ActorSpec) -> None:
+        from minicloud.cluster.launcher import LaunchSpec
+
+        await self._ray.launch(
+            LaunchSpec(
+                spec.instance_id,
+                spec.generation,
+                spec.host_name,
+                spec.session,
+                spec.cpus,
+                spec.memory_bytes,
+                spec.gpus,
+            )
+        )
+
+    async def kill(self, instance_id: str, generation: int) -> None:
+        await self._ray.kill(instance_id, generation)
+
+    async def close(self) -> None:
+        await self._ray.close()
 
 
 @dataclass(slots=True)
@@ -130,7 +163,8 @@ class ControlPlane:
             on_effects=lambda effects: self.service.on_effects(effects),
         )
         self.service = ComputeService(
-            self.compute, ComputePorts(Addressed(self.shell, COMPUTE).submit, launcher, self.waiters, self._rand)
+            self.compute,
+            ComputePorts(Addressed(self.shell, COMPUTE).submit, self.shell.barrier, launcher, self.waiters, self._rand),
         )
         self.identity = Identity(
             self.identity_machine, Addressed(self.shell, IDENTITY_SLICE), Usage(self.compute), self._derived("pages")
@@ -149,7 +183,9 @@ class ControlPlane:
         if self.cloud.auth:
             await ensure_admin(self.identity, self._rand, self._write_admin)
         self.service.start()
-        self.server = RpcServer(self._services(), self._request_id, Listen("127.0.0.1", self.cloud.control_port))
+        self.server = RpcServer(
+            self._services(), self._request_id, Listen(self.cloud.control_host, self.cloud.control_port)
+        )
         port = await self.server.start()
         self.server.health.set_all(True)
         return port
@@ -211,6 +247,51 @@ class ControlPlane:
         proof = self._issue_ticket(instance_id, account, time.time() + 60.0)
         return await read_console(address, instance_id, proof, self.cloud.tls)
 
+    def ray_launcher(self) -> Any:
+        """The launcher that makes Ray actors; call it in an actor, on its loop."""
+        from minicloud.cluster.launcher import LauncherPorts, RayLauncher
+
+        def failed(instance_id: str, generation: int, error: CloudError) -> None:
+            self.service.actor_failed(instance_id, generation, error)
+
+        ports = LauncherPorts(
+            secret=lambda instance_id, generation: instance_secret(self._secret, instance_id, generation),
+            agent_socket=lambda host_name: str(agent_socket(socket_dir(self.cloud, host_name))),
+            on_failed=failed,
+        )
+        return ActorLauncher(RayLauncher(ports, self.cloud.ray_namespace))
+
+    def operations(self, shut_down: Callable[[], None]) -> Operations:
+        return Operations(
+            health=self.health,
+            registry=metrics.registry(metrics.CloudCollector(self, self.shell.counters)),
+            shutdown=shut_down,
+            secret=self._secret,
+            allowed_hosts=frozenset(name.lower() for name in self.cloud.allowed_hosts),
+        )
+
+    # --- metrics.Inventory
+
+    def instance_states(self) -> Iterable[str]:
+        return [instance.state for instance in self.compute.state.instances.values()]
+
+    def host_states(self) -> Iterable[str]:
+        return [host.state for host in self.compute.state.hosts.values()]
+
+    def usage(self) -> Iterable[tuple[str, dict[str, float]]]:
+        for host in self.compute.state.hosts.values():
+            used, sellable, link = self.compute.state.used(host.id), host.sellable, self.service.links.get(host.id)
+            yield (
+                host.name,
+                {
+                    "vcpus_used": used.vcpus,
+                    "vcpus_sellable": sellable.vcpus,
+                    "memory_mib_used": used.memory_mib,
+                    "memory_mib_sellable": sellable.memory_mib,
+                    "warm_workers": link.vitals.warm_workers if link else 0,
+                },
+            )
+
     async def health(self) -> CloudHealth:
         """Ready once every host of this cloud has said hello, or is known to be down; and one at least is up."""
         linked = {link.host_id for link in self.service.links.all()}
@@ -232,6 +313,11 @@ class ControlPlane:
         self.stopped.set()
 
 
+def socket_dir(cloud: CloudSettings, host_name: str) -> Path:
+    """Where the unix sockets of one host are; agent, actors and launcher agree on it."""
+    return cloud.socket_path / host_name
+
+
 def machine_arch() -> str:
     return {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine().lower()]
 
@@ -241,9 +327,8 @@ async def read_console(address: str, instance_id: str, proof: str, tls: settings
     credentials = channel_credentials(tls.ca) if tls is not None else None
     async with agent_channel(address, credentials) as channel:
         request = guest_pb2.LogsRequest(instance_id=instance_id, tail_bytes=limits.CONSOLE_REPLY_BYTES_MAX)
-        call = guest_pb2_grpc.GuestServiceStub(channel).Logs(
-            request, metadata=((ticket.METADATA, proof),), timeout=CONSOLE_S_MAX
-        )
+        guests: Any = guest_pb2_grpc.GuestServiceStub(channel)  # type: ignore[no-untyped-call]
+        call = guests.Logs(request, metadata=((ticket.TICKET_METADATA, proof),), timeout=CONSOLE_S_MAX)
         try:
             return b"".join([chunk.data async for chunk in call])
         except grpc.aio.AioRpcError as error:
@@ -258,38 +343,40 @@ def agent_channel(address: str, credentials: grpc.ChannelCredentials | None) -> 
 
 def run_control_plane(cloud: CloudSettings) -> None:
     """Blocks until the journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
-    _log_to(cloud, "control-plane")
     uvloop.run(_control_plane(cloud))
 
 
 async def _control_plane(cloud: CloudSettings) -> None:
     late = Late()
     plane = ControlPlane(cloud, settings.read_secret(cloud), late)
-    late.launcher = launcher = _launcher(cloud, plane)
-    stopping: set[asyncio.Task[None]] = set()
+    late.launcher = plane.ray_launcher()
+    stop_watching = threading.Event()
+    loop = asyncio.get_running_loop()
+    closing: set[asyncio.Task[None]] = set()
 
     def shut_down() -> None:
-        stopping.add(asyncio.ensure_future(plane.shut_down()))
+        closing.add(asyncio.ensure_future(plane.shut_down()))
+
+    def nodes_changed(nodes: list[Any]) -> None:
+        for node in nodes:
+            if not node.alive:
+                loop.call_soon_threadsafe(plane.service.node_died, node.ray_node_id)
 
     await plane.start()
-    http = await serve(
-        control_app(
-            Operations(
-                plane.health,
-                plane.metrics,
-                shut_down,
-                settings.read_secret(cloud),
-                frozenset(name.lower() for name in cloud.allowed_hosts),
-            )
-        ),
-        cloud.control_http_port,
-    )
-    nodes = NodeWatch(plane.service.node_died)
+    http = await serve(control_app(plane.operations(shut_down)), cloud.control_host, cloud.control_http_port)
+    watcher = threading.Thread(target=_watch_nodes, args=(nodes_changed, stop_watching), name="nodes", daemon=True)
+    watcher.start()
     try:
         await plane.shell.ended.wait()
         log.error("the control plane ends: %s", plane.shell.error)
     finally:
-        nodes.close()
+        stop_watching.set()
         await http.stop()
-        await launcher.close()
+        await late.launcher.close()
         await plane.stop()
+
+
+def _watch_nodes(on_change: Callable[[list[Any]], None], stop: threading.Event) -> None:
+    from minicloud.cluster.nodes import watch_nodes
+
+    watch_nodes(on_change, stop)

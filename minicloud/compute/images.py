@@ -1,7 +1,7 @@
 """Images: the built-in one, and those made from an instance's disk or registered from a tar.
 
-The built-in `base` is an empty disk over the host's own /usr; any architecture. A disk image is a tar of the whole disk,
-kept by the control plane and fetched by the host that needs it.
+The built-in `base` is an empty disk over the host's own /usr; any architecture. A disk image is a tar of the whole
+disk, kept by the control plane and fetched by the host that needs it.
 """
 
 from __future__ import annotations

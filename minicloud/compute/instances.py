@@ -23,6 +23,7 @@ from minicloud.base.ids import check_id
 from minicloud.base.machine import Context, Outcome
 from minicloud.base.tags import check_tags
 from minicloud.compute.catalog import Catalog
+from minicloud.compute.checks import check_options, check_user_data_text, check_vcpus
 from minicloud.compute.commands import (
     LaunchSpec,
     ModifyInstance,
@@ -31,7 +32,6 @@ from minicloud.compute.commands import (
     StopInstances,
     TerminateInstances,
 )
-from minicloud.compute.launch import check_options, check_user_data_text, check_vcpus
 from minicloud.compute.lifecycle import LIFECYCLE, Event
 from minicloud.compute.lifecycle import State as InstanceState
 from minicloud.compute.model import Instance
@@ -210,7 +210,12 @@ def _end_now(state: State, instance: Instance, now: float) -> Instance:
 def ended(instance: Instance, now: float, disk_left: bool = True) -> Instance:
     """A terminated instance stays visible for a while."""
     return replace(
-        instance, terminated=now, deadline=now + limits.TERMINATED_KEPT_S, disk_left=disk_left, gpu_ids=[], private_ip=""
+        instance,
+        terminated=now,
+        deadline=now + limits.TERMINATED_KEPT_S,
+        disk_left=disk_left,
+        gpu_ids=[],
+        private_ip="",
     )
 
 

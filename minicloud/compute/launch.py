@@ -1,14 +1,14 @@
 """RunInstances as a decision: resolve the request, check it, place it, write it down.
 
 Order of checks: form, client token, names (image, type, key, group, host, zone), quotas, capacity. So a caller learns
-of a wrong field before a full cloud, and a repeated client token costs nothing. Source: EC2 API Reference, RunInstances.
+of a wrong field before a full cloud, and a repeated client token costs nothing. Source: EC2 API, RunInstances.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 
@@ -27,13 +27,12 @@ from minicloud.base.machine import Context, Outcome
 from minicloud.base.tags import check_tags
 from minicloud.compute import images, templates
 from minicloud.compute.catalog import Catalog, InstanceType
+from minicloud.compute.checks import check_options, check_user_data_text, check_vcpus
 from minicloud.compute.commands import Launch, LaunchSpec
 from minicloud.compute.model import Group, Image, Instance, KeyPair, Token
-from minicloud.compute.placement import GroupKind, GroupMember, PlacementRequest, Rejection, Spot, Strategy, place
+from minicloud.compute.placement import GroupKind, GroupMember, PlacementRequest, Rejection, Spot, place
 from minicloud.compute.ports import UserDataCheck
 from minicloud.compute.state import Draft, State
-
-STRATEGIES = frozenset(get_args(Strategy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,34 +135,6 @@ def _resolve(state: State, command: Launch, check_user_data: UserDataCheck) -> _
     return _Wanted(spec, instance_type, image, _key(state, scope, spec), _group(state, scope, spec), _host(state, spec))
 
 
-def check_user_data_text(text: str, check_user_data: UserDataCheck) -> None:
-    size = len(text.encode())
-    if size > limits.USER_DATA_BYTES_MAX:
-        raise InvalidParameterValue(
-            f"user data is limited to {limits.USER_DATA_BYTES_MAX} bytes, not {size}", field="user_data"
-        )
-    if "\0" in text:
-        raise InvalidParameterValue("user data must be text; it has a NUL character", field="user_data")
-    check_user_data(text)
-
-
-def check_options(spec: LaunchSpec, instance_type: InstanceType) -> None:
-    _one_of(spec.strategy, STRATEGIES, "placement.strategy")
-    _one_of(spec.http_tokens, {"optional", "required"}, "metadata_options.http_tokens")
-    _one_of(spec.http_endpoint, {"enabled", "disabled"}, "metadata_options.http_endpoint")
-    _one_of(spec.shutdown_behavior, {"stop", "terminate"}, "shutdown_behavior")
-    _one_of(spec.cpu_credits, {"standard", "unlimited"}, "cpu_credits")
-    if spec.cpu_credits and not instance_type.burstable:
-        raise InvalidParameterCombination(
-            f"cpu_credits is for burstable types; {instance_type.name} is not one", field="cpu_credits"
-        )
-
-
-def _one_of(value: str, allowed: set[str] | frozenset[str], field: str) -> None:
-    if value and value not in allowed:
-        raise InvalidParameterValue(f"'{value[:64]}' is not one of {', '.join(sorted(allowed))}", field=field)
-
-
 def _key(state: State, scope: Scope, spec: LaunchSpec) -> KeyPair | None:
     if not spec.key_name:
         return None
@@ -225,16 +196,6 @@ def _check_quotas(state: State, command: Launch, instance_type: InstanceType, lo
     check_vcpus(tally.vcpus, low * instance_type.vcpus, command.quota_vcpus)
 
 
-def check_vcpus(used: float, more: float, quota: float) -> None:
-    if used + more > quota:
-        raise LimitExceeded(
-            f"the quota 'vcpus' of this account is {quota:g}; {used:g} are in use and {more:g} more were asked for",
-            code="VcpuLimitExceeded",
-            field="instance_type",
-            details={"quota": "vcpus", "limit": f"{quota:g}", "used": f"{used:g}"},
-        )
-
-
 def _room(state: State, command: Launch, instance_type: InstanceType) -> float:
     """How many the quotas leave room for."""
     tally = state.tally(command.scope.account)
@@ -267,9 +228,7 @@ def _request(state: State, scope: Scope, wanted: _Wanted, low: int, high: int) -
     )
 
 
-def _write(
-    command: Launch, wanted: _Wanted, spots: tuple[Spot, ...], token: Token | None, context: Context
-) -> Outcome:
+def _write(command: Launch, wanted: _Wanted, spots: tuple[Spot, ...], token: Token | None, context: Context) -> Outcome:
     draft = Draft()
     reservation = context.new_id("r")
     first = _first(command, wanted, reservation, context)

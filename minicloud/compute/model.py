@@ -5,16 +5,19 @@ missing ones take the default, so a body written by an older version opens in a 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from minicloud.base.arn import Scope
 from minicloud.base.shape import Overcommit, Shape
 
+_NAMES: dict[type[Any], frozenset[str]] = {}
 
-@lru_cache(maxsize=64)
+
 def _names(cls: type[Any]) -> frozenset[str]:
-    return frozenset(item.name for item in fields(cls))
+    """The field names of an entity; worked out once, loading is hot."""
+    if cls not in _NAMES:
+        _NAMES[cls] = frozenset(item.name for item in fields(cls))
+    return _NAMES[cls]
 
 
 class Entity:

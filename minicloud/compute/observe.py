@@ -123,7 +123,7 @@ def _message(code: str, message: str, exit_code: int | None) -> str:
     if not code:
         return ""
     text = message or code
-    return text if exit_code is None or "exit" in text else f"{text} (exit code {exit_code})"
+    return text if exit_code is None or str(exit_code) in text else f"{text} (exit code {exit_code})"
 
 
 def host_lost(state: State, command: HostLost, context: Context) -> Outcome:
@@ -179,9 +179,7 @@ def launch_failed(state: State, command: LaunchFailed, context: Context) -> Outc
 def given_up(instance: Instance, code: str, message: str) -> Instance:
     event: Event = "abandoned" if instance.generation == 1 else "failed"
     state = LIFECYCLE.step(instance.state, event)  # type: ignore[arg-type]
-    return replace(
-        instance, state=state, deadline=None, reason_code=code, reason_message=message, force_stop=True
-    )
+    return replace(instance, state=state, deadline=None, reason_code=code, reason_message=message, force_stop=True)
 
 
 def cordon(state: State, command: CordonHost, context: Context) -> Outcome:

@@ -52,9 +52,7 @@ class Pager:
     def cut(self, what: str, page: Page, keys: Sequence[str]) -> tuple[Sequence[str], str]:
         return pages.cut(self.secret, what, keys, page.token, check_size(page.size))
 
-    def walk(
-        self, what: str, page: Page, keys: Sequence[str], take: Callable[[str], E | None]
-    ) -> tuple[list[E], str]:
+    def walk(self, what: str, page: Page, keys: Sequence[str], take: Callable[[str], E | None]) -> tuple[list[E], str]:
         """A page of what `take` gives for the keys, passing over None, without walking past the page's end."""
         size, token = check_size(page.size), page.token
         found: list[E] = []

@@ -44,6 +44,7 @@ class Ports:
     """What the service is plugged into."""
 
     submit: Callable[[Any], Awaitable[Any]]
+    barrier: Callable[[], Awaitable[None]]
     launcher: Launcher
     waiters: Waiters
     rand: random.Random
@@ -71,6 +72,11 @@ class ComputeService:
         if self.closing:
             raise Unavailable("The cloud is going down.")
         return await self._ports.submit(command)
+
+    async def settled(self) -> None:
+        """Return once what can be read is on disk, or undone: nobody is shown what a crash could take back."""
+        with contextlib.suppress(CloudError):
+            await self._ports.barrier()
 
     def start(self) -> None:
         """After the journal was loaded: every host that should be up must say hello in time."""
@@ -148,10 +154,8 @@ class ComputeService:
         )
         try:
             await self._launch_with_retries(spec)
-        except InsufficientCapacity as error:
-            await self.launch_failed(spec, "Server.InsufficientInstanceCapacity", error.message)
         except CloudError as error:
-            await self.launch_failed(spec, "Server.InternalError", error.message)
+            await self._launch_failed(spec.instance_id, spec.generation, error)
 
     async def _launch_with_retries(self, spec: ActorSpec) -> None:
         for attempt in range(LAUNCH_TRIES):
@@ -163,9 +167,15 @@ class ComputeService:
                     raise
                 await asyncio.sleep(LAUNCH_PAUSE_S * 2**attempt * (0.5 + self._ports.rand.random()))
 
-    async def launch_failed(self, spec: ActorSpec, code: str, message: str) -> None:
-        """An actor that Ray refused, or that died before its guest ran."""
-        await self._settle(commands.LaunchFailed(spec.instance_id, spec.generation, code, message))
+    async def _launch_failed(self, instance_id: str, generation: int, error: CloudError) -> None:
+        code = (
+            "Server.InsufficientInstanceCapacity" if isinstance(error, InsufficientCapacity) else "Server.InternalError"
+        )
+        await self._settle(commands.LaunchFailed(instance_id, generation, code, error.message))
+
+    def actor_failed(self, instance_id: str, generation: int, error: CloudError) -> None:
+        """An actor that Ray took on could not be placed after all, or died before its guest ran."""
+        self._spawn(self._launch_failed(instance_id, generation, error))
 
     async def _settle(self, command: Any) -> Any:
         """Submit what the fleet reported. A full disk must not lose it: it is tried until it is durable."""
@@ -184,7 +194,12 @@ class ComputeService:
     def _spawn(self, work: Awaitable[Any]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("work in the background failed", exc_info=error)
 
     # --- the fleet's reports
 

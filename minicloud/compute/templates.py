@@ -13,6 +13,7 @@ from minicloud.base.machine import Context, Outcome
 from minicloud.base.tags import check_tags
 from minicloud.compute import names
 from minicloud.compute.catalog import Catalog
+from minicloud.compute.checks import check_user_data_text
 from minicloud.compute.commands import (
     CreateTemplate,
     CreateTemplateVersion,
@@ -153,7 +154,5 @@ def _check_data(data: dict[str, Any], check_user_data: UserDataCheck) -> None:
     if data.get("instance_type"):
         Catalog.load().get(data["instance_type"])
     if data.get("user_data"):
-        from minicloud.compute.launch import check_user_data_text
-
         check_user_data_text(data["user_data"], check_user_data)
     check_tags(data.get("tags", {}))

@@ -121,9 +121,7 @@ class LaunchTemplateServicer:
 
     async def List(self, request: pb.ListLaunchTemplatesRequest, caller: Caller) -> pb.ListLaunchTemplatesResponse:
         page = Page(request.page_size, request.page_token)
-        ids, token = self._pager.cut(
-            f"templates {caller.scope}", page, self._state.page(Template.kind, caller.scope)
-        )
+        ids, token = self._pager.cut(f"templates {caller.scope}", page, self._state.page(Template.kind, caller.scope))
         return pb.ListLaunchTemplatesResponse(
             templates=[translate.template(self._state.templates[one]) for one in ids], next_page_token=token
         )
@@ -141,9 +139,7 @@ class LaunchTemplateServicer:
         )
 
     async def Delete(self, request: pb.DeleteLaunchTemplateRequest, caller: Caller) -> pb.LaunchTemplate:
-        return translate.template(
-            await self._service.submit(commands.DeleteTemplate(caller.scope, request.template))
-        )
+        return translate.template(await self._service.submit(commands.DeleteTemplate(caller.scope, request.template)))
 
 
 class KeyPairServicer:
@@ -193,9 +189,7 @@ class PlacementGroupServicer:
     async def Get(self, request: pb.GetPlacementGroupRequest, caller: Caller) -> pb.PlacementGroup:
         return self._message(keys.find_group(self._state, caller.scope, request.name))
 
-    async def List(
-        self, request: pb.ListPlacementGroupsRequest, caller: Caller
-    ) -> pb.ListPlacementGroupsResponse:
+    async def List(self, request: pb.ListPlacementGroupsRequest, caller: Caller) -> pb.ListPlacementGroupsResponse:
         page = Page(request.page_size, request.page_token)
         ids, token = self._pager.cut(f"groups {caller.scope}", page, self._state.page(Group.kind, caller.scope))
         return pb.ListPlacementGroupsResponse(

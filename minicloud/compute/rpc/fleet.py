@@ -35,9 +35,7 @@ class FleetServicer:
         link = await self._service.hello(host_seen(first.hello))
         reader = asyncio.create_task(self._read(requests, link))
         try:
-            yield pb.HostOrder(
-                order_id="welcome", welcome=pb.Welcome(cloud_id=self._cloud_id, epoch=self._epoch)
-            )
+            yield pb.HostOrder(order_id="welcome", welcome=pb.Welcome(cloud_id=self._cloud_id, epoch=self._epoch))
             async for order in link.orders():
                 yield order
         finally:

@@ -52,14 +52,14 @@ class InstanceServicer:
             quota_vcpus=quotas.limit(account, "vcpus"),
         )
         made = await self._service.submit(command)
-        return pb.LaunchResponse(
-            reservation_id=made.id, instances=[self._message(one) for one in made.instances]
-        )
+        return pb.LaunchResponse(reservation_id=made.id, instances=[self._message(one) for one in made.instances])
 
     async def Get(self, request: pb.GetInstanceRequest, caller: Caller) -> pb.Instance:
+        await self._service.settled()
         return self._message(instances.find(self._state, caller.scope, request.instance_id))
 
     async def List(self, request: pb.ListInstancesRequest, caller: Caller) -> pb.ListInstancesResponse:
+        await self._service.settled()
         found, token = queries.instances(
             self._state,
             caller.scope,
@@ -75,6 +75,7 @@ class InstanceServicer:
         if len(ids) > limits.PAGE_SIZE_MAX:
             raise InvalidParameterValue(f"at most {limits.PAGE_SIZE_MAX} instances at once", field="instance_ids")
         instances.find_all(self._state, caller.scope, ids)
+        await self._service.settled()
         last: dict[str, bytes] = {}
         async with self._service.waiters.watch(*[(Instance.kind, one) for one in ids]) as watch:
             while True:

@@ -15,9 +15,7 @@ from minicloud.wire import catalog_pb2, common_pb2, fleet_pb2, host_pb2, instanc
 
 
 def shape(value: Shape) -> common_pb2.Shape:
-    return common_pb2.Shape(
-        vcpus=value.vcpus, memory_mib=value.memory_mib, gpus=value.gpus, disk_gib=value.disk_gib
-    )
+    return common_pb2.Shape(vcpus=value.vcpus, memory_mib=value.memory_mib, gpus=value.gpus, disk_gib=value.disk_gib)
 
 
 def isolation(value: dict[str, Any]) -> instance_pb2.Isolation:

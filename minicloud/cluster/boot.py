@@ -85,8 +85,9 @@ class RayBoot:
         """
         if not self.joined:
             self._prepare()
-            await self.start_gcs()
-        async with Driver(self, "open") as driver:
+        async with Driver(self, "open") as driver:  # it imports Ray while the GCS starts
+            if not self.joined:
+                await self.start_gcs()
             async for event in driver.events():
                 await self._on_event(event)
         return self.settings

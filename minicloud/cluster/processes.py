@@ -45,6 +45,7 @@ class ProcessTable:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._records: dict[int, ProcessRecord] = {}
+        self._closed = False
 
     def add(self, role: str, pid: int) -> ProcessRecord | None:
         """None when the process has ended already."""
@@ -66,7 +67,13 @@ class ProcessTable:
     def of(self, role: str) -> list[ProcessRecord]:
         return [record for record in self._records.values() if record.role == role]
 
+    def close(self) -> None:
+        """Write no more: the folder goes away."""
+        self._closed = True
+
     def _write(self) -> None:
+        if self._closed:
+            return
         body = {"boot": boot_id(), "processes": [asdict(record) for record in self._records.values()]}
         write_file(self._path, json.dumps(body, indent=1).encode())
 

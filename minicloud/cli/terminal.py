@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -36,7 +35,7 @@ class Left(Exception):
 
 async def attach(client: AsyncClient, instance_id: str, command: Sequence[str], user: str) -> int:
     """Run a terminal session to its end; the shell's exit code. Raises CloudError."""
-    size = shutil.get_terminal_size()
+    size = window()
     session = await client.instances.connect(
         instance_id, command, rows=size.lines, columns=size.columns, user=user, env={"TERM": terminal_type()}
     )
@@ -54,6 +53,12 @@ async def attach(client: AsyncClient, instance_id: str, command: Sequence[str], 
             for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP):
                 loop.remove_signal_handler(number)
             await session.close()
+
+
+def window() -> os.terminal_size:
+    """The terminal's own word, not that of COLUMNS and LINES, which do not follow a resize."""
+    size = os.get_terminal_size(sys.stdin.fileno())
+    return size if size.lines and size.columns else os.terminal_size((80, 24))
 
 
 @contextlib.contextmanager
@@ -144,7 +149,7 @@ def _write(data: bytes) -> None:
 
 def _resize(session: AsyncExecSession, running: set[asyncio.Task[None]]) -> None:
     async def tell() -> None:
-        size = shutil.get_terminal_size()
+        size = window()
         with contextlib.suppress(CloudError):
             await session.resize(size.lines, size.columns)
 

@@ -44,7 +44,7 @@ class Client:
     """{doc}"""
 
     def __init__(self, endpoint: str | None = None, **options: Unpack[ClientOptions]) -> None:
-        self._bind(AsyncClient(endpoint, **options), LoopThread())
+        self._bind(AsyncClient(endpoint, **options), LOOP)
 
     def _bind(self, inner: AsyncClient, loop: LoopThread) -> None:
         self._inner = inner
@@ -65,7 +65,6 @@ class Client:
     def close(self) -> None:
         """{close}"""
         self._loop.run(self._inner.close())
-        self._loop.close()
 
     def __enter__(self) -> Client:
         return self
@@ -193,7 +192,7 @@ def _client(wrapped: dict[str, str]) -> str:
         "from typing import Unpack",
         "from minicloud.client.aio import AsyncClient",
         "from minicloud.client.config import ClientConfig, ClientOptions",
-        "from minicloud.client.loop import LoopThread",
+        "from minicloud.client.loop import LOOP, LoopThread",
         *[f"from minicloud.client.sync.{wrapped[name]} import {name}" for _, name in found],
     ]
     body = _CLIENT_BODY.format(

@@ -1,18 +1,24 @@
-"""An event loop in a thread of its own: how the sync classes drive the async ones."""
+"""The event loop on which the sync classes drive the async ones: one for the process, in a thread of its own.
+
+grpc.aio delivers the completions of all loops through one queue, and complains where the loop of one is closed already.
+So all clients share this loop, and it is stopped only at the end of the process.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import atexit
+import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_STOP_S = 2.0
 
 
 class LoopThread:
-    """Starts at the first call, ends with `close`. May be used from many threads at once."""
+    """Starts at the first call. May be used from many threads at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,11 +37,17 @@ class LoopThread:
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
         """Item by item, each fetched when it is asked for; leaving the loop early ends the stream behind it."""
         done = object()
+        fetching: list[asyncio.Task[Any]] = []
 
         async def following() -> Any:
+            task = asyncio.current_task()
+            fetching[:] = [task] if task else []
             return await anext(items, done)
 
         async def leave() -> None:
+            for task in fetching:  # an interrupted wait has cancelled it, but it may not have ended yet
+                task.cancel()
+            await asyncio.gather(*fetching, return_exceptions=True)
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
@@ -44,36 +56,29 @@ class LoopThread:
             while (item := self.run(following())) is not done:
                 yield item
         finally:
-            if self._loop is not None:
-                self.run(leave())
+            self.run(leave())
 
-    def close(self) -> None:
-        """Idempotent."""
+    def stop(self) -> None:
+        """Idempotent. What still runs on it is given up."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
-            return
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_STOP_S)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_live, args=(self._loop,), name="minicloud-client", daemon=True)
+                self._thread = threading.Thread(target=self._loop.run_forever, name="minicloud-client", daemon=True)
                 self._thread.start()
             return self._loop
 
+    def _forget(self) -> None:
+        """A forked child has the memory of the thread, not the thread."""
+        self.__init__()  # type: ignore[misc]
 
-def _live(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        pending = asyncio.all_tasks(loop)
-        for task in pending:
-            task.cancel()
-        with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+
+LOOP = LoopThread()
+atexit.register(LOOP.stop)
+os.register_at_fork(after_in_child=LOOP._forget)

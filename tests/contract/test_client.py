@@ -267,6 +267,20 @@ def test_leaving_a_watch_ends_the_stream_at_the_server(fake_cloud: FakeCloud, cl
     assert ended.wait(10)
 
 
+def test_an_interrupt_while_waiting_ends_the_stream_in_order(fake_cloud: FakeCloud) -> None:
+    fake_cloud.on("InstanceService/Watch", _story({"state": "pending"}))
+    code = (
+        "import signal, sys\nfrom minicloud import Client\n"
+        "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
+        f"for _ in range(20):\n    with Client('{fake_cloud.address}') as client:\n"
+        "        try:\n            for item in client.instances.watch(['i-1']):\n"
+        "                signal.setitimer(signal.ITIMER_REAL, 0.005)\n"
+        "        except KeyboardInterrupt:\n            sys.stdout.write('interrupted ')\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ran.stdout.split(), ran.stderr) == (["interrupted"] * 20, "")
+
+
 async def test_the_async_client_does_the_same(fake_cloud: FakeCloud) -> None:
     fake_cloud.on("InstanceService/List", _pages(3))
     async with AsyncClient(fake_cloud.address) as client:

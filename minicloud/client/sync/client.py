@@ -6,7 +6,7 @@ from typing import Unpack
 
 from minicloud.client.aio import AsyncClient
 from minicloud.client.config import ClientConfig, ClientOptions
-from minicloud.client.loop import LoopThread
+from minicloud.client.loop import LOOP, LoopThread
 from minicloud.client.sync.hosts import Hosts
 from minicloud.client.sync.identity import Identity
 from minicloud.client.sync.images import Images
@@ -26,7 +26,7 @@ class Client:
     """
 
     def __init__(self, endpoint: str | None = None, **options: Unpack[ClientOptions]) -> None:
-        self._bind(AsyncClient(endpoint, **options), LoopThread())
+        self._bind(AsyncClient(endpoint, **options), LOOP)
 
     def _bind(self, inner: AsyncClient, loop: LoopThread) -> None:
         self._inner = inner
@@ -55,7 +55,6 @@ class Client:
     def close(self) -> None:
         """End its connections. Idempotent; clients made by `with_options` share them."""
         self._loop.run(self._inner.close())
-        self._loop.close()
 
     def __enter__(self) -> Client:
         return self

@@ -17,7 +17,6 @@ A machine with N hosts divides what it truly has among them; flags may say other
 from __future__ import annotations
 
 import hashlib
-import hmac
 import ipaddress
 import json
 import os
@@ -435,8 +434,3 @@ def read_secret(settings: CloudSettings) -> bytes:
     if len(secret) != SECRET_BYTES:
         raise Internal(f"{settings.secret_path} should hold {SECRET_BYTES} bytes, it holds {len(secret)}")
     return secret
-
-
-def internal_token(secret: bytes, purpose: str) -> str:
-    """What one process of the cloud shows another, as `authorization: Bearer ...`: HMAC-SHA256 of the purpose, hex."""
-    return hmac.new(secret, b"minicloud-internal\0" + purpose.encode(), hashlib.sha256).hexdigest()

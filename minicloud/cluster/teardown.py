@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import json
 import os
 import shutil
 import socket
 import ssl
+import time
 from pathlib import Path
 
 from minicloud.base.errors import CloudError, Conflict
 from minicloud.cluster.processes import ProcessRecord, end, end_marked, read_table
-from minicloud.settings import CloudSettings, internal_token, read_secret
+from minicloud.settings import CloudSettings, read_secret
 
-SHUTDOWN_PATH = "/_minicloud/internal/shutdown"
 SHUTDOWN_S_MAX = 25.0
-SHUTDOWN_PURPOSE = "shutdown"
+SHUTDOWN_LOOK_S = 0.05
+ASK_S_MAX = 5.0
 
 
 class DataDirLock:
@@ -70,16 +72,36 @@ def make_run(settings: CloudSettings) -> None:
 
 
 def ask_shutdown(settings: CloudSettings, seconds: float = SHUTDOWN_S_MAX) -> str:
-    """Ask the control plane to stop all guests and write everything down. Returns '' or what went wrong. Blocks."""
+    """Have the control plane stop all guests and write everything down. Returns '' or what went wrong. Blocks.
+
+    It accepts (202) and its health says `stopped` when it is done: another process's progress has no event.
+    """
+    from minicloud.rpc.http import HEALTH, SHUTDOWN, TOKEN_HEADER, internal_token
+
+    until, status = time.monotonic() + seconds, ""
     try:
-        token = internal_token(read_secret(settings), SHUTDOWN_PURPOSE)
-        connection = http.client.HTTPConnection(settings.control_host, settings.control_http_port, timeout=seconds)
-        connection.request("POST", SHUTDOWN_PATH, body=b"", headers={"Authorization": f"Bearer {token}"})
-        status = connection.getresponse().status
-        connection.close()
-    except (OSError, http.client.HTTPException, CloudError) as error:
+        code, _ = _ask(settings, "POST", SHUTDOWN, {TOKEN_HEADER: internal_token(read_secret(settings))})
+        if code != 202:
+            return f"HTTP status {code}"
+        while time.monotonic() < until:
+            status = str(json.loads(_ask(settings, "GET", HEALTH, {})[1]).get("status"))
+            if status == "stopped":
+                return ""
+            time.sleep(SHUTDOWN_LOOK_S)
+    except (OSError, http.client.HTTPException, ValueError, CloudError) as error:
         return f"{type(error).__name__}: {error}"
-    return "" if 200 <= status < 300 else f"HTTP status {status}"
+    return f"guests did not stop within {seconds:.0f} s (the control plane says {status!r})"
+
+
+def _ask(settings: CloudSettings, method: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    """One request straight to the control plane."""
+    connection = http.client.HTTPConnection(settings.control_host, settings.control_http_port, timeout=ASK_S_MAX)
+    try:
+        connection.request(method, path, headers=headers)
+        reply = connection.getresponse()
+        return reply.status, reply.read(65_536)
+    finally:
+        connection.close()
 
 
 def get_health(settings: CloudSettings, seconds: float = 2.0) -> tuple[int, str]:

@@ -13,8 +13,8 @@ import time
 from http.server import ThreadingHTTPServer
 
 from minicloud.cluster.nodes import NodeState, watch_nodes
-from minicloud.cluster.teardown import SHUTDOWN_PATH, SHUTDOWN_PURPOSE
-from minicloud.settings import CloudSettings, HostSettings, internal_token, read_secret
+from minicloud.rpc.http import SHUTDOWN, TOKEN_HEADER, internal_token
+from minicloud.settings import CloudSettings, HostSettings, read_secret
 
 
 def run_control_plane(settings: CloudSettings) -> None:
@@ -26,20 +26,23 @@ def run_control_plane(settings: CloudSettings) -> None:
         changes.append((time.time(), nodes))
 
     threading.Thread(target=watch_nodes, args=(on_change, stop), daemon=True).start()
-    token = internal_token(read_secret(settings), SHUTDOWN_PURPOSE)
+    token = internal_token(read_secret(settings))
+    asked = settings.data_path / "was-asked"
+    asked.unlink(missing_ok=True)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             alive = [[at, sorted(node.host_name for node in nodes if node.alive)] for at, nodes in changes]
-            self._answer(200, {"pid": os.getpid(), "alive": alive})
+            status = "stopped" if asked.exists() else "ok"
+            self._answer(200, {"pid": os.getpid(), "alive": alive, "status": status})
 
         def do_POST(self) -> None:
-            allowed = self.path == SHUTDOWN_PATH and self.headers["Authorization"] == f"Bearer {token}"
+            allowed = self.path == SHUTDOWN and self.headers[TOKEN_HEADER] == token
             if allowed:
-                (settings.data_path / "was-asked").touch()
-            self._answer(200 if allowed else 403, {})
+                asked.touch()
+            self._answer(202 if allowed else 403, {})
 
         def _answer(self, status: int, body: dict[str, object]) -> None:
             text = json.dumps(body).encode()

@@ -161,8 +161,3 @@ def test_sockets_fit_the_kernels_limit(tmp_path: Path) -> None:
     assert short.socket_path == Path("/d/run/s")
     assert str(long.socket_path).startswith("/tmp/mc-") and len(str(long.socket_path)) == 16
     assert long.socket_path != replace(long, data_dir="/e" * 40).socket_path
-
-
-def test_internal_tokens_differ_by_purpose_and_secret() -> None:
-    assert s.internal_token(b"k", "shutdown") == s.internal_token(b"k", "shutdown")
-    assert len({s.internal_token(b"k", "a"), s.internal_token(b"k", "b"), s.internal_token(b"l", "a")}) == 3

@@ -79,7 +79,7 @@ class HostAgentConfig:
 class AgentParts:
     """What `cloud.py` plugs in. `isolation`: what guests of this host get, for the hello.
 
-    builder(images) makes the guest builder. memory_enforced: the kernel limits the guests' memory. wall(): Unix time, s.
+    builder(images) makes the guest builder. memory_enforced: the kernel limits the guests' memory. wall(): Unix s.
     """
 
     builder: Callable[[Images], GuestBuilder]

@@ -158,7 +158,7 @@ class Guests:
         life = self._lives.get(hello.instance_id)
         if record is not None and record.generation == hello.generation and life is not None:
             life.actor_came(link)
-        elif hello.guest or (record is not None and record.generation >= hello.generation):
+        elif hello.boot or (record is not None and record.generation >= hello.generation):
             link.send({"op": "exit"})  # its guest is over, or one that nobody here knows
         else:
             key = (hello.instance_id, hello.generation)

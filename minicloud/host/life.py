@@ -228,28 +228,38 @@ class Life:
         await self._kill()
 
     async def _kill(self) -> None:
-        if self.record.guest is not None and not self._gone():
-            kill(self.record.guest)
+        guest = self.record.guest
+        if guest is not None and not self._gone():
+            kill(guest)
         await self._tools.walls.kill(self.record)
-        if self.record.guest is not None and self._actor_watch is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._until(self._gone), LEAVE_S_MAX)
+        if guest is None or self._gone():
+            return
+        watch = ProcessWatch(guest, self._on_guest_gone)
+        try:
+            await asyncio.wait_for(self._until(self._gone), LEAVE_S_MAX)
+        except TimeoutError:
+            log.error("process %d of guest %s does not die", guest.pid, self.record.instance_id)
+        finally:
+            watch.close()
 
     async def _bury(self, end: End) -> None:
         """Nothing of it is left but its disk; then its actor goes."""
         self._cancelled.set()
         await self._kill()
+        told = self._link is not None
         if self._link is not None:
             self._link.send({"op": "exit"})
         await self._tools.builder.release(self.record)
-        if self.record.actor is None:
+        if self.record.actor is None or (told and await self._actor_leaves()):
             return
-        try:
-            await asyncio.wait_for(self._until(lambda: self._actor_gone), 0 if self._link is None else LEAVE_S_MAX)
-        except TimeoutError:
-            kill(self.record.actor)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._until(lambda: self._actor_gone), LEAVE_S_MAX)
+        kill(self.record.actor)
+        if not await self._actor_leaves():
+            log.error("the actor of guest %s does not die", self.record.instance_id)
+
+    async def _actor_leaves(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._until(lambda: self._actor_gone), LEAVE_S_MAX)
+        return self._actor_gone
 
     def _report_end(self, end: End) -> None:
         record = self.record

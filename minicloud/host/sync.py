@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,16 +117,16 @@ class ControlLine:
 
     async def _be_welcomed(self, call: Any) -> bool:
         order = await call.read()
-        if not isinstance(order, wire.HostOrder):  # grpc.aio.EOF: it hung up
-            return False
+        if not isinstance(order, wire.HostOrder):
+            return False  # grpc.aio.EOF: it hung up
         if order.WhichOneof("order") == "welcome":
             return self._ends.on_welcome(order.welcome)
         if order.WhichOneof("order") == "fence":
             self._ends.on_fence(order.fence.reason)
         return False
 
-    async def _read(self, call: AsyncIterator[wire.HostOrder]) -> None:
-        async for order in call:
+    async def _read(self, call: Any) -> None:
+        while isinstance(order := await call.read(), wire.HostOrder):
             if order.WhichOneof("order") == "fence":
                 self._ends.on_fence(order.fence.reason)
             else:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
-from minicloud.base.errors import CloudError, Fenced, Internal
+from minicloud.base.errors import CloudError, Fenced, Internal, Unavailable
 from minicloud.base.machine import Record
 from minicloud.store.rows import JSON, RAW, Damage, Row, flaw_of_body, record_of, row_of, seal
 from minicloud.store.writer import WriterCounters
@@ -42,6 +42,7 @@ class MemoryJournal:
         self._stopped_by: CloudError | None = None
         self._failures: list[tuple[int, CloudError]] = []
         self._waiting: list[tuple[list[Row], asyncio.Future[None]]] = []
+        self._closed = False
         self._flushing: asyncio.Task[None] | None = None
         self._free = asyncio.Event()
         self._free.set()
@@ -74,7 +75,7 @@ class MemoryJournal:
         return [(key, body) for key, body in found if key > after or not after][:limit]
 
     def close(self) -> None:
-        self._stopped_by = self._stopped_by or Internal("The journal is closed.")
+        self._closed = True
 
     # --- faults
 
@@ -101,6 +102,8 @@ class MemoryJournal:
         return [row for row in rows if not flaw_of_body(row)]
 
     async def _put(self, rows: list[Row]) -> None:
+        if self._closed:
+            raise Unavailable("The store is closed.")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((rows, done))
         if self._flushing is None:

@@ -6,11 +6,12 @@ and interior pages (type 2) both hold rows, and a row too long for its page goes
 
 A row is believed when its checksum (see `rows`) is right, whatever the pages around it say. So:
 
-1. walk the tree from its root; a page whose bookkeeping does not add up is also searched byte by byte for rows;
-2. if an interior page was damaged, its children may be out of reach: search every page that the walk did not reach and
-   that is not on the list of free pages. Only then, because pages out of reach hold old rows in a healthy file too.
+1. walk the tree from its root; where the bookkeeping of a page does not add up, its content area is searched byte by
+   byte for further rows;
+2. if an interior page was damaged, its children may be out of reach: read every b-tree page that the walk did not
+   reach and that is not on the list of free pages. Only then: a page out of reach may hold rows of another time.
 
-Freed rows are zeroed (PRAGMA secure_delete), so the search does not bring deleted rows back.
+Freed rows are zeroed (PRAGMA secure_delete) or lie outside the content area, so deleted rows do not come back.
 """
 
 from __future__ import annotations
@@ -143,67 +144,64 @@ def harvest(image: Image, met: Harvest) -> Iterator[Stored]:
 def _out_of_reach(image: Image, met: Harvest) -> Iterator[Stored]:
     free = image.free_pages()
     for number in range(ENTITY_ROOT + 1, image.count + 1):
-        if number not in met.used and number not in free:
-            page = image.page(number)
-            if page[0] in (INTERIOR, LEAF):
-                yield from _read_page(image, number, Harvest(used=met.used), [])
-            elif any(page):
-                yield from _search(image, page, met, [])
+        if number not in met.used and number not in free and image.page(number)[0] in (INTERIOR, LEAF):
+            yield from _read_page(image, number, Harvest(used=met.used), [])
 
 
 def _read_page(image: Image, number: int, met: Harvest, stack: list[int]) -> Iterator[Stored]:
     """The rows of one b-tree page; its children go on the stack."""
     page = image.page(number)
-    if page[0] not in (INTERIOR, LEAF):
-        met.bad_pages.append(number)
-        met.lost_children = True
-        yield from _search(image, page, met, [])
-        return
-    head, cell_head = (12, 4) if page[0] == INTERIOR else (8, 0)
+    interior = page[0] == INTERIOR
+    head, cell_head = (12, 4) if interior else (8, 0)
     count = min(struct.unpack_from(">H", page, 3)[0], (PAGE_BYTES - head) // 2)
-    spans: list[tuple[int, int]] = []
-    flawed: list[tuple[Stored, str]] = []
+    known: dict[int, int] = {}  # where cells begin and end
     for start in struct.unpack_from(f">{count}H", page, head):
+        if interior and start + 4 <= PAGE_BYTES:
+            stack.append(struct.unpack_from(">I", page, start)[0])
         cell = _cell(image, page, start + cell_head)
-        why = flaw(cell.row) if cell else ""
-        if cell and not why:
-            spans.append((start, cell.end))
+        if cell is None:
+            continue
+        known[start] = cell.end
+        if why := flaw(cell.row):
+            met.flawed.append((cell.row, why))
+        else:
             met.used.update(cell.overflow)
             yield cell.row
-        elif cell:
-            flawed.append((cell.row, why))
-        if cell_head and start + 4 <= PAGE_BYTES:
-            stack.append(struct.unpack_from(">I", page, start)[0])
-    if cell_head:
+    if interior:
         stack.append(struct.unpack_from(">I", page, 8)[0])
-    if len(spans) == count and _adds_up(page, head + 2 * count, spans):
+    if page[0] in (INTERIOR, LEAF) and len(known) == count and _adds_up(page, known):
         return
-    met.flawed += flawed
     met.bad_pages.append(number)
-    met.lost_children = met.lost_children or bool(cell_head)
-    yield from _search(image, page, met, spans)
+    met.lost_children = met.lost_children or page[0] != LEAF
+    yield from _search(image, page, met, known)
 
 
-def _adds_up(page: bytes, array_end: int, spans: list[tuple[int, int]]) -> bool:
-    """Whether cells, free blocks and counted fragments fill the content area exactly, so no cell is missing."""
+def _adds_up(page: bytes, known: dict[int, int]) -> bool:
+    """Whether cells, free blocks and counted fragments fill the content area exactly, so that no cell is missing."""
     block, _count, content, fragments = struct.unpack_from(">HHHB", page, 1)
-    parts = list(spans)
-    while block and len(parts) <= PAGE_BYTES and block + 4 <= PAGE_BYTES:
+    parts = {start: max(end, start + 4) for start, end in known.items()}
+    for _ in range(PAGE_BYTES // 4):
+        if not block or block + 4 > PAGE_BYTES:
+            break
         after, size = struct.unpack_from(">HH", page, block)
-        parts.append((block, block + size))
+        parts[block] = block + size
         block = after
-    content = content or 65_536
-    filled = sum(max(end - start, 4) for start, end in parts)
-    return content >= array_end and filled + fragments == PAGE_BYTES - content
+    filled = sum(end - start for start, end in parts.items())
+    return bool(filled + fragments == PAGE_BYTES - (content or PAGE_BYTES))
 
 
-def _search(image: Image, page: bytes, met: Harvest, known: list[tuple[int, int]]) -> Iterator[Stored]:
-    """Every row that begins at any byte of a page, outside the cells that are known."""
-    skip = dict(known)
-    at = 8
+def _search(image: Image, page: bytes, met: Harvest, known: dict[int, int]) -> Iterator[Stored]:
+    """Every row that begins at any byte of the content area, outside the cells that are known.
+
+    Below the content area lie copies of rows that were moved or deleted. The area begins with its lowest cell, so
+    where its recorded beginning is no cell, that record is what is damaged, and the lowest known cell counts.
+    """
+    content = struct.unpack_from(">H", page, 5)[0]
+    lowest = min(known, default=8)
+    at = content if content in known or _is_cell(image, page, content) or not known else lowest
     while at < PAGE_BYTES - 8:
-        if at in skip:
-            at = max(skip[at], at + 1)
+        if at in known:
+            at = max(known[at], at + 1)
             continue
         cell = _cell(image, page, at)
         if cell is None or flaw(cell.row):
@@ -212,6 +210,12 @@ def _search(image: Image, page: bytes, met: Harvest, known: list[tuple[int, int]
         met.used.update(cell.overflow)
         yield cell.row
         at = cell.end
+
+
+def _is_cell(image: Image, page: bytes, at: int) -> bool:
+    """Whether a row begins here, on a leaf or (behind its child's number) on an interior page."""
+    cells = (_cell(image, page, at + head) for head in (0, 4))
+    return any(cell is not None and not flaw(cell.row) for cell in cells)
 
 
 def _cell(image: Image, page: bytes, at: int) -> _Cell | None:

@@ -75,6 +75,7 @@ from minicloud.sandbox.cgroup import Cgroups
 from minicloud.sandbox.network import GuestNetwork, NetworkConfig, open_network
 from minicloud.sandbox.nftables import Service as NetService
 from minicloud.sandbox.plan import workers_package
+from minicloud.sandbox.sweep import cgroup_prefix
 from minicloud.settings import CloudSettings, HostSettings
 from minicloud.shell.clock import SystemClock
 from minicloud.shell.shell import Shell
@@ -418,7 +419,7 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
     network = await _guest_network(cloud, host, found, imds_socket.getsockname()[1])
     metered = MeteredNetwork(network, directory, imds, imds_socket.getsockname()[1])
     await imds.serve(imds_socket)
-    walls = Walls(Cgroups.detect(), f"minicloud-{cloud.cloud_id}/{host.name}")
+    walls = Walls(Cgroups.detect(), cgroup_prefix(cloud.cloud_id, host.name))
     rpc = RpcServer(
         [guest_service(directory, consoles, ticket.checker(secret, time.time), lambda: secrets.token_hex(16))],
         lambda: secrets.token_hex(16),

@@ -48,6 +48,10 @@ QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "warning",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_DEDUP_LOGS": "0",
+    # Ray would make uvloop every thread's loop; netlink (pyroute2) needs asyncio's own. Our own loops ask for uvloop.
+    "RAY_USE_UVLOOP": "0",
+    # Guests are children of workers: they must not be 15 steps nicer than the rest of the machine.
+    "RAY_worker_niceness": "0",
 }
 _MIB = 1024 * 1024
 # Waits for its parent's death, which the kernel announces: 1 is PR_SET_PDEATHSIG, 9 is SIGKILL.

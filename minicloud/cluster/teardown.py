@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import http.client
 import json
+import logging
 import os
 import shutil
 import socket
@@ -17,7 +18,10 @@ from pathlib import Path
 
 from minicloud.base.errors import CloudError, Conflict
 from minicloud.cluster.processes import ProcessRecord, end, end_marked, read_table
+from minicloud.sandbox.sweep import sweep_host
 from minicloud.settings import CloudSettings, read_secret
+
+log = logging.getLogger("minicloud.cluster.teardown")
 
 SHUTDOWN_S_MAX = 25.0
 SHUTDOWN_LOOK_S = 0.05
@@ -48,9 +52,16 @@ class DataDirLock:
 
 
 def end_processes(settings: CloudSettings) -> list[ProcessRecord]:
-    """End every process of the cloud, the caller excepted. Returns those that would not end."""
+    """End every process of the cloud, the caller excepted, and take down what its guests stood in.
+
+    Returns the processes that would not end.
+    """
     recorded = [record for record in read_table(settings.run_path / "processes.json") if record.pid != os.getpid()]
-    return end(recorded) + end_marked(settings)
+    left = end(recorded) + end_marked(settings)
+    for host in settings.hosts:
+        for trouble in sweep_host(settings.cloud_id, host.name):
+            log.warning("left behind: %s", trouble)
+    return left
 
 
 def remove_run(settings: CloudSettings) -> None:

@@ -42,10 +42,17 @@ def host_seen(state: State, command: HostSeen, context: Context) -> Outcome:
     return draft.outcome(host)
 
 
+# Ends that came over a guest from outside: with its cloud or its host, not by its own doing or a user's.
+_TAKEN_DOWN = frozenset({"", "Stopped", "Server.ActorDied", "Server.GuestLost"})
+
+
 def _after_hello(instance: Instance, guest: GuestSeen | None, host: Host, context: Context) -> Instance:
-    if guest is not None and guest.generation == instance.generation:
+    restarted = instance.session not in ("", host.session)
+    known = guest is not None and guest.generation == instance.generation
+    taken_down = restarted and known and guest is not None and guest.reason_code in _TAKEN_DOWN
+    if guest is not None and known and not taken_down:
         return _after_report(instance, guest, host, context)
-    if instance.session in ("", host.session):
+    if not restarted:
         if instance.state == "running":  # the agent knows nothing of it: it ended while nobody looked
             gone = GuestSeen(instance.id, instance.generation, "ended", reason_code="Server.GuestLost")
             return _after_report(instance, gone, host, context)

@@ -24,6 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import grpc
+import grpc.aio
+
 from minicloud.base.errors import CloudError, Internal, InvalidRequest
 from minicloud.base.shape import Overcommit, Shape
 from minicloud.host.guests import Guests, report_of
@@ -35,6 +38,7 @@ from minicloud.host.ports import Credits, GuestBuilder, GuestMeter, GuestWalls, 
 from minicloud.host.records import GuestRecord, RecordFiles
 from minicloud.host.sampler import Sampler, SamplerParts
 from minicloud.host.sync import ControlLine, LineEnds
+from minicloud.rpc.errors import from_rpc_error
 from minicloud.wire import common_pb2, fleet_pb2_grpc, instance_pb2
 from minicloud.wire import fleet_pb2 as wire
 
@@ -328,8 +332,11 @@ class _ImagesOverGrpc:
         async with self._line.channel() as channel:
             stub = fleet_pb2_grpc.FleetServiceStub(channel)  # type: ignore[no-untyped-call]
             call = stub.FetchImage(wire.FetchImageRequest(image_id=image_id), metadata=self._line.metadata)
-            async for chunk in call:
-                yield chunk.data
+            try:
+                async for chunk in call:
+                    yield chunk.data
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error) from None
 
     async def store(self, image_id: str, chunks: AsyncIterator[bytes]) -> int:
         async def requests() -> AsyncIterator[wire.ImageChunk]:
@@ -339,7 +346,10 @@ class _ImagesOverGrpc:
 
         async with self._line.channel() as channel:
             stub = fleet_pb2_grpc.FleetServiceStub(channel)  # type: ignore[no-untyped-call]
-            result = await stub.StoreImage(requests(), metadata=self._line.metadata)
+            try:
+                result = await stub.StoreImage(requests(), metadata=self._line.metadata)
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error) from None
         return int(result.size_bytes)
 
 

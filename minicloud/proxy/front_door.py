@@ -165,10 +165,9 @@ def _host_rules(settings: CloudSettings) -> tuple[Rule, ...]:
     rules: tuple[Rule, ...] = (
         Acl("known_host", fetch, "str", known_names(settings)),
         Acl("known_host", fetch, "end", (LOCAL_SUFFIX,)),
+        # Guests come by the address of their gateway, other machines by any address of ours. Only names can be rebound.
+        Acl("known_host", fetch, "reg", (_ANY_IP,)),
     )
-    if not is_loopback(settings.bind):
-        # Other machines may use any address of ours. An address cannot be rebound, and authentication is on.
-        rules = (*rules, Acl("known_host", fetch, "reg", (_ANY_IP,)))
     hint = "minicloud: unknown Host name (minicloud up --allow-host NAME)"
     return (*rules, Deny(403, When(("!known_host",)), hint))
 

@@ -28,6 +28,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, TypeVar
@@ -346,7 +347,8 @@ class _NetlinkThread:
                 self._socket.close()
                 self._socket = None
 
-        self._executor.submit(end).result()
+        with suppress(RuntimeError):  # closed before
+            self._executor.submit(end).result()
         self._executor.shutdown()
 
 

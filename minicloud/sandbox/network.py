@@ -41,7 +41,10 @@ class NetworkConfig:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A guest's place in the network. `env` tells the guest where the cloud's services are."""
+    """A guest's place in the network. `env` tells the guest where the cloud's services are.
+
+    `netns` is the namespace's name and also that of the host's end of the guest's cable, where bytes are counted.
+    """
 
     account: str
     instance_id: str

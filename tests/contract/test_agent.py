@@ -84,7 +84,9 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
             reading.cancel()
 
     async def FetchImage(self, request: Any, context: Any) -> AsyncIterator[fleet_pb2.ImageChunk]:
-        data = self.images[request.image_id]
+        data = self.images.get(request.image_id)
+        if data is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such image")
         for start in range(0, len(data), 65536):
             yield fleet_pb2.ImageChunk(data=data[start : start + 65536])
 
@@ -625,7 +627,9 @@ async def test_guests_do_not_notice_a_restarted_control_plane_and_a_fenced_one_i
     await host.control.until(lambda: len(host.control.hellos) >= heard + 2)  # it hung up and tried again
     assert order not in host.control.results and identify(guest[0]) is not None
     host.control.epoch = 6
-    await host.control.result(order)
+    heard = len(host.control.hellos)
+    await host.control.until(lambda: len(host.control.hellos) > heard + 1)
+    assert (await host.control.result(host.end("i-0035", force=True))).ok
 
 
 async def test_a_fence_ends_every_guest_and_the_agent(host: Host) -> None:

@@ -124,11 +124,10 @@ async def test_launch_watch_stop_start_terminate(tmp_path: Path) -> None:
 
 
 async def test_a_restarted_control_plane_goes_on_where_it_was(tmp_path: Path) -> None:
-    async with cloud_on(tmp_path) as cloud:
-        async with cloud.host() as host:
-            host.deaf = True
-            (made,) = await cloud.launch()
-            await host.ordered("start")
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        host.deaf = True
+        (made,) = await cloud.launch()
+        await host.ordered("start")
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         await asyncio.wait_for(cloud.until(made.id, "running"), 10)
         (order,) = await host.ordered("start")
@@ -200,9 +199,8 @@ async def test_an_actor_that_ray_refuses_ends_the_launch_with_a_reason(tmp_path:
 
 
 async def test_without_hosts_nothing_fits_and_the_error_says_so(tmp_path: Path) -> None:
-    async with cloud_on(tmp_path) as cloud:
-        async with refused(InsufficientCapacity):
-            await cloud.launch()
+    async with cloud_on(tmp_path) as cloud, refused(InsufficientCapacity):
+        await cloud.launch()
 
 
 async def test_pages_and_filters(tmp_path: Path) -> None:
@@ -361,11 +359,11 @@ async def test_a_host_with_a_wrong_token_is_not_let_in(tmp_path: Path) -> None:
 async def test_reboot_and_options_reach_the_host(tmp_path: Path) -> None:
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         (made,) = await cloud.launch()
+        await asyncio.wait_for(cloud.until(made.id, "running"), 10)
         async with refused(IncorrectState):
             host.deaf = True
             (stuck,) = await cloud.launch()
             await cloud.instances.Reboot(instance_pb2.InstanceIdsRequest(instance_ids=[stuck.id]))
-        await asyncio.wait_for(cloud.until(made.id, "running"), 10)
         await cloud.instances.Reboot(instance_pb2.InstanceIdsRequest(instance_ids=[made.id]))
         (order,) = await host.ordered("reboot")
         assert order.reboot.instance_id == made.id

@@ -89,7 +89,9 @@ class Bench:
             twin.apply(record)
         for kind in KINDS:
             assert twin.state._tables[kind] == self.state._tables[kind], f"replay differs in {kind}"
-        assert twin.state._scoped == {key: ids for key, ids in self.state._scoped.items() if ids or key in twin.state._scoped}
+        assert twin.state._scoped == {
+            key: ids for key, ids in self.state._scoped.items() if ids or key in twin.state._scoped
+        }
         assert twin.state._due == self.state._due
         for one in self.state.hosts.values():
             total = Shape()

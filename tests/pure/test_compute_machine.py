@@ -297,6 +297,16 @@ def test_a_restarted_host_runs_its_instances_again(bench: Bench) -> None:
     assert (after.state, after.generation, after.host_id) == ("pending", 2, one.host_id)
 
 
+@pytest.mark.parametrize(("reason", "state"), [("Stopped", "pending"), ("GuestExited", "stopped")])
+def test_what_went_down_with_its_cloud_comes_back_and_what_ended_by_itself_does_not(
+    bench: Bench, reason: str, state: str
+) -> None:
+    (one,) = bench.running(zone="us-east-1a")
+    guest = ask.GuestSeen(one.id, 1, "ended", reason_code=reason)
+    bench.submit(host("host-a", session="session-host-a-2", guests=(guest,)))
+    assert bench.at(one).state == state
+
+
 def test_an_agent_that_restarts_disturbs_nobody(bench: Bench) -> None:
     (one,) = bench.running(zone="us-east-1a")
     bench.submit(host("host-a", guests=(ask.GuestSeen(one.id, 1, "running"),)))

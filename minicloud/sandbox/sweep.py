@@ -1,0 +1,42 @@
+"""Takes what guests of a whole host stood in off the machine: bridges, namespaces, packet filters, control groups.
+
+For the end of a cloud, after its processes have ended; disks are not touched. Idempotent.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from minicloud.base.errors import CloudError
+from minicloud.sandbox.cgroup import Cgroups
+from minicloud.sandbox.network import BRIDGE, NetworkConfig, open_network
+
+CGROUP_PREFIX = "minicloud-"
+
+
+def cgroup_prefix(cloud_id: str, host_name: str) -> str:
+    """The control groups of one host, below the roots of the hierarchy."""
+    return f"{CGROUP_PREFIX}{cloud_id}/{host_name}"
+
+
+def sweep_host(cloud_id: str, host_name: str) -> list[str]:
+    """What could not be removed, one line each."""
+    left: list[str] = []
+    try:
+        Cgroups.detect().remove(cgroup_prefix(cloud_id, host_name))
+    except (CloudError, OSError) as error:
+        left.append(f"control groups of {host_name}: {error}")
+    nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if nft is None:
+        return left  # without it there was no bridge
+    try:
+        network = open_network(NetworkConfig(cloud_id, host_name, nft=nft, spare_count=0), BRIDGE)
+    except (CloudError, OSError, ImportError):
+        return left  # no privilege: nothing can have been made
+    try:
+        network.cleanup_all()
+    except (CloudError, OSError) as error:
+        left.append(f"network of {host_name}: {error}")
+    finally:
+        network.close()
+    return left

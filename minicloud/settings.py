@@ -84,7 +84,7 @@ class EntryPoints:
     """
 
     control_plane: str = "minicloud.cloud:run_control_plane"
-    host_agent: str = "minicloud.cloud:run_host_agent"
+    host_agent: str = "minicloud.cloud_host:run_host_agent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Record(NamedTuple):
-    """One durable change. `kind` is the entity's table, `key` is unique within it, `body` is JSON-able or None (gone)."""
+    """One durable change. `kind` is the entity's table, `key` unique within it, `body` JSON-able or None (gone)."""
 
     kind: str
     key: str

@@ -29,6 +29,13 @@ def to_model(model: type[T], message: Message) -> T:
     return model(**{name: read(message) for name, read in _plan(cast("Hashable", model))})
 
 
+def check_names(options: Mapping[str, object], known: type) -> None:
+    """Raises TypeError for a keyword argument that there is not, as a call of a plain function would."""
+    for name in options:
+        if name not in known.__annotations__:
+            raise TypeError(f"unexpected keyword argument {name!r}; there are: {', '.join(known.__annotations__)}")
+
+
 def to_data(value: object) -> Any:
     """Models, datetimes and tuples to what `json.dumps` takes. Times become ISO 8601 in UTC."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

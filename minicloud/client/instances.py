@@ -14,7 +14,7 @@ from minicloud.base.errors import (
     InvalidParameterValue,
 )
 from minicloud.client.config import new_token
-from minicloud.client.convert import to_model
+from minicloud.client.convert import check_names, to_model
 from minicloud.client.guest import AsyncGuests
 from minicloud.client.lazy import lazy
 
@@ -261,6 +261,7 @@ def _check_hope(instance: models.Instance, before: models.Instance | None, state
 
 
 def _launch_request(type: str, image: str, options: LaunchOptions) -> instance_pb2.LaunchRequest:
+    check_names(options, LaunchOptions)
     low, high = _counts(options)
     template = options.get("template", "")
     if options.get("template_version") and not template:
@@ -317,6 +318,7 @@ def _counts(options: LaunchOptions) -> tuple[int, int]:
 def _modify_request(instance_id: str, options: ModifyOptions) -> instance_pb2.ModifyInstanceRequest:
     if not options:
         raise InvalidParameterCombination("nothing to change was named", field="options")
+    check_names(options, ModifyOptions)
     request = instance_pb2.ModifyInstanceRequest(
         instance_id=instance_id,
         instance_type=options.get("type"),

@@ -1,7 +1,7 @@
 """CPU credits of burstable types. Pure: time and use are arguments.
 
-Source: EC2 User Guide, "Key concepts for burstable performance instances" and "Standard mode": one credit is one vCPU at
-100 % for one minute; credits are earned all the time at the baseline rate, up to 24 hours' worth; what is used above
+Source: EC2 User Guide, "Key concepts for burstable performance instances" and "Standard mode": one credit is one vCPU
+at 100 % for one minute; credits are earned all the time at the baseline rate, up to 24 hours' worth; what is used above
 zero comes off the balance. Launch credits (30 per vCPU) are spent first, do not count towards the cap, and are not
 earned again at a later start. In `unlimited` mode an empty balance throttles nobody: surplus is counted, and paid back
 by what is earned later.

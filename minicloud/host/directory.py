@@ -1,4 +1,4 @@
-"""Who is on this host, for the doors beside the agent: streams into guests (by id) and the metadata service (by address).
+"""Who is on this host, for the doors beside the agent: streams into guests (by id), metadata (by address).
 
 The network tells who gets which address and when; what a guest is comes from the agent's records, so options that
 change while it runs (tags, http-tokens) show at once. Where guests share the host's network each one gets a metadata

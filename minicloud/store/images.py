@@ -81,7 +81,7 @@ def check(path: Path) -> None:
                 if count > MEMBERS_MAX:
                     raise LimitExceeded(f"an image has at most {MEMBERS_MAX} files", field="chunk")
                 _check_member(member)
-                archive.members = []  # tarfile keeps them all otherwise
+                archive.members = []  # type: ignore[attr-defined]  # tarfile keeps them all otherwise
     except (tarfile.TarError, EOFError) as error:
         raise InvalidParameterValue(f"the image is not a readable tar: {error}", field="chunk") from None
 

@@ -2,7 +2,8 @@
 
     python3 -m minicloud_workers.disk_job --directory /root --mib 256 --sync-every-mib 8
 
-Blocks are made from a seed and their number, so a lost, torn or misplaced block is found. The file is removed at the end.
+Blocks are made from a seed and their number, so a lost, torn or misplaced block is found. The file is removed at
+the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`minicloud up`, `down`, `status`.
 
-`up` in the foreground shows what happens until Ctrl-C, which ends the cloud; `--detach` returns when it is ready. Either
-way a supervisor process does the work (minicloud.cluster.supervisor). Usage that cannot work is exit code 2.
+`up` in the foreground shows what happens until Ctrl-C, which ends the cloud; `--detach` returns when it is ready.
+Either way a supervisor process does the work (minicloud.cluster.supervisor). Usage that cannot work is exit code 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The supervisor as the command line sees it: started with settings on stdin, heard through JSON lines, ended by SIGTERM.
+"""The supervisor as the command line sees it: started with settings on stdin, heard in JSON lines, ended by SIGTERM.
 
 Never imports Ray: the supervisor does not either, and its driver takes a second to.
 """

@@ -1,0 +1,246 @@
+"""`minicloud demo`: a cloud from nothing to nothing, in under two minutes. Every step is real, and checked.
+
+Two hosts come up; three instances of different families run on them and serve HTTP; a command runs inside one; one is
+made larger and uses its new size; a host is killed and the cloud says so; a summary; the end. Whatever happens, also
+Ctrl-C, the cloud is taken down and its data directory removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from minicloud.base.errors import CloudError, Internal
+from minicloud.cli.output import memory, write_line, write_table
+
+if TYPE_CHECKING:
+    from minicloud.client import Client, models
+
+SERVE = "#!/bin/sh\nsetsid python3 -m minicloud_workers.http_server --port {port} </dev/null &\n"
+LARGEST_MIB = 8192  # of the types that the demo looks at: it runs on laptops
+FAMILIES = ("general", "compute", "memory")
+NOTICE_S_MAX = 15.0
+HTTP_S_MAX = 10.0
+
+
+@dataclass(slots=True)
+class Story:
+    """What is told while it happens, and the table at the end."""
+
+    began: float = field(default_factory=time.monotonic)
+    rows: list[tuple[str, str]] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        write_line(f"[{time.monotonic() - self.began:6.1f} s] {text}")
+
+    def done(self, step: str, result: str) -> None:
+        self.rows.append((step, result))
+        self.say(f"{step}: {result}")
+
+
+@click.command()
+@click.option("--data-dir", metavar="DIR", help="Keep the cloud's data here (default: a new directory, removed).")
+def demo(data_dir: str | None) -> int:
+    """Bring up a cloud, use it, break it, show what it reports, end it."""
+    folder = Path(data_dir) if data_dir else Path(tempfile.mkdtemp(prefix="mc-demo-", dir="/tmp"))
+    story = Story()
+    try:
+        with _cloud(folder, story) as (endpoint, state):
+            _tell(story, endpoint, state)
+    finally:
+        if data_dir is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    story.done("down", "nothing is left running")
+    write_line("")
+    write_table(("STEP", "RESULT"), story.rows)
+    return 0
+
+
+@contextlib.contextmanager
+def _cloud(folder: Path, story: Story) -> Iterator[tuple[str, Path]]:
+    """A cloud of two hosts on free ports; ends with the block."""
+    from minicloud.cli.lifecycle.daemon import Daemon
+    from minicloud.cli.lifecycle.story import describe
+    from minicloud.settings import UpFlags, resolve
+
+    settings = resolve(UpFlags(data_dir=str(folder), hosts=2, grpc_port=0, http_port=0))
+    daemon = Daemon(settings, lifeline=True)
+    endpoint = ""
+    try:
+        for event in daemon.events():
+            if text := describe(event):
+                story.say(text)
+            if event["event"] == "failed":
+                raise Internal(event["error"])
+            if event["event"] == "ready":
+                endpoint = str(event["grpc"])
+                break
+        if not endpoint:
+            raise Internal(daemon.last_words() or "the cloud did not come up")
+        story.done("up", f"two hosts ready after {time.monotonic() - story.began:.1f} s")
+        yield endpoint, folder / "run" / "processes.json"
+    finally:
+        story.say("taking the cloud down")
+        daemon.ask_to_end()
+        daemon.wait()
+
+
+def _tell(story: Story, endpoint: str, processes: Path) -> None:
+    from minicloud.client import Client
+
+    with Client(endpoint) as client:
+        instances = _launch(story, client)
+        _serve(story, client, instances)
+        _look_inside(story, client, instances[0])
+        _resize(story, client, instances[0])
+        _lose_a_host(story, client, instances, processes)
+
+
+def _launch(story: Story, client: Client) -> list[models.Instance]:
+    """The smallest fitting type of each family, spread over the hosts."""
+    made = []
+    for family in FAMILIES:
+        fitting = list(client.types.list(family=family, max_memory_mib=LARGEST_MIB, fits_now=True))
+        kind = min(fitting, key=lambda one: (one.memory_mib, one.vcpus, not one.current_generation, one.name))
+        began = time.monotonic()
+        (one,) = client.instances.launch(
+            kind.name, user_data=SERVE.format(port=80), strategy="spread", tags={"Name": f"demo-{family}"}
+        )
+        client.instances.wait_until(one.id, "running")
+        took = time.monotonic() - began
+        made.append(one)
+        story.say(f"{kind.name} ({family}, {kind.vcpus} vCPU, {memory(kind.memory_mib)}) runs after {took:.2f} s")
+    ready = list(client.instances.wait_ready([one.id for one in made], 60.0))
+    failed = [one.id for one in ready if one.user_data_status != "done"]
+    if failed:
+        raise Internal(f"user data failed in {', '.join(failed)}")
+    where = ", ".join(f"{one.type} on {one.host_name}" for one in ready)
+    story.done("launch", where)
+    if len({one.host_id for one in ready}) < 2:
+        raise Internal("the instances should stand on two hosts")
+    return ready
+
+
+def _serve(story: Story, client: Client, instances: list[models.Instance]) -> None:
+    """Real HTTP from each guest: at its own address, or through its host agent where the machine gives it none."""
+    for one in instances:
+        info = _until(HTTP_S_MAX, lambda one=one: _get(f"http://{one.private_ip}/info"))  # type: ignore[misc]
+        if info["instance_id"] != one.id:
+            raise Internal(f"{one.private_ip} answered as {info['instance_id']}, not as {one.id}")
+    with client.instances.forward(instances[0].id, 80) as tunnel:
+        tunneled = _get(f"http://127.0.0.1:{tunnel.local_port}/info")
+    if tunneled["instance_id"] != instances[0].id:
+        raise Internal("the tunnel led to another instance")
+    story.done("http", f"{len(instances)} instances answered at their own addresses, one through a tunnel")
+
+
+def _get(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=HTTP_S_MAX) as reply:
+        answer: dict[str, Any] = json.load(reply)
+        return answer
+
+
+def _until(seconds: float, attempt: Callable[[], Any]) -> Any:
+    """The attempt's result; a server that starts may need a moment. Raises what the last attempt raised."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return attempt()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def _look_inside(story: Story, client: Client, one: models.Instance) -> None:
+    result = client.instances.exec(
+        one.id, ["sh", "-c", "echo $(whoami)@$(uname -n), $(ls /proc | grep -c '^[0-9]') processes"]
+    )
+    if result.exit_code != 0:
+        raise Internal(f"exec failed: {result.stderr!r}")
+    story.done("exec", result.stdout.decode().strip())
+
+
+def _resize(story: Story, client: Client, one: models.Instance) -> None:
+    """Stop, change the type, start: the new size is in force, the disk is the same."""
+    client.instances.exec(one.id, ["sh", "-c", "echo kept > /root/note"])
+    client.instances.stop(one.id)
+    client.instances.wait_until(one.id, "stopped", 30.0)
+    here = client.types.get(one.type)
+    larger = [
+        kind
+        for kind in client.types.list(
+            family=here.family, min_memory_mib=here.memory_mib + 1, max_memory_mib=LARGEST_MIB
+        )
+        if kind.architecture == here.architecture and kind.memory_mib <= 2 * here.memory_mib and not kind.gpus
+    ]
+    kind = max(larger, key=lambda item: (item.memory_mib, item.name))
+    client.instances.modify(one.id, type=kind.name)
+    client.instances.start(one.id)
+    (after,) = client.instances.wait_until(one.id, "running", 30.0)
+    note = client.instances.exec(one.id, ["cat", "/root/note"]).stdout.decode().strip()
+    if note != "kept" or after.shape is None or after.shape.memory_mib != kind.memory_mib:
+        raise Internal(f"the note says {note!r}, the shape is {after.shape}, wanted {kind.name}")
+    outcome = _outgrow(client, one.id, here.memory_mib)
+    story.done("resize", f"{one.type} -> {kind.name} ({memory(kind.memory_mib)}), disk kept; {outcome}")
+
+
+def _outgrow(client: Client, instance_id: str, old_mib: int) -> str:
+    """Use more memory than the old type had: the new limit is what holds."""
+    code = f"b = bytearray({old_mib + old_mib // 4} * 1024 * 1024); print(len(b) >> 20)"
+    result = client.instances.exec(instance_id, ["python3", "-c", code])
+    if result.exit_code != 0:
+        raise Internal(f"the guest could not use its new memory: {result.stderr!r}")
+    return f"a process inside now holds {result.stdout.decode().strip()} MiB"
+
+
+def _lose_a_host(story: Story, client: Client, instances: list[models.Instance], processes: Path) -> None:
+    """SIGKILL the raylet of a host that is not the head, and wait until the cloud says what is true."""
+    victim = next(host for host in client.hosts.list() if host.name == "host-b")
+    on_it = [one for one in instances if one.host_id == victim.id]
+    os.kill(_raylet(processes, victim.name), signal.SIGKILL)
+    began = time.monotonic()
+    story.say(f"killed the raylet of {victim.name}")
+    for one in on_it:
+        client.instances.wait_until(one.id, "stopped", NOTICE_S_MAX)
+    took = time.monotonic() - began
+    down = client.hosts.get(victim.id)
+    reasons = {client.instances.get(one.id).state_reason for one in on_it}
+    codes = ", ".join(sorted(reason.code for reason in reasons if reason is not None))
+    others = [client.instances.get(one.id) for one in instances if one not in on_it]
+    if down.state != "down" or any(one.state != "running" for one in others):
+        raise Internal(f"{victim.name} is {down.state}; the others: {[one.state for one in others]}")
+    story.done(
+        "lose a host",
+        f"{victim.name} down after {took:.1f} s, {len(on_it)} instance(s) stopped ({codes}), {len(others)} untouched",
+    )
+
+
+def _raylet(processes: Path, host_name: str) -> int:
+    """The pid, from what the supervisor recorded."""
+    records = json.loads(processes.read_text())
+    rows = records["processes"] if isinstance(records, dict) else records
+    for row in rows:
+        if row["role"] == f"raylet:{host_name}":
+            return int(row["pid"])
+    raise Internal(f"no raylet of {host_name} is recorded in {processes}")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(demo(standalone_mode=False))
+    except CloudError as error:
+        sys.exit(str(error))

@@ -1,0 +1,204 @@
+"""The composition root of a host: what the host agent is plugged together from (sandbox, network, doors, warm workers).
+
+Its other half is `cloud.py`. Apart from it so that an agent, which Ray restarts in a hurry, imports only what it needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import platform
+import secrets
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+
+from minicloud import settings
+from minicloud.base.shape import Shape
+from minicloud.compute import credits
+from minicloud.host import boot, ticket
+from minicloud.host.agent import AgentParts, HostAgent, HostAgentConfig
+from minicloud.host.building import BootFacts, Builder, BuilderParts, Isolation
+from minicloud.host.console import Consoles
+from minicloud.host.directory import Directory, MeteredNetwork
+from minicloud.host.guest_rpc import guest_service
+from minicloud.host.hearing import Hearing
+from minicloud.host.imds import Imds
+from minicloud.host.places import Places
+from minicloud.host.ports import Burst, CreditStep
+from minicloud.host.walls import Walls
+from minicloud.rpc import fleet_auth
+from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.tls import server_credentials
+from minicloud.sandbox import probe as probing
+from minicloud.sandbox.cgroup import Cgroups
+from minicloud.sandbox.network import GuestNetwork, NetworkConfig, open_network
+from minicloud.sandbox.nftables import Service as NetService
+from minicloud.sandbox.plan import workers_package
+from minicloud.sandbox.sweep import cgroup_prefix
+from minicloud.settings import CloudSettings, HostSettings
+from minicloud.wire import instance_pb2
+
+log = logging.getLogger("minicloud.host")
+
+
+def socket_dir(cloud: CloudSettings, host_name: str) -> Path:
+    """Where the unix sockets of one host are; agent, actors and launcher agree on it."""
+    return cloud.socket_path / host_name
+
+
+def machine_arch() -> str:
+    return {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine().lower()]
+
+
+def run_host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str) -> None:
+    """Blocks until the host is fenced or a part of the agent fails; then the actor ends and Ray starts a new one."""
+    uvloop.run(_host_agent(cloud, host, ray_node_id))
+
+
+async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str) -> None:
+    secret = settings.read_secret(cloud)
+    found = await asyncio.to_thread(probing.probe)
+    places = Places(cloud.host_path(host.name), socket_dir(cloud, host.name))
+    directory, hearing = Directory(places), Hearing(places.init_socket)
+    imds, consoles = Imds(directory, secrets.token_bytes(32)), Consoles()
+    imds_socket = listening("127.0.0.1")
+    network = await _guest_network(cloud, host, found, imds_socket.getsockname()[1])
+    metered = MeteredNetwork(network, directory, imds, imds_socket.getsockname()[1])
+    await imds.serve(imds_socket)
+    walls = Walls(Cgroups.detect(), cgroup_prefix(cloud.cloud_id, host.name))
+    rpc = RpcServer(
+        [guest_service(directory, consoles, ticket.checker(secret, time.time), lambda: secrets.token_hex(16))],
+        lambda: secrets.token_hex(16),
+        Listen(agent_bind(cloud), 0, _server_credentials(cloud)),
+    )
+    port = await rpc.start()
+    rpc.health.set_all(True)
+    parts = AgentParts(
+        builder=lambda images: Builder(
+            BuilderParts(places, isolation_of(found), metered, walls, images, consoles, boot_bytes)
+        ),
+        watch=hearing,
+        walls=walls,
+        meter=walls,
+        isolation=isolation_message(found),
+        memory_enforced=walls.memory_enforced,
+        disk_root=places.root,
+        wall=time.time,
+        credits=CreditRules(),
+        pool=_warm_pool(ray_node_id),
+    )
+    config = _config(cloud, host, ray_node_id, secret, port)
+    agent = HostAgent(config, parts)
+    directory.guests = agent.guests
+    await asyncio.to_thread(boot.compile_workers, workers_package())
+    try:
+        outcome = await agent.run(asyncio.Event())
+        log.warning("the host agent ends: %s", outcome)
+    finally:
+        await rpc.stop()
+        imds.close()
+        for part in (consoles, hearing, metered):
+            part.close()
+
+
+def _config(cloud: CloudSettings, host: HostSettings, ray_node_id: str, secret: bytes, port: int) -> HostAgentConfig:
+    return HostAgentConfig(
+        cloud_id=cloud.cloud_id,
+        host_id=host.host_id,
+        name=host.name,
+        zone=host.zone,
+        ray_node_id=ray_node_id,
+        host_dir=cloud.host_path(host.name),
+        socket_dir=socket_dir(cloud, host.name),
+        control_address=f"{cloud.control_host}:{cloud.control_port}",
+        fleet_token=fleet_auth.token(secret, host.host_id),
+        cluster_secret=secret,
+        agent_address=f"{agent_bind(cloud)}:{port}",
+        agent_epoch=secrets.token_hex(8),
+        architecture=machine_arch(),
+        capacity=Shape(host.cores, host.memory_mib, host.gpus, host.disk_gib),
+        overcommit=cloud.overcommit,
+        images_dir=cloud.images_path,
+    )
+
+
+class CreditRules:
+    """The host's port Credits on compute's rules."""
+
+    def open(self, burst: Burst, kept: dict[str, Any], now: float) -> dict[str, Any]:
+        account = credits.Account.load(kept) if kept else None
+        return credits.open_account(rate_of(burst), account, now).body()
+
+    def step(self, burst: Burst, account: dict[str, Any], used_cpu_s: float, now: float) -> CreditStep:
+        rate = rate_of(burst)
+        after = credits.step(rate, credits.Account.load(account), used_cpu_s, now)
+        return CreditStep(after.body(), after.balance, credits.cap_vcpus(rate, after))
+
+
+def rate_of(burst: Burst) -> credits.Rate:
+    return credits.Rate(burst.vcpus, burst.baseline_pct_per_vcpu, burst.unlimited)
+
+
+async def _guest_network(
+    cloud: CloudSettings, host: HostSettings, found: probing.HostIsolation, imds_port: int
+) -> GuestNetwork:
+    config = NetworkConfig(
+        cloud.cloud_id,
+        host.name,
+        (
+            NetService(80, "127.0.0.1", imds_port, "169.254.169.254", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "http"),
+            NetService(cloud.grpc_port, "127.0.0.1", cloud.grpc_port, None, "MINICLOUD_ENDPOINT"),
+            NetService(cloud.http_port, "127.0.0.1", cloud.http_port, None, "AWS_ENDPOINT_URL", "http"),
+        ),
+        nft=found.nft_path or "nft",
+    )
+    return await asyncio.to_thread(open_network, config, found.network)
+
+
+def _warm_pool(ray_node_id: str) -> Any:
+    from minicloud.cluster.warm import LocalRaylet, WarmPool
+
+    return WarmPool(LocalRaylet(ray_node_id))
+
+
+def listening(address: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.bind((address, 0))
+    return sock
+
+
+def agent_bind(cloud: CloudSettings) -> str:
+    """Where agents serve users: where the front door does."""
+    return cloud.bind
+
+
+def _server_credentials(cloud: CloudSettings) -> grpc.ServerCredentials | None:
+    return None if cloud.tls is None else server_credentials(cloud.tls.cert, cloud.tls.key)
+
+
+def boot_bytes(facts: BootFacts) -> bytes:
+    place = boot.BootPlace(facts.spec.private_ip or facts.addresses[-1], facts.root, facts.isolated)
+    document = boot.boot_document(facts.spec, facts.env, place)
+    return json.dumps({**document, "addresses": list(facts.addresses)}).encode()
+
+
+def isolation_of(found: probing.HostIsolation) -> Isolation:
+    return Isolation(
+        found.driver, found.bwrap_path, found.python, found.cgroup_version, found.seccomp.works, found.warnings
+    )
+
+
+def isolation_message(found: probing.HostIsolation) -> instance_pb2.Isolation:
+    return instance_pb2.Isolation(
+        driver=found.driver,
+        network=found.network,
+        cgroup=f"v{found.cgroup_version}" if found.cgroup_version else "none",
+        seccomp=found.seccomp.works and found.driver == "bwrap",
+        warnings=found.warnings,
+    )

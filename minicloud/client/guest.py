@@ -22,7 +22,7 @@ from minicloud.base.errors import (
     InvalidParameterValue,
 )
 from minicloud.client import files
-from minicloud.client.convert import to_model
+from minicloud.client.convert import check_names, to_model
 from minicloud.client.forward import AsyncForward
 from minicloud.client.lazy import lazy
 from minicloud.client.streams import GuestStream
@@ -290,6 +290,7 @@ async def _feed(session: AsyncExecSession, stdin: bytes) -> None:
 
 
 def _exec_start(instance_id: str, argv: Sequence[str], options: ExecOptions) -> guest_pb2.ExecStart:
+    check_names(options, ExecOptions)
     return guest_pb2.ExecStart(
         instance_id=instance_id,
         argv=argv,

@@ -41,7 +41,7 @@ def prepare(spec: SandboxSpec, python: PythonPrefix, address: str | None = None,
     spec.disk_root.parent.chmod(0o700)
     spec.disk_root.chmod(0o755)
     with _opened(spec.disk_root) as root:
-        for path in ("root", "home", "var/tmp", "etc", "tmp"):
+        for path in ("root", "home", "srv", "mnt", "var/tmp", "etc", "tmp"):
             os.close(_directory(root, path))
         os.chmod("tmp", 0o1777, dir_fd=root)
         if isolated:

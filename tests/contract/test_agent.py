@@ -676,7 +676,10 @@ async def test_without_any_privilege_guests_are_plain_processes_and_memory_is_wa
         report = await host.launch("i-0050", memory_mib=48)
         assert report.private_ip.startswith("127.") and report.isolation.cgroup == "none"
         code = "import time\nparts=[bytearray(20 << 20) for _ in range(1)]\ntime.sleep(60)"
-        eaters = [asyncio.ensure_future(run(host.guest("i-0050"), host.isolation.python.executable, "-c", code)) for _ in range(3)]
+        eaters = [
+            asyncio.ensure_future(run(host.guest("i-0050"), host.isolation.python.executable, "-c", code))
+            for _ in range(3)
+        ]
         ended = await control.until_state("i-0050", "ended")
         assert ended.reason.code == "OutOfMemory"
         await asyncio.gather(*eaters, return_exceptions=True)

@@ -1,0 +1,130 @@
+"""Real clouds for the rings that run real processes: brought up and taken down by the command line, as a user would.
+
+Each has its own data directory, ports and Ray session. `RealCloud.left_over` says what of it is still on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from minicloud.client import Client
+
+T = TypeVar("T")
+BIN = Path(sys.executable).with_name("minicloud")
+
+
+@dataclass
+class RealCloud:
+    data: Path
+    endpoint: str = ""
+    http: str = ""
+
+    def cli(self, *args: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "MINICLOUD_ENDPOINT": self.endpoint}
+        options.setdefault("timeout", 90)
+        done = subprocess.run([BIN, *args], env=env, capture_output=True, text=True, check=False, **options)
+        assert not check or done.returncode == 0, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def up(self, *flags: str) -> None:
+        self.cli("up", "--detach", "--data-dir", str(self.data), "--grpc-port", "0", "--http-port", "0", *flags)
+        endpoints = self.state()["endpoints"]
+        self.endpoint, self.http = endpoints["grpc"], endpoints["http"]
+
+    def down(self) -> None:
+        self.cli("down", "--data-dir", str(self.data))
+
+    def client(self) -> Client:
+        return Client(self.endpoint)
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.data / "run" / "state.json").read_text())
+        return found
+
+    @property
+    def cloud_id(self) -> str:
+        return str(json.loads((self.data / "cloud.json").read_text())["cloud_id"])
+
+    def pid_of(self, role: str) -> int:
+        """Of a process that the supervisor started: gcs, raylet:<host>, front-door."""
+        rows = json.loads((self.data / "run" / "processes.json").read_text())["processes"]
+        return int(next(row["pid"] for row in rows if row["role"] == role))
+
+    def actor_pids(self, word: str) -> list[int]:
+        """Ray workers of this cloud whose title has this word ("ControlPlane", "HostAgent", "Instance")."""
+        return [pid for pid, line in self._processes() if line.startswith("ray::") and word in line]
+
+    def guest_pids(self, instance_id: str) -> list[int]:
+        """The sandbox processes of one guest, outermost first."""
+        needle = f"MINICLOUD_INSTANCE_ID={instance_id}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if needle in (entry / "environ").read_bytes().split(b"\0"):
+                        found.append(int(entry.name))
+                except OSError:
+                    continue
+        return sorted(found)
+
+    def _processes(self) -> Iterator[tuple[int, str]]:
+        needle = f"MINICLOUD_CLOUD_ID={self.cloud_id}".encode()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                if needle in (entry / "environ").read_bytes().split(b"\0"):
+                    yield (
+                        int(entry.name),
+                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
+                    )
+            except OSError:
+                continue
+
+    def left_over(self) -> list[str]:
+        """Processes, control groups, bridges and packet filters of this cloud."""
+        left = [f"{pid} {line}" for pid, line in self._processes()]
+        left += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/minicloud-{self.cloud_id}")]
+        links = subprocess.run(["ip", "-d", "link"], capture_output=True, text=True, check=False)
+        left += [line for line in links.stdout.splitlines() if f"minicloud {self.cloud_id}" in line]
+        return left
+
+
+def until(what: Callable[[], T], seconds: float, text: str = "") -> T:
+    """The first true value of `what`. Raises AssertionError when it does not come in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = what()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {text or what}"
+        time.sleep(0.05)
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    os.kill(pid, number)
+
+
+@contextmanager
+def real_cloud(*flags: str) -> Iterator[RealCloud]:
+    """A cloud for one test or module. Afterwards nothing of it may be left."""
+    with tempfile.TemporaryDirectory(prefix="mct-", dir="/tmp") as folder:
+        cloud = RealCloud(Path(folder))
+        try:
+            cloud.up(*flags)
+            yield cloud
+        finally:
+            if (cloud.data / "cloud.json").exists():
+                cloud.down()
+        assert not cloud.left_over()

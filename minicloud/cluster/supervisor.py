@@ -283,9 +283,10 @@ class Supervisor:
             self.nodes.update(details["nodes"])
         line = json.dumps({"event": event, **details})
         log.info("%s", line)
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+        try:
+            os.write(sys.stdout.fileno(), line.encode() + b"\n")
+        except OSError:  # whoever listened has left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _count(self, role: str) -> None:
         self.restarts[role] = self.restarts.get(role, 0) + 1

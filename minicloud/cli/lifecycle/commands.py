@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -29,7 +28,7 @@ from minicloud.cli.progress import Progress
 from minicloud.cli.session import Session
 from minicloud.cli.trouble import show_error
 from minicloud.cluster.teardown import get_health
-from minicloud.settings import GRPC_PORT_DEFAULT, HTTP_PORT_DEFAULT, UpFlags, resolve
+from minicloud.settings import GRPC_PORT_DEFAULT, HTTP_PORT_DEFAULT, CloudSettings, UpFlags, resolve
 from minicloud.shell.data_dir import data_dir as find_data_dir
 from minicloud.shell.data_dir import find_cloud
 
@@ -150,7 +149,7 @@ def down(ctx: click.Context, data_dir: str | None, purge: bool, yes: bool, outpu
         raise CloudError(f"there is no cloud in {data}", code="NoCloud")
     if purge and not yes and not _agrees(data):
         return 1
-    bare = replace(resolve_bare(data), cloud_id=identity.cloud_id, region=identity.region)
+    bare = CloudSettings(cloud_id=identity.cloud_id, data_dir=str(data), region=identity.region)
     with Progress("ending the cloud") as progress:
         progress.now("stopping instances")
         ended = end_cloud(data, read_state(data), bare)
@@ -167,13 +166,6 @@ def _agrees(data: Path) -> bool:
     if not sys.stdin.isatty():
         raise InvalidParameterValue("--purge deletes everything: say --yes where nobody can be asked", field="yes")
     return click.confirm(f"delete everything in {data}?", default=False)
-
-
-def resolve_bare(data: Path) -> Any:
-    """Settings that know no more than where the cloud is kept."""
-    from minicloud.settings import CloudSettings
-
-    return CloudSettings(cloud_id="0" * 8, data_dir=str(data))
 
 
 @click.command()

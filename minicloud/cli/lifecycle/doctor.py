@@ -6,7 +6,6 @@ what to do. Exit code 1 when something fails.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import os
 import shutil
@@ -207,5 +206,5 @@ def _nearest(data: Path) -> Path:
 def _show(findings: list[Finding]) -> None:
     write_table(["CHECK", "", "FOUND"], [[f.check, f.state, f.found] for f in findings])
     advice = [f"{f.check}: {f.advice}" for f in findings if f.advice]
-    with contextlib.suppress(IndexError):
-        write_line("\n" + "\n".join(advice)) if advice else None
+    if advice:
+        write_line("\nto do\n  " + "\n  ".join(advice))

@@ -61,6 +61,7 @@ class Instance(Entity):
     reason_message: str = ""
     deadline: float | None = None
     terminated: float | None = None
+    ended: float = 0.0
     disk_left: bool = True
     private_ip: str = ""
     key_name: str = ""

@@ -122,6 +122,7 @@ def _gone(instance: Instance, guest: GuestSeen, context: Context) -> Instance:
         exit_code=guest.exit_code if not asked else instance.exit_code,
         gpu_ids=[],
         force_stop=False,
+        ended=context.now,
     )
     return ended(after, context.now, disk_left=False) if state == "terminated" else after
 
@@ -155,9 +156,16 @@ def host_lost(state: State, command: HostLost, context: Context) -> Outcome:
     return draft.outcome(lost)
 
 
+# A host that dies takes its actors along, and its agent may live long enough to say so: then this was the cause.
+_SAME_DEATH_S = 15.0
+
+
 def _after_loss(instance: Instance, host: Host, command: HostLost, now: float) -> Instance:
     state = LIFECYCLE.get(instance.state, "lost")  # type: ignore[arg-type]
     if state is None:
+        if instance.reason_code == "Server.ActorDied" and now - instance.ended <= _SAME_DEATH_S:
+            message = f"host {host.name} was lost: {command.message}"
+            return replace(instance, reason_code=command.code, reason_message=message)
         return instance
     if state == "terminated":
         return ended(replace(instance, state=state), now)

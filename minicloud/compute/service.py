@@ -60,6 +60,7 @@ class ComputeService:
         self._ports = ports
         self._launching: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._dead_sessions: set[str] = set()
         self._orders_made = 0
         self._ending: set[str] = set()
         self._all_ended = asyncio.Event()
@@ -203,6 +204,10 @@ class ComputeService:
 
     # --- the fleet's reports
 
+    def is_dead(self, session: str) -> bool:
+        """An agent of a dead node lives on where its raylet is frozen: it must be fenced, not let in."""
+        return session in self._dead_sessions
+
     async def hello(self, command: commands.HostSeen) -> HostLink:
         """A host agent opened its stream: its host is up, its guests are held against the records."""
         host = await self._settle(command)
@@ -275,7 +280,8 @@ class ComputeService:
         self._spawn(self.host_lost(host_id, "Server.HostFailure", "its agent has not been heard of"))
 
     def node_died(self, session: str) -> None:
-        """Ray says that this node is dead."""
+        """Ray says that this node is dead. It never comes back; a host that does is another node."""
+        self._dead_sessions.add(session)
         for host in list(self.state.hosts.values()):
             if host.session == session and host.state == "up":
                 self._spawn(self.host_lost(host.id, "Server.HostFailure", "its Ray node died"))

@@ -171,7 +171,12 @@ async def test_a_lost_host_stops_its_instances_and_its_guests_are_fenced(tmp_pat
             assert listed.hosts[0].state == "down"
             guests = dict(host.guests)
         assert await asyncio.wait_for(cloud.actors.kills.get(), 10) == (made.id, 1)
-        awake = cloud.host()
+        frozen = cloud.host()  # its raylet was only frozen: the agent is there, its Ray node is dead for good
+        frozen._task = asyncio.create_task(frozen._run())
+        await frozen.ordered("fence")
+        await frozen._task
+        assert (await cloud.hosts.List(host_pb2.ListHostsRequest())).hosts[0].state == "down"
+        awake = cloud.host(session="node-2")
         awake.guests, awake.deaf = guests, True
         async with awake:
             (order,) = await awake.ordered("end")

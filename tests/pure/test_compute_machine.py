@@ -290,6 +290,14 @@ def test_a_lost_host_stops_its_instances_and_takes_no_new_ones(bench: Bench) -> 
     assert orders.for_instance(bench.at(ending)) is None
 
 
+def test_actors_that_died_with_their_host_say_so(bench: Bench) -> None:
+    (one,) = bench.running(zone="us-east-1b")
+    bench.report(one, "ended", reason_code="Server.ActorDied")
+    bench.now += 1
+    bench.submit(ask.HostLost(one.host_id, "Server.HostFailure", "its Ray node died"))
+    assert (bench.at(one).state, bench.at(one).reason_code) == ("stopped", "Server.HostFailure")
+
+
 def test_a_restarted_host_runs_its_instances_again(bench: Bench) -> None:
     (one,) = bench.running(zone="us-east-1a")
     bench.submit(host("host-a", session="session-host-a-2"))

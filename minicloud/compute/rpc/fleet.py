@@ -32,6 +32,9 @@ class FleetServicer:
             raise MissingParameter("the first report must be a hello", field="hello")
         if first.hello.host_id != caller:
             raise Unauthenticated("This host agent's token is for another host.")
+        if self._service.is_dead(first.hello.ray_node_id):
+            yield pb.HostOrder(order_id="fence", fence=pb.Fence(reason="the Ray node of this host is dead"))
+            return
         link = await self._service.hello(host_seen(first.hello))
         reader = asyncio.create_task(self._read(requests, link))
         try:

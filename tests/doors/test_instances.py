@@ -94,7 +94,7 @@ def test_connect_is_a_terminal(cloud: RealCloud, guest: models.Instance) -> None
     read_until(b"AB42")
     read_until(b"/dev/pts/")
     os.write(master, b"echo wait; sleep 100\n")
-    read_until(b"\nwait")
+    read_until(b"\rwait\r")
     time.sleep(0.5)  # until the shell has given the terminal to `sleep`
     os.write(master, b"\x03")
     seen = b""

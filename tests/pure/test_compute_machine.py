@@ -150,9 +150,9 @@ def test_a_full_cloud_says_what_ran_out() -> None:
     with pytest.raises(InsufficientCapacity, match="memory"):
         bench.launch("m5.large")
     assert not bench.state.instances
-    with pytest.raises(InsufficientCapacity, match="arm64|arch"):
+    with pytest.raises(InsufficientCapacity, match=r"arm64|arch"):
         bench.launch("t4g.nano")
-    with pytest.raises(InsufficientCapacity, match="(?i)gpu"):
+    with pytest.raises(InsufficientCapacity, match=r"(?i)gpu"):
         bench.launch("g4dn.xlarge")
 
 

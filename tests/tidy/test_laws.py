@@ -1,4 +1,4 @@
-"""The laws of the tree (docs/architecture.md, "The rooms"), as tests. They read the code as text and run in a second."""
+"""The laws of the tree (docs/architecture.md, "The rooms"), as tests. They read the code as text, in a second."""
 
 from __future__ import annotations
 

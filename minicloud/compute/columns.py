@@ -2,12 +2,15 @@
 
 The order is one integer per host, its *rank*, fullest first:
 
-    rank = slack << 44 | tie
+    rank = slack << 43 | tie
 
 `slack` is the sum, over the resources that the host has, of the free share in 1/32768ths; a host of which nothing is
-used comes after every host that is in use. `tie` is a hash of the host id. So the order is total, does not depend on
-who joined first, and does not depend on the request: only whether a host fits does. That is what makes the search
-cheap (`ranking.py`) and a batch exact: a host that has just been filled further is still first in the order.
+used comes after every host that is in use, and a host with GPUs after every host without: else work that needs none
+fills it, and its GPUs can no longer be sold (who does need GPUs sees only such hosts). `tie` is a hash of the host id.
+
+So the order is total, does not depend on who joined first, and does not depend on the request: only whether a host fits
+does. That is what makes the search cheap (`ranking.py`) and a batch exact: a host that has just been filled further is
+still first in the order.
 
 Amounts are integers, vCPUs and GPUs in ten-thousandths, which is the grain of Ray's own ledger: sums never drift, and
 what fits here fits there. What neither column nor ledger says is which GPU a fraction came from.
@@ -31,7 +34,8 @@ Units: TypeAlias = tuple[int, int, int, int]
 GRAIN = 10_000  # Ray's FixedPoint keeps resources in 1/10000
 SHARE = 1 << 15
 EMPTY = 1 << 18  # above the largest sum of four free shares
-TIE_BITS = 44
+HAS_GPUS = 1 << 19
+TIE_BITS = 43
 TIE_MASK = (1 << TIE_BITS) - 1
 NEVER = 2**63 - 1  # the rank of a host that cannot be used
 NO_KIND = 0
@@ -69,7 +73,7 @@ def to_shape(units: Units | list[int]) -> Shape:
 
 def slack_of(free: Sequence[int], total: Units) -> int:
     """How empty a host is; see the top of this file."""
-    slack, used = 0, False
+    slack, used = HAS_GPUS if total[2] > 0 else 0, False
     for left, whole in zip(free, total, strict=True):
         if left < whole:
             used = True

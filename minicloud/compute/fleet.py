@@ -51,7 +51,7 @@ class HostView:
 
 
 def stable_tie(host_id: str) -> int:
-    """44 bits that depend on the host id alone, in every process and on every machine."""
+    """43 bits that depend on the host id alone, in every process and on every machine."""
     return int.from_bytes(blake2b(host_id.encode(), digest_size=8).digest()) & TIE_MASK
 
 

@@ -9,7 +9,7 @@ left. The respects, in order (before the colon: where they apply):
     2. spread: members in the zone, vCPUs in use in the zone, the zone's own tie; group spread: members in the zone
     3. partition group: members of the partition in this zone, the partition's number
     4. cluster group: members on the host, most first; how many of the batch the host could take, most first
-    5. spread: members on the host, slack, most first; binpack: slack
+    5. spread: members on the host, whether it has GPUs, slack, most first; binpack: slack, which has the GPUs in it
 
 One choice costs O(hosts). The fast path, binpack without a group, is in `placement.py`.
 """
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from minicloud.base.limits import SPREAD_PER_ZONE_MAX
-from minicloud.compute.columns import TIE_BITS, TIE_MASK, Ints, Slots, slack_of, to_units
+from minicloud.compute.columns import HAS_GPUS, TIE_BITS, TIE_MASK, Ints, Slots, slack_of, to_units
 from minicloud.compute.fleet import Fleet, stable_tie
 from minicloud.compute.grouping import Grouping
 from minicloud.compute.request import PlacementRequest, Spot
@@ -119,6 +119,7 @@ class Lanes:
             yield lambda lanes: -np.minimum(self._room[lanes], left)
         if spread:
             yield lambda lanes: self._members[lanes]
+            yield lambda lanes: self._slack[lanes] & HAS_GPUS
         yield lambda lanes: -self._slack[lanes] if spread else self._slack[lanes]
         yield lambda lanes: self._tie[lanes]
 

@@ -28,13 +28,13 @@ _NEVER = np.array(NEVER)  # a 0-d array spares numpy converting a Python integer
 class _List:
     """The best hosts for one need (with repeats), complete up to the bound."""
 
-    __slots__ = ("bound", "needs", "refuses", "seen", "slots", "wanted")
+    __slots__ = ("admits", "bound", "needs", "seen", "slots", "wanted")
 
     def __init__(self, need: Units, wanted: Kind) -> None:
         self.wanted = wanted
         # Dimension and amount as a 0-d array; who needs nothing of a dimension lacks nothing of it.
         self.needs = tuple((dimension, np.array(amount)) for dimension, amount in enumerate(need) if amount > 0)
-        self.refuses = np.empty(0, np.bool_)  # by kind code
+        self.admits = np.empty(0, np.bool_)  # by kind code
         self.slots: Slots = np.empty(0, np.intp)
         self.bound: Ints = _NEVER
         self.seen = -1
@@ -56,14 +56,10 @@ class Rankings:
         changed = columns.changes.since(listed.seen)
         if changed is None or 2 * len(changed) > len(columns.ids):
             return self._renew(listed)
-        slots = np.concatenate((listed.slots, changed)) if len(changed) else listed.slots
-        keys = self._examine(listed, slots)
-        before = keys < listed.bound
-        listed.slots = slots = slots.compress(before)
-        listed.seen = columns.changes.end
+        slots, keys = self._examine(listed, np.concatenate((listed.slots, changed)) if len(changed) else listed.slots)
+        listed.slots, listed.seen = slots, columns.changes.end
         if not len(slots):
             return None if listed.bound is _NEVER else self._renew(listed)
-        keys = keys.compress(before)
         if len(slots) > _LISTED_MAX:
             self._cut(listed, keys)
         return self._first(slots, keys)
@@ -92,29 +88,28 @@ class Rankings:
         if bound is not _NEVER:
             listed.bound = bound
 
-    def _examine(self, listed: _List, slots: Slots) -> Ints:
+    def _examine(self, listed: _List, slots: Slots) -> tuple[Slots, Ints]:
+        """Of these slots, those that can take the need and rank before the bound; and their ranks."""
         columns = self._columns
-        if len(listed.refuses) != len(columns.kinds):
-            listed.refuses = self._refuses(listed.wanted)
-        unfit = listed.refuses.take(columns.kind.take(slots))
-        for dimension, amount in listed.needs:
-            unfit |= columns.free[dimension].take(slots) < amount
+        if len(listed.admits) != len(columns.kinds):
+            listed.admits = self._admits(listed.wanted)
         keys = columns.rank.take(slots)
-        np.putmask(keys, unfit, _NEVER)
-        return keys
+        fits = keys < listed.bound
+        fits &= listed.admits.take(columns.kind.take(slots))
+        for dimension, amount in listed.needs:
+            fits &= columns.free[dimension].take(slots) >= amount
+        return slots.compress(fits), keys.compress(fits)
 
     def _examine_all(self, listed: _List) -> Ints:
         columns = self._columns
-        listed.refuses = self._refuses(listed.wanted)
-        unfit = listed.refuses.take(columns.kind)
+        listed.admits = self._admits(listed.wanted)
+        fits = listed.admits.take(columns.kind)
         for dimension, amount in listed.needs:
-            unfit |= columns.free[dimension] < amount
-        keys = columns.rank.copy()
-        np.putmask(keys, unfit, _NEVER)
-        return keys
+            fits &= columns.free[dimension] >= amount
+        return np.where(fits, columns.rank, _NEVER)
 
-    def _refuses(self, wanted: Kind) -> npt.NDArray[np.bool_]:
-        return np.array([code == NO_KIND or not kind.matches(wanted) for code, kind in enumerate(self._columns.kinds)])
+    def _admits(self, wanted: Kind) -> npt.NDArray[np.bool_]:
+        return np.array([code != NO_KIND and kind.matches(wanted) for code, kind in enumerate(self._columns.kinds)])
 
     def _renew(self, listed: _List) -> int | None:
         keys = self._examine_all(listed)

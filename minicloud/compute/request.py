@@ -2,6 +2,7 @@
 
 Strategies: `binpack` takes the fullest host that has room, and starts on an unused host last. `spread` takes the zone
 with the fewest members, then the fewest vCPUs in use; in it the host with the fewest members, then the emptiest.
+Both take hosts with GPUs last when none is needed.
 
 Placement groups, after AWS ("Placement strategies for your placement groups", EC2 User Guide); what differs is that a
 host of ours holds many instances, so AWS's rack is a host here:

@@ -37,7 +37,7 @@ class TwinHost:
         in_use = any(used > 0 for used in self.used)
         parts = zip(self.free(), self.total, strict=True)
         shares = [max(0, min(free, whole)) * 2**15 // whole for free, whole in parts if whole]
-        return sum(shares) + (0 if in_use else 2**18)
+        return sum(shares) + (0 if in_use else 2**18) + (2**19 if self.total[2] else 0)
 
     def room(self, need: list[int]) -> int:
         return min([free // amount for free, amount in zip(self.free(), need, strict=True) if amount] or [10**9])
@@ -138,5 +138,5 @@ class Twin:
             key.append(spot.partition)
         if request.group == "cluster":
             key += [-on_host, -min(host.room(need), left)]
-        key += [on_host, -host.slack()] if spread else [host.slack()]
+        key += [on_host, host.total[2] > 0, -host.slack()] if spread else [host.slack()]
         return [*key, self.tie(host.host_id), host.host_id]

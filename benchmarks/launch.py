@@ -70,9 +70,7 @@ class BareRay:
     """The peer: actors without anything of ours, in the same Ray."""
 
     def __init__(self, address: str, token: Path) -> None:
-        os.environ.update(
-            RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"
-        )
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
         import ray
 
         self.ray = ray
@@ -117,7 +115,7 @@ def ours(client: Client) -> Sample:
     seen = time.time()
     started = ""
     while not started.strip():  # the script may still be starting
-        started = client.instances.exec(instance.id, ["cat", "/root/started"]).text
+        started = client.instances.exec(instance.id, ["cat", "/root/started"]).stdout.decode()
     _end(client, [instance.id])
     return Sample(1000 * (float(started) - accepted), 1000 * (seen - accepted))
 
@@ -143,7 +141,7 @@ def _end(client: Client, ids: Sequence[str]) -> None:
 
 def settle(client: Client) -> None:
     """Until the warm pool is full again and the machine is quiet: both sides start from the same place."""
-    while client.hosts.list()[0].warm_workers < WARM:
+    while next(iter(client.hosts.list())).warm_workers < WARM:
         time.sleep(0.2)
     time.sleep(QUIET_S)
 

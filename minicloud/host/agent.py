@@ -172,6 +172,7 @@ class HostAgent:
             await asyncio.gather(*tasks, *self._work, return_exceptions=True)
             await self.guests.leave()
             await self._door.close()
+            self._builder.close()
         return "fenced" if self._fenced.done() and not self._fenced.cancelled() else "stopped"
 
     # ------------------------------------------------------------ the line's ends

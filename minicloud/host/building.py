@@ -17,9 +17,12 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from minicloud.base.errors import CloudError
+from minicloud.host.blanks import MAKING, Blanks
+from minicloud.host.boot import hostname, init_argv
 from minicloud.host.console import Consoles
 from minicloud.host.guests import spec_of
 from minicloud.host.images import Images
@@ -27,6 +30,7 @@ from minicloud.host.places import BOOT_DOCUMENT, Places
 from minicloud.host.records import GuestRecord
 from minicloud.host.walls import Walls, limits_of
 from minicloud.sandbox import bwrap, disk, process
+from minicloud.sandbox.cgroup import CpuMemoryLimits
 from minicloud.sandbox.network import Endpoint, GuestNetwork
 from minicloud.sandbox.plan import BWRAP, GuestLayout, LaunchPlan, PythonPrefix, SandboxSpec, workers_package
 from minicloud.wire.fleet_pb2 import GuestSpec
@@ -83,6 +87,7 @@ class Builder:
         self._plans: dict[tuple[str, int, int], dict[str, Any]] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._deletions = 0
+        self._blanks = Blanks(parts.places.disks, self._prepare_blank)
         parts.places.disks.mkdir(mode=0o700, parents=True, exist_ok=True)
         parts.places.controls.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -94,6 +99,8 @@ class Builder:
         if not spec.image_builtin and not root.exists():
             await self._parts.images.unpack(spec.image_id, root, cancelled)
         plan = await asyncio.to_thread(self._prepare, record, spec)
+        if spec.image_builtin:
+            self._blanks.refill()
         self._keep_console(record)
         if not spec.shape.gpus:
             self._plans[_key(record)] = plan
@@ -113,12 +120,16 @@ class Builder:
     async def delete_disk(self, instance_id: str) -> None:
         await asyncio.to_thread(self._delete_disk, instance_id)
 
+    def close(self) -> None:
+        self._blanks.close()
+
     # ------------------------------------------------------------ what an agent before this one left
 
     async def take_over(self, live: Iterable[GuestRecord]) -> list[str]:
         """Keep what guests that go on need, remove what dead ones of this host left. Returns warnings."""
         live = list(live)
         warnings = await asyncio.to_thread(self._take_over, live)
+        self._blanks.refill()
         for record in live:
             self._keep_console(record)
         return warnings
@@ -140,7 +151,8 @@ class Builder:
             if instance_id not in known:
                 with _noted(warnings, f"control group of {instance_id}"):
                     parts.walls.remove(instance_id)
-        for folder in [*parts.places.controls.iterdir(), *parts.places.disks.glob(f"{DELETING}*")]:
+        half_done = [folder for part in (DELETING, MAKING) for folder in parts.places.disks.glob(f"{part}*")]
+        for folder in [*parts.places.controls.iterdir(), *half_done]:
             if folder.name not in known:
                 with _noted(warnings, str(folder)):
                     shutil.rmtree(folder)
@@ -149,6 +161,8 @@ class Builder:
     # ------------------------------------------------------------ on threads
 
     def _prepare(self, record: GuestRecord, spec: GuestSpec) -> dict[str, Any]:
+        if spec.image_builtin:
+            self._blanks.take(self._parts.places.disk(record.instance_id))
         endpoint = self._connect(record, spec)
         isolation, walls = self._parts.isolation, self._parts.walls
         walls.create(spec)
@@ -188,11 +202,11 @@ class Builder:
         layout = self._layout(record)
         sandbox = SandboxSpec(
             instance_id=record.instance_id,
-            hostname=spec.hostname or record.instance_id,
+            hostname=hostname(spec) or record.instance_id,
             disk_root=parts.places.root(record.instance_id),
             control_dir=control,
             console=parts.places.console(record.instance_id),
-            init=_init_command(layout),
+            init=init_argv(layout.python, layout.workers),
             limits=limits_of(spec),
             workers_dir=self._workers_dir,
             env={**env, "MINICLOUD_CONTROL_DIR": layout.control},
@@ -210,6 +224,20 @@ class Builder:
         facts = BootFacts(spec, isolated, root, addresses, env)
         (control / BOOT_DOCUMENT).write_bytes(parts.boot_document(facts))
         return self._build(sandbox).to_json()
+
+    def _prepare_blank(self, root: Path) -> None:
+        isolation = self._parts.isolation
+        sandbox = SandboxSpec(
+            instance_id="blank",
+            hostname="blank",
+            disk_root=root,
+            control_dir=self._parts.places.controls,
+            console=root.with_name("console.log"),
+            init=("/bin/true",),
+            limits=CpuMemoryLimits(1.0, TMP_MIB_MIN, 1),
+            workers_dir=self._workers_dir,
+        )
+        disk.prepare(sandbox, isolation.python, isolated=isolation.driver == BWRAP)
 
     def _build(self, sandbox: SandboxSpec) -> LaunchPlan:
         isolation = self._parts.isolation
@@ -259,11 +287,6 @@ class Builder:
         except FileNotFoundError:
             return
         shutil.rmtree(doomed)
-
-
-def _init_command(layout: GuestLayout) -> tuple[str, ...]:
-    code = f"import sys;sys.path.insert(0,{layout.workers!r});from minicloud_workers.init import main;main()"
-    return (layout.python, "-I", "-S", "-c", code)
 
 
 def _key(record: GuestRecord) -> tuple[str, int, int]:

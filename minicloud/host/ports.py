@@ -51,6 +51,10 @@ class GuestBuilder(Protocol):
         """At the agent's start: keep what these guests need, remove what others left. Returns warnings."""
         ...
 
+    def close(self) -> None:
+        """The agent goes; guests stay."""
+        ...
+
 
 class GuestWatch(Protocol):
     """What a running guest says, and being heard by it."""

@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,6 +58,8 @@ def demo(data_dir: str | None) -> int:
     """Bring up a cloud, use it, break it, show what it reports, end it."""
     folder = Path(data_dir) if data_dir else Path(tempfile.mkdtemp(prefix="mc-demo-", dir="/tmp"))
     story = Story()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # these end it in order too
+        signal.signal(number, _end)
     try:
         with _cloud(folder, story) as (endpoint, state):
             _tell(story, endpoint, state)
@@ -69,11 +72,16 @@ def demo(data_dir: str | None) -> int:
     return 0
 
 
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise click.exceptions.Exit(128 + number)
+
+
 @contextlib.contextmanager
 def _cloud(folder: Path, story: Story) -> Iterator[tuple[str, Path]]:
     """A cloud of two hosts on free ports; ends with the block."""
     from minicloud.cli.lifecycle.daemon import Daemon
     from minicloud.cli.lifecycle.story import describe
+    from minicloud.cluster.processes import is_alive, read_table
     from minicloud.settings import UpFlags, resolve
 
     settings = resolve(UpFlags(data_dir=str(folder), hosts=2, grpc_port=0, http_port=0))
@@ -93,9 +101,14 @@ def _cloud(folder: Path, story: Story) -> Iterator[tuple[str, Path]]:
         story.done("up", f"two hosts ready after {time.monotonic() - story.began:.1f} s")
         yield endpoint, folder / "run" / "processes.json"
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # an impatient second one must not leave half
+            signal.signal(number, signal.SIG_IGN)
         story.say("taking the cloud down")
+        records = read_table(folder / "run" / "processes.json")
         daemon.ask_to_end()
-        daemon.wait()
+        status = daemon.wait()
+    if status != 0 or any(map(is_alive, records)):
+        raise Internal(f"the cloud did not end in order (status {status}): {daemon.last_words()}")
 
 
 def _tell(story: Story, endpoint: str, processes: Path) -> None:
@@ -216,8 +229,8 @@ def _lose_a_host(story: Story, client: Client, instances: list[models.Instance],
     story.say(f"killed the raylet of {victim.name}")
     for one in on_it:
         client.instances.wait_until(one.id, "stopped", NOTICE_S_MAX)
+    down = _down(client, victim.id, began + NOTICE_S_MAX)
     took = time.monotonic() - began
-    down = client.hosts.get(victim.id)
     reasons = {client.instances.get(one.id).state_reason for one in on_it}
     codes = ", ".join(sorted(reason.code for reason in reasons if reason is not None))
     others = [client.instances.get(one.id) for one in instances if one not in on_it]
@@ -227,6 +240,13 @@ def _lose_a_host(story: Story, client: Client, instances: list[models.Instance],
         "lose a host",
         f"{victim.name} down after {took:.1f} s, {len(on_it)} instance(s) stopped ({codes}), {len(others)} untouched",
     )
+
+
+def _down(client: Client, host_id: str, deadline: float) -> models.Host:
+    """The host once it is known to be down: its actors may be missed a moment earlier."""
+    while (host := client.hosts.get(host_id)).state != "down" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return host
 
 
 def _raylet(processes: Path, host_name: str) -> int:

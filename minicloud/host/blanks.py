@@ -25,7 +25,7 @@ NAMING = ("etc/hosts", "etc/hostname")
 
 
 class Blanks:
-    """`prepare(root)` makes a disk that belongs to nobody; blocks. `take` is called on threads, the rest on the loop."""
+    """`prepare(root)` makes a disk that is nobody's; blocks. `take` is called on threads, the rest on the loop."""
 
     def __init__(self, folder: Path, prepare: Callable[[Path], None]) -> None:
         self._folder = folder
@@ -55,14 +55,14 @@ class Blanks:
     async def _fill(self) -> None:
         await asyncio.sleep(QUIET_S)
         try:
-            while await asyncio.to_thread(self._make_one):
-                await asyncio.sleep(0)
+            for _ in range(BLANKS):
+                await asyncio.to_thread(self._make_one)
         except OSError as error:
             log.warning("no disks are made ahead: %s", error)
 
-    def _make_one(self) -> bool:
+    def _make_one(self) -> None:
         if len(self._ready()) >= BLANKS:
-            return False
+            return
         name = f"{os.getpid()}-{next(self._numbers)}"
         making = self._folder / f"{MAKING}{name}"
         try:
@@ -72,7 +72,6 @@ class Blanks:
             making.rename(self._folder / f"{BLANK}{name}")
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        return True
 
     def _ready(self) -> list[Path]:
         return sorted(self._folder.glob(f"{BLANK}*"))

@@ -1,11 +1,12 @@
-"""The host agent with real guests and without Ray: the actor is a plain process with the actor's loop, the control plane
-is a gRPC server in this process that says what a test tells it to say.
+"""The host agent with real guests and without Ray: the actor is a plain process with the actor's loop, the control
+plane is a gRPC server in this process that says what a test tells it to say.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -367,10 +368,14 @@ async def test_a_guest_runs_with_its_own_address_and_leaves_nothing_but_its_disk
 
 
 async def test_the_actor_may_come_before_the_order(host: Host) -> None:
-    await host.start_actor("i-0002")
     assert host.agent is not None
-    while not host.agent.guests._early:
-        await asyncio.sleep(0)
+    came = asyncio.Event()
+    accept = host.agent._door._ends.on_hello
+    host.agent._door._ends = dataclasses.replace(
+        host.agent._door._ends, on_hello=lambda link: (accept(link), came.set())[0]
+    )
+    await host.start_actor("i-0002")
+    await came.wait()
     host.control.send(start=fleet_pb2.StartGuest(spec=guest_spec("i-0002")))
     await host.control.until_state("i-0002", "running")
 
@@ -665,8 +670,6 @@ async def test_samples_say_what_a_guest_uses(host: Host) -> None:
 async def test_without_any_privilege_guests_are_plain_processes_and_memory_is_watched(
     folder: Path, isolation: probing.HostIsolation
 ) -> None:
-    import dataclasses
-
     control = ControlPlane(os.urandom(4).hex())
     await control.start()
     plain = dataclasses.replace(isolation, driver="process", network="loopback", cgroup_version=0)

@@ -269,7 +269,7 @@ class Supervisor:
         if self._ray and self._ray.joined:
             with contextlib.suppress(CloudError):
                 await self._ray.release()
-        left = await asyncio.to_thread(end_marked, self.settings)
+        left = await asyncio.to_thread(end_processes, self.settings)
         if self._table:
             self._table.close()
         remove_run(self.settings)

@@ -273,6 +273,8 @@ class Frontend:
         yield f"maxconn {whole(self.maxconn, 1, 10**6, 'maxconn')}"
         if not self.binds:
             raise InvalidParameterValue(f"frontend {self.name} listens nowhere", field="binds")
+        if as_tcp and any(bind.h2 for bind in self.binds):
+            raise InvalidParameterCombination("a bind cannot be h2 where connections start as TCP", field="binds")
         yield from (bind.render() for bind in self.binds)
         yield from self.timeouts.render()
         if self.tcp_keepalive:

@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,11 +27,15 @@ from typing import Any
 
 import grpc
 
-from minicloud.base.arn import Caller
+from minicloud.base.arn import Caller, Scope
+from minicloud.cloud import COMPUTE, ControlPlane
+from minicloud.compute.commands import GuestSeen, HostSeen, Launch, LaunchSpec
+from minicloud.compute.ports import ActorSpec
 from minicloud.rpc.auth import locked_door, open_door
 from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.server import Listen, RpcServer
-from minicloud.wire import common_pb2 as common
+from minicloud.settings import CloudSettings
+from minicloud.shell.union import To
 from minicloud.wire import instance_pb2 as wire
 
 ECHO = "/echo.Echo/Echo"
@@ -118,49 +123,51 @@ async def _echo_server(answer: bytes) -> tuple[grpc.aio.Server, int]:
     return server, port
 
 
-class DescribeStandIn:
-    """A read as the compute slice serves it: look an instance up among 1,000, answer with its full message."""
+class Launched:
+    """The compute port Launcher for a cloud without Ray: actors are not what is measured here."""
 
-    def __init__(self, count: int = 1_000) -> None:
-        self._instances = {f"i-{number:017x}": _instance(number) for number in range(count)}
+    async def launch(self, spec: ActorSpec) -> None:
+        pass
 
-    def __getattr__(self, name: str) -> Any:
-        async def absent(_request: Any, _caller: Caller) -> Any:
-            raise NotImplementedError(name)
-
-        return absent
-
-    async def Get(self, request: wire.GetInstanceRequest, _caller: Caller) -> wire.Instance:
-        known = self._instances[request.instance_id]
-        answer = wire.Instance()
-        answer.CopyFrom(known)
-        return answer
+    async def kill(self, instance_id: str, generation: int) -> None:
+        pass
 
 
-def _instance(number: int) -> wire.Instance:
-    return wire.Instance(
-        id=f"i-{number:017x}",
-        account="000000000000",
-        region="us-east-1",
+async def plane_with(count: int, folder: str) -> tuple[ControlPlane, str]:
+    """A real control plane with so many running instances in its journal, and the id of one in their middle."""
+    plane = ControlPlane(CloudSettings(cloud_id="0123abcd", data_dir=folder), os.urandom(32), Launched())
+    await plane.start()
+    await plane.shell.submit(To(COMPUTE, _host(count)))
+    spec = LaunchSpec(image_id="base", instance_type="m5.large", tags={"Name": "web", "stage": "test"})
+    ids: list[str] = []
+    while len(ids) < count:
+        made = await plane.shell.submit(To(COMPUTE, Launch(Scope(), spec, 1, min(1_000, count - len(ids)))))
+        ids += [one.id for one in made.instances]
+    for one in ids:
+        await plane.shell.submit(To(COMPUTE, GuestSeen(one, 1, "running", private_ip="10.0.0.7")))
+    return plane, sorted(ids)[count // 2]
+
+
+def _host(count: int) -> HostSeen:
+    return HostSeen(
+        id="h-" + "0" * 17,
+        name="host-a",
         zone="us-east-1a",
-        host_id="h-" + "0" * 17,
-        host_name="host-a",
-        type="m5.large",
-        image_id="ami-" + "0" * 17,
-        state="running",
-        private_ip="10.0.0.7",
-        tags={"Name": f"web-{number}", "stage": "test"},
-        shape=common.Shape(vcpus=2, memory_mib=8192, disk_gib=8),
-        architecture="x86_64",
-        launch_time=1.7e9,
-        created_time=1.7e9,
-        system_status="ok",
-        instance_status="ok",
+        session="node",
+        agent_address="127.0.0.1:9",
+        arch="x86_64",
+        cores=2.0 * count,
+        memory_mib=8192 * count,
+        gpus=0,
+        disk_gib=100,
+        overcommit_cpu=1,
+        overcommit_memory=1,
+        overcommit_gpu=1,
     )
 
 
-def stand_in(locked: bool) -> Target:
-    """Until it is pointed at the compute slice: the same message sizes, through the same door."""
+def target(plane: ControlPlane, instance_id: str, locked: bool) -> Target:
+    """Describe one of 1,000 through the real slice, with the door open or locked."""
     ids = itertools.count()
 
     def authenticate(key_id: str, secret: str, region: str) -> Caller:
@@ -169,12 +176,12 @@ def stand_in(locked: bool) -> Target:
 
     admit = locked_door(authenticate) if locked else open_door()
     descriptor = wire.DESCRIPTOR.services_by_name["InstanceService"]
-    service = door(DescribeStandIn(), descriptor, Entry(admit, lambda: f"bench-{next(ids)}"))
+    service = door(plane.instance_servicer(), descriptor, Entry(admit, lambda: f"bench-{next(ids)}"))
     return Target(
         name="describe 1 of 1,000, authenticated" if locked else "describe 1 of 1,000, authentication off",
         services=[service],
         path=f"/{descriptor.full_name}/Get",
-        request=wire.GetInstanceRequest(instance_id=f"i-{500:017x}").SerializeToString(),
+        request=wire.GetInstanceRequest(instance_id=instance_id).SerializeToString(),
         metadata=(("authorization", "Bearer AKIA:secret"),) if locked else (),
     )
 
@@ -259,7 +266,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     async def work() -> list[dict[str, Any]]:
         load = (seconds, args.concurrency)
-        return [await describe(stand_in(locked), here, rounds, load) for locked in (False, True)]
+        with tempfile.TemporaryDirectory(prefix="mc-rpc-") as folder:
+            plane, one = await plane_with(1_000, folder)
+            try:
+                return [await describe(target(plane, one, locked), here, rounds, load) for locked in (False, True)]
+            finally:
+                await plane.stop()
 
     try:
         results = _run(work())

@@ -212,16 +212,9 @@ class ControlPlane:
         agents = Entry(fleet_auth.fleet_door(self._secret), self._request_id)
         pager = Pager(self._derived("pages"))
         service, catalog = self.service, catalog_pb2.DESCRIPTOR.services_by_name
-        ports = DoorPorts(
-            quotas=self.identity_machine,
-            pager=pager,
-            issue_ticket=self._issue_ticket,
-            read_console=self._read_console,
-            tls=self.cloud.tls is not None,
-        )
         fleet = FleetServicer(service, self.store, self.cloud.cloud_id, self.shell.epoch)
         return [
-            door(InstanceServicer(service, ports), instance_pb2.DESCRIPTOR.services_by_name["InstanceService"], users),
+            door(self.instance_servicer(), instance_pb2.DESCRIPTOR.services_by_name["InstanceService"], users),
             door(HostServicer(service, pager), host_pb2.DESCRIPTOR.services_by_name["HostService"], users),
             door(TypeServicer(service, pager), catalog["TypeService"], users),
             door(
@@ -235,6 +228,16 @@ class ControlPlane:
             door(IdentityRpc(self.identity, __version__), IDENTITY, users),
             door(fleet, fleet_pb2.DESCRIPTOR.services_by_name["FleetService"], agents),
         ]
+
+    def instance_servicer(self) -> InstanceServicer:
+        ports = DoorPorts(
+            quotas=self.identity_machine,
+            pager=Pager(self._derived("pages")),
+            issue_ticket=self._issue_ticket,
+            read_console=self._read_console,
+            tls=self.cloud.tls is not None,
+        )
+        return InstanceServicer(self.service, ports)
 
     def _new_image_id(self) -> str:
         return Context(self._clock.wall(), self._rand).new_id("ami")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -201,12 +202,16 @@ def test_a_fuller_fleet_through_its_whole_life(weak: bool) -> None:
             for number in range(12):
                 pair.upsert(HostView(f"h-{step}-{number}", zones[-1], "x86_64", rand.choice(TOTALS)))
         shape = rand.choice(SHAPES[1:5])
-        wanted = PlacementRequest(shape, "x86_64", zone=rand.choice((None, None, None, zones[0])))
+        strategy: Strategy = "spread" if rand.random() < 0.1 else "binpack"
+        wanted = PlacementRequest(shape, "x86_64", zone=rand.choice((None, None, None, zones[0])), strategy=strategy)
         for spot in pair.place(wanted):
             pair.use(spot.host_id, shape, 1)
             running.append((spot.host_id, shape))
         if step % 3 == 0:
             pair.use(*running.pop(rand.randrange(len(running))), -1)
+        if step % 5 == 0:
+            view = pair.fleet.host(rand.choice(list(pair.twin.hosts)))
+            pair.upsert(replace(view, used=None, cordoned=not view.cordoned))
     assert len(running) > 200
 
 
@@ -319,6 +324,13 @@ def test_cluster_stays_in_one_zone_and_on_few_hosts(fleet: Fleet) -> None:
     follower = spots(fleet, group="cluster", members=(GroupMember("h-3", "b"),))
     assert follower == [Spot("h-3", "b")]
     assert rejection(fleet, group="cluster", count_min=13, count_max=13).counts[Dimension.GROUP] == 3
+
+
+def test_the_rest_of_a_cluster_batch_goes_where_it_leaves_least() -> None:
+    fleet = Fleet()
+    for number, used in enumerate((Shape(), Shape(4, 8192), Shape(6, 12288))):  # room for 4, 2, 1
+        fleet.upsert(HostView(f"h-{number}", "a", "x86_64", Shape(8, 16384), used))
+    assert [spot.host_id for spot in spots(fleet, group="cluster", count_max=5)] == ["h-0"] * 4 + ["h-2"]
 
 
 def test_spread_group_is_one_per_host_and_seven_per_zone() -> None:

@@ -198,6 +198,8 @@ class Builder:
         shutil.rmtree(control, ignore_errors=True)
         control.mkdir(mode=0o700)
         env = {**endpoint.env, "AWS_DEFAULT_REGION": spec.region, "MINICLOUD_INSTANCE_ID": record.instance_id}
+        if not endpoint.netns:  # the host's network: what listens on every address would listen on the host's
+            env["MINICLOUD_BIND_ADDRESS"] = endpoint.address
         env.update(self._gpu_env(record, isolated))
         layout = self._layout(record)
         sandbox = SandboxSpec(

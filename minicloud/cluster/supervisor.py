@@ -296,7 +296,7 @@ class Supervisor:
     def _set_phase(self, phase: str) -> None:
         self.phase = phase
         self._save()
-        self.say(phase, **(endpoints(self.settings) if phase == "ready" else {}))
+        self.say(phase, **(_how_to_reach(self.settings) if phase == "ready" else {}))
 
     def _save(self) -> None:
         if self._table is None:
@@ -316,8 +316,18 @@ class Supervisor:
 def endpoints(settings: CloudSettings) -> dict[str, str]:
     """What to give to clients: MINICLOUD_ENDPOINT and AWS_ENDPOINT_URL."""
     host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+    if settings.bind in ("0.0.0.0", "::"):  # every address of this machine; this one is true on it
+        host = "localhost"
     scheme = "https" if settings.tls else "http"
     return {"grpc": f"{host}:{settings.grpc_port}", "http": f"{scheme}://{host}:{settings.http_port}"}
+
+
+def _how_to_reach(settings: CloudSettings) -> dict[str, str]:
+    """Endpoints, and what a client needs besides: the CA to trust, the file with the administrator's key."""
+    extra = {"ca": settings.tls.ca} if settings.tls and settings.tls.ca else {}
+    if settings.auth:
+        extra["admin"] = str(settings.data_path / "admin.json")
+    return endpoints(settings) | extra
 
 
 def _with_ports(settings: CloudSettings) -> CloudSettings:

@@ -15,7 +15,8 @@ localhost in two ways, and each is closed before any of our code runs:
 How long things may take. The first bytes and the head of a request: 10 s. A body that stalls: 60 s. A gRPC stream may
 be silent for a day: HAProxy's `timeout client` and `timeout server` run per HTTP/2 stream, gRPC's own keep-alive pings
 belong to the connection and do not count, so the timeouts must be long; dead peers are found by TCP keep-alive instead,
-after two minutes. HTTP replies may take as long as the longest invocation (5,400 s).
+after two minutes. Under TLS a stream may be silent for an hour, because a handshake that stalls is held as long. HTTP
+replies may take as long as the longest invocation (5,400 s).
 
 A control plane that restarts is away for a second or two: new connections are tried again once a second, three times.
 Health is asked without patience: 503 at once.
@@ -54,6 +55,7 @@ HEAD_MS_MAX = 10_000
 BODY_STALL_MS_MAX = 60_000
 REPLY_MS_MAX = 5_400_000
 STREAM_MS_MAX = 24 * 3600 * 1000
+STREAM_TLS_MS_MAX = 3600 * 1000
 IDLE_MS_MAX = 3_600_000
 CONNECTIONS_MAX = 4_000
 PER_SOURCE_MAX = 1_000
@@ -89,7 +91,11 @@ def _grpc_door(settings: CloudSettings, paths: DoorPaths) -> Frontend:
         (Bind(settings.bind, settings.grpc_port, cert=paths.cert, alpn="h2" if paths.cert else ""),),
         default_backend="control_grpc",
         maxconn=CONNECTIONS_MAX,
-        timeouts=Timeouts(client=STREAM_MS_MAX, http_request=HEAD_MS_MAX, http_keep_alive=IDLE_MS_MAX),
+        timeouts=Timeouts(
+            client=STREAM_TLS_MS_MAX if paths.cert else STREAM_MS_MAX,
+            http_request=HEAD_MS_MAX,
+            http_keep_alive=IDLE_MS_MAX,
+        ),
         tcp_keepalive=True,
         h2_within_ms=HEAD_MS_MAX,
         per_source_max=_per_source(settings),

@@ -34,5 +34,9 @@ def show_endpoints(event: dict[str, Any], detached: bool) -> None:
     """What to export, on stdout, so that it can be copied or evaluated."""
     write_line(f"export MINICLOUD_ENDPOINT={event['grpc']}")
     write_line(f"export AWS_ENDPOINT_URL={event['http']}")
+    if "ca" in event:
+        write_line(f"export MINICLOUD_CA={event['ca']} AWS_CA_BUNDLE={event['ca']}")
+    if "admin" in event:
+        write_line(f"# the administrator's access key is in {event['admin']}")
     if not detached:
         write_line("# Ctrl-C ends the cloud; its data stays")

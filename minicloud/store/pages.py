@@ -20,7 +20,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from minicloud.store.rows import Stored, flaw
 
@@ -34,11 +36,12 @@ _FRAME_HEADER = 24
 
 
 class Log(NamedTuple):
-    """What the headers in a log (WAL) say: images of pages, the last frame of each transaction (1-based)."""
+    """What is in a log (WAL): images of pages, the last frame of each transaction (1-based), and how much is whole."""
 
-    salts: bytes
+    head: bytes
     frames: list[tuple[int, int]]  # page number, offset of its image in the log
     commits: list[int]
+    whole: int  # leading frames whose checksums are right: what SQLite takes in
     pages: int  # size of the database after the last transaction
 
 
@@ -51,9 +54,12 @@ def read_log(path: Path) -> Log:
     data = path.read_bytes() if path.exists() else b""
     step = _FRAME_HEADER + PAGE_BYTES
     count = max(len(data) - _LOG_HEADER, 0) // step
-    salts = data[16:24]
-    if count and not _header_is_whole(data):
-        salts = data[_LOG_HEADER + 8 : _LOG_HEADER + 16]
+    if not count:
+        return Log(data[:_LOG_HEADER], [], [], 0, 0)
+    order = ">" if data[3] & 1 else "<"
+    head_sums = _sums(np.frombuffer(data, f"{order}u4", 6)[np.newaxis])
+    head_is_whole = _chain(head_sums[0], 3, (0, 0)) == struct.unpack_from(">II", data, 24)
+    salts = data[16:24] if head_is_whole else data[_LOG_HEADER + 8 : _LOG_HEADER + 16]
     frames, commits, pages = [], [], 0
     for index in range(count):
         at = _LOG_HEADER + index * step
@@ -62,18 +68,56 @@ def read_log(path: Path) -> Log:
         if size and data[at + 8 : at + 16] == salts:
             commits.append(index + 1)
             pages = size
-    return Log(salts, frames[: commits[-1] if commits else 0], commits, pages)
+    frames = frames[: commits[-1] if commits else 0]
+    whole = _whole_frames(data, order, salts, len(frames)) if head_is_whole else 0
+    return Log(data[:_LOG_HEADER], frames, commits, whole, pages)
 
 
-def _header_is_whole(data: bytes) -> bool:
-    """Whether the checksum of the log's header is right (in the byte order that its magic number names)."""
-    order = ">" if data[3] & 1 else "<"
-    first = second = 0
-    words = struct.unpack_from(f"{order}6I", data, 0)
-    for a, b in zip(words[::2], words[1::2], strict=True):
-        first = (first + a + second) & 0xFFFFFFFF
-        second = (second + b + first) & 0xFFFFFFFF
-    return struct.unpack_from(">II", data, 24) == (first, second)
+def _whole_frames(data: bytes, order: str, salts: bytes, count: int) -> int:
+    """How many leading frames carry the right checksum: each goes on from the one before ("WAL File Format")."""
+    step = _FRAME_HEADER + PAGE_BYTES
+    table = np.frombuffer(data, np.uint8, count * step, _LOG_HEADER).reshape(count, step)
+    words = np.concatenate((table[:, :8], table[:, _FRAME_HEADER:]), axis=1).view(f"{order}u4")
+    sums = _sums(words)
+    before: tuple[int, int] = struct.unpack_from(">II", data, 24)
+    for index in range(count):
+        at = _LOG_HEADER + index * step
+        before = _chain(sums[index], words.shape[1] // 2, before)
+        if data[at + 8 : at + 16] != salts or before != struct.unpack_from(">II", data, at + 16):
+            return index
+    return count
+
+
+def _sums(words: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
+    """The checksum of each row of 32-bit words, begun from (0, 0).
+
+    The sum is a linear recurrence modulo 2**32 (s1 += x0 + s2; s2 += x1 + s1), so the weight of each word is a
+    Fibonacci number, and all frames are one multiplication.
+    """
+    pairs = words.shape[1] // 2
+    fibonacci = _fibonacci(2 * pairs + 1)
+    ones = fibonacci[2 * pairs - 1 :: -1]  # weights in s1: F(2n-1), F(2n-2), ..., of x0 and x1 in turn
+    twos = fibonacci[2 * pairs : 0 : -1]
+    weights = np.stack((ones, twos), axis=1)
+    totals = words.astype(np.uint32) @ weights
+    return [(int(first), int(second)) for first, second in totals]
+
+
+def _fibonacci(count: int) -> np.ndarray[Any, Any]:
+    """F(0), F(1), ... modulo 2**32."""
+    values = [0, 1]
+    while len(values) < count:
+        values.append((values[-1] + values[-2]) & 0xFFFFFFFF)
+    return np.array(values[:count], np.uint32)
+
+
+def _chain(sums: tuple[int, int], pairs: int, start: tuple[int, int]) -> tuple[int, int]:
+    """The checksum of `pairs` words begun from `start` instead of (0, 0)."""
+    fibonacci = _fibonacci(2 * pairs + 2)
+    low, mid, high = (int(fibonacci[2 * pairs + i]) for i in (-1, 0, 1))
+    first = sums[0] + low * start[0] + mid * start[1]
+    second = sums[1] + mid * start[0] + high * start[1]
+    return first & 0xFFFFFFFF, second & 0xFFFFFFFF
 
 
 class Image:

@@ -14,7 +14,6 @@ import itertools
 import logging
 import os
 import shutil
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -82,44 +81,24 @@ def install(path: Path) -> str:
     return aside.name
 
 
-def check_log(connection: apsw.Connection, path: Path) -> list[Damage]:
-    """Whether SQLite took in the whole log. Raises CorruptError where acknowledged transactions are cut off.
+def check_log(path: Path) -> list[Damage]:
+    """Whether SQLite will take in the whole log; where acknowledged transactions are cut off, `salvage`.
 
     SQLite reads a log up to the first frame with a wrong checksum. Every transaction is on disk before the next one
     begins, so only the last may be cut off by a power failure; more than one means that the log is damaged.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        taken = _frames_taken(path)
-        found = read_log(_side(path, "-wal"))
-    finally:
-        connection.execute("ROLLBACK")
-    cut_off = [commit for commit in found.commits if taken is not None and commit > taken]
-    if len(cut_off) > 1:
-        raise apsw.CorruptError(f"the log is damaged: {len(cut_off)} transactions in it cannot be reached")
-    if not cut_off:
+    log_path = _side(path, "-wal")
+    found = read_log(log_path)
+    cut_off = sum(commit > found.whole for commit in found.commits)
+    if not cut_off or read_log(log_path) != found:  # a log that changes has a live owner, who will be fenced
         return []
+    if cut_off > 1:
+        return salvage(path, f"the log is damaged: {cut_off} transactions in it cannot be reached")
     aside = next(side for n in itertools.count(1) if not (side := _side(path, f".damaged-{n}-wal")).exists())
-    shutil.copyfile(_side(path, "-wal"), aside)
+    shutil.copyfile(log_path, aside)
     reason = "the last transaction of the log is not whole: the power failed before it was acknowledged, or it rotted"
     log.warning("%s: %s", path, reason)
     return [Damage("", "", reason, aside.name)]
-
-
-def _frames_taken(path: Path) -> int | None:
-    """The frames that SQLite holds valid (wal-index header: mxFrame, aSalt); None: there is nothing to judge."""
-    index, wal = _side(path, "-shm"), _side(path, "-wal")
-    if not (index.exists() and wal.exists()):
-        return None
-    with index.open("rb") as file:
-        head = file.read(48)
-    with wal.open("rb") as file:
-        salts = file.read(24)[16:]
-    taken_salts = head[32:40]
-    # Other salts: a live process has begun a new round of the log and not written to it yet.
-    if len(head) < 48 or (any(taken_salts) and taken_salts != salts):
-        return None
-    return int(struct.unpack_from("=I", head, 16)[0])
 
 
 def _fill(fresh: Path, image: Image, met: Harvest) -> int:

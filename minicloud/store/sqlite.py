@@ -17,6 +17,7 @@ it for milliseconds before handing it back, so few statements matter more than s
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -84,6 +85,7 @@ class SqliteJournal:
         self._stopped_by: CloudError | None = None
         self._wal_pages = 0
         self._inode = 0
+        self._flawed: list[tuple[Stored, str]] = []
         self._connections: list[apsw.Connection] = []
         self._reading = threading.Lock()
         self._open()
@@ -142,6 +144,7 @@ class SqliteJournal:
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         repair.install(self.path)
+        self.damage += repair.check_log(self.path)
         try:
             self._connect()
         except DAMAGED as error:
@@ -150,16 +153,16 @@ class SqliteJournal:
 
     def _connect(self) -> None:
         """Open, check and, where it is older, migrate. The file is ours alone: it holds secrets."""
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _create(self.path)
         self._inode = os.stat(self.path).st_ino
         try:
             self._write = self._connection("cell_size_check = ON", *schema.FILE_PRAGMAS)
             schema.check(self._write, self.path)
-            self.damage += repair.check_log(self._write, self.path)
             _pragmas(self._write, "journal_mode = WAL", "synchronous = FULL", "secure_delete = FAST")
             _pragmas(self._write, f"cache_size = -{CACHE_KIB}")
             self._write.set_wal_hook(self._on_wal)
             schema.prepare(self._write)
+            self._check_rows()
             self._read = self._connection("query_only = ON")
         except BaseException as error:
             errno = self._connections[0].system_errno if self._connections else 0
@@ -167,6 +170,23 @@ class SqliteJournal:
             if isinstance(error, apsw.Error) and not isinstance(error, DAMAGED):
                 raise meaning(error, errno) from error
             raise
+
+    def _check_rows(self) -> None:
+        """Read every row once. Raises CorruptError where they are out of order: a search would miss some.
+
+        A row with a wrong checksum in its right place hides no other; it is set aside when we own the file.
+        """
+        before: tuple[Any, Any] | None = None
+        self._flawed = []
+        for columns in self._write.execute(f"{_COLUMNS} NOT INDEXED"):
+            row = Stored(*columns)
+            if why := flaw(row):
+                self._flawed.append((row, why))
+            name = (row.kind, row.key)
+            if before is not None and not before < name:
+                raise apsw.CorruptError("the rows are out of order")
+            before = name
+        self._report(self._flawed)
 
     def _connection(self, *pragmas: str) -> apsw.Connection:
         connection = apsw.Connection(str(self.path), vfs=self._vfs)
@@ -195,6 +215,9 @@ class SqliteJournal:
         except apsw.Error as error:
             raise self._failed(error) from error
         self._epoch, self._stopped_by = epoch, None
+        if self._flawed:
+            self._quarantine(self._flawed)
+            self._flawed = []
         return epoch
 
     def _held_epoch(self) -> int:
@@ -303,17 +326,20 @@ class SqliteJournal:
             self._acquire("repair")
 
     def _set_aside(self, damaged: list[tuple[Stored, str]]) -> None:
-        """Move damaged rows to quarantine, if we may write; report them in any case."""
-        kept = self._writer.call(partial(self._quarantine, damaged))
+        """Report damaged rows, and move them to quarantine if we may write."""
+        self._report(damaged)
+        if damaged and self._epoch is not None and self._stopped_by is None:
+            self._writer.call(partial(self._quarantine, damaged))
+
+    def _report(self, damaged: list[tuple[Stored, str]]) -> None:
         for row, why in damaged:
-            found = Damage(text_of(row.kind), text_of(row.key), why, kept)
+            found = Damage(text_of(row.kind), text_of(row.key), why, self.path.name)
             if found not in self.damage:
                 self.damage.append(found)
                 log.error("%s: %s", self.path, found)
 
-    def _quarantine(self, damaged: list[tuple[Stored, str]]) -> str:
-        if self._epoch is None or self._stopped_by is not None:
-            return f"{self.path.name}, table entity"
+    def _quarantine(self, damaged: list[tuple[Stored, str]]) -> None:
+        """Move rows as they are to their own table. A row that cannot be moved now is found again at the next load."""
         try:
             self._write.execute("BEGIN IMMEDIATE")
             self._check_owner()
@@ -321,11 +347,16 @@ class SqliteJournal:
                 self._write.execute(_QUARANTINE, (why, row.kind, row.key, row.crc))
                 self._write.execute(_EXPEL, (row.kind, row.key, row.crc))
             self._write.execute("COMMIT")
-        except (apsw.Error, Fenced) as error:
-            if isinstance(error, apsw.Error):
-                self._failed(error)
-            return f"{self.path.name}, table entity"
-        return f"{self.path.name}, table quarantine"
+        except apsw.Error as error:
+            log.warning("%s: damaged rows stay where they are: %s", self.path, self._failed(error))
+        except Fenced:
+            log.warning("%s: damaged rows stay where they are: another owner took over", self.path)
+
+
+def _create(path: Path) -> None:
+    """An empty file that only we may read. An existing one is left alone: to close it drops SQLite's locks on it."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _pragmas(connection: apsw.Connection, *pragmas: str) -> None:

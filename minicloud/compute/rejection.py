@@ -66,7 +66,7 @@ class Failure:
         if self.dimension not in _WORDS:
             return f"{self.dimension}: needs {self.needed}, is {self.free}"
         word, unit = _WORDS[self.dimension]
-        return f"{word}: needs {self.needed:g}{unit}, free {self.free:g}{unit}"
+        return f"{word}: needs {self.needed:.12g}{unit}, free {self.free:.12g}{unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class Rejection:
         nearest = min(np.flatnonzero(mask & (free == most)).tolist(), key=self.census.ids.__getitem__)
         word, unit = _WORDS[dimension]
         need, left = self._amounts(dimension, nearest)
-        example = f"{self.census.ids[nearest]}: needs {need:g}{unit}, free {left:g}{unit}"
+        example = f"{self.census.ids[nearest]}: needs {need:.12g}{unit}, free {left:.12g}{unit}"
         return f"{word} short on {_hosts(int(mask.sum()))} ({example})"
 
     def _some(self, mask: Bools) -> str:

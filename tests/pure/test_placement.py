@@ -408,6 +408,10 @@ def test_the_sentence_for_the_user(fleet: Fleet) -> None:
     )
 
 
+def test_large_amounts_are_written_out(fleet: Fleet) -> None:
+    assert "needs 9999999 MiB, free 16384 MiB" in rejection(fleet, Shape(1, 9_999_999)).summary()
+
+
 def test_the_sentence_is_bounded_and_speaks_of_an_empty_fleet(fleet: Fleet) -> None:
     assert len(rejection(fleet, Shape(99, 1), label="x" * 9999).summary()) <= 512
     assert rejection(Fleet(), label="m5.large").summary().endswith("there are no hosts")

@@ -57,7 +57,8 @@ class Twin:
 
     def place(self, request: PlacementRequest) -> list[Spot] | Verdicts:
         """The spots, or what failed on every host; the hosts are as before afterwards."""
-        members, spots = list(request.members), []
+        members = list(request.members)
+        spots: list[Spot] = []
         while len(spots) < request.count_max:
             spot = self.choose(request, members, request.count_max - len(spots))
             if spot is None:

@@ -92,7 +92,7 @@ def test_filters_by_name_and_gpu(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("field", ["burstable", "current_generation", "bare_metal"])
 def test_flags_split_the_catalogue(catalog: Catalog, field: str) -> None:
-    yes, no = catalog.find(TypeFilter(**{field: True})), catalog.find(TypeFilter(**{field: False}))
+    yes, no = (catalog.find(TypeFilter(**{field: flag})) for flag in (True, False))  # type: ignore[arg-type]
     assert yes and no
     assert sorted(names(yes + no)) == names(catalog.find())
     assert all(getattr(kind, field) for kind in yes)

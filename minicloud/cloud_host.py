@@ -119,7 +119,7 @@ def _config(cloud: CloudSettings, host: HostSettings, ray_node_id: str, secret: 
         control_address=f"{cloud.control_host}:{cloud.control_port}",
         fleet_token=fleet_auth.token(secret, host.host_id),
         cluster_secret=secret,
-        agent_address=f"{agent_bind(cloud)}:{port}",
+        agent_address=f"{advertised(cloud.bind)}:{port}",
         agent_epoch=secrets.token_hex(8),
         architecture=machine_arch(),
         capacity=Shape(host.cores, host.memory_mib, host.gpus, host.disk_gib),
@@ -176,6 +176,18 @@ def listening(address: str) -> socket.socket:
 def agent_bind(cloud: CloudSettings) -> str:
     """Where agents serve users: where the front door does."""
     return cloud.bind
+
+
+def advertised(bind: str) -> str:
+    """The address that users are told: a wildcard is nobody's address, so the machine's own towards the outside."""
+    if bind not in ("0.0.0.0", "::"):
+        return bind
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: asks the routing table (TEST-NET-1, RFC 5737)
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
 
 
 def _server_credentials(cloud: CloudSettings) -> grpc.ServerCredentials | None:

@@ -197,6 +197,7 @@ class UpFlags:
     address: str | None = None
     cpus_per_host: float | None = None
     memory_per_host_mib: int | None = None
+    disk_per_host_gib: int | None = None
     gpus: int | None = None
     overcommit_cpu: float | None = None
     overcommit_memory: float | None = None
@@ -329,6 +330,9 @@ def divide(
         raise InvalidParameterValue(
             f"a host needs at least 64 MiB of memory, not {memory} MiB", field="memory_per_host"
         )
+    disk = flags.disk_per_host_gib if flags.disk_per_host_gib is not None else machine.disk_gib // count
+    if not 0 <= disk <= 1 << 20:
+        raise InvalidParameterValue(f"a host has 0 to {1 << 20} GiB of disk, not {disk}", field="disk_per_host")
     gpus = _gpus_per_host(machine, count, flags.gpus)
     hosts = []
     for index in range(count):
@@ -341,7 +345,7 @@ def divide(
             cores=cores,
             memory_mib=memory,
             gpus=gpus,
-            disk_gib=machine.disk_gib // count,
+            disk_gib=disk,
             declared_gpus=bool(gpus) and not machine.gpu_indices,
             gpu_indices=mine,
         )

@@ -77,6 +77,9 @@ def _memory_mib(_ctx: click.Context, _option: click.Parameter, value: str | None
 @click.option(
     "--memory-per-host", "memory_per_host_mib", callback=_memory_mib, metavar="SIZE", help="... so much memory (4GiB)."
 )
+@click.option(
+    "--disk-per-host", "disk_per_host_gib", type=int, metavar="GIB", help="... so much disk; guests' disks are sparse."
+)
 @click.option("--gpus", type=int, help="GPUs of each host; where the machine has none, declared ones for tests.")
 @click.option("--overcommit-cpu", type=float, help="vCPUs sold per core (default: 8).")
 @click.option("--overcommit-memory", type=float, help="Memory sold per memory there is (default: 1).")

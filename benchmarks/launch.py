@@ -107,12 +107,7 @@ class BareRay:
 def ours(client: Client) -> Sample:
     (instance,) = client.instances.launch(TYPE, "base", user_data=USER_DATA)
     accepted = time.time()
-    for change in client.instances.watch([instance.id]):
-        if change.state == "running":
-            break
-        if change.state != "pending":
-            raise RuntimeError(f"{instance.id} is {change.state}: {change.state_reason}")
-    seen = time.time()
+    seen = until_running(client, [instance.id])
     started = ""
     while not started.strip():  # the script may still be starting
         started = client.instances.exec(instance.id, ["cat", "/root/started"]).stdout.decode()
@@ -123,15 +118,22 @@ def ours(client: Client) -> Sample:
 def our_burst(client: Client, count: int) -> float:
     instances = client.instances.launch(TYPE, "base", count=count)
     accepted = time.time()
-    waiting = {instance.id for instance in instances}
-    for change in client.instances.watch(sorted(waiting)):
-        if change.state == "running":
-            waiting.discard(change.id)
-        if not waiting:
-            break
-    took = time.time() - accepted
+    took = until_running(client, [instance.id for instance in instances]) - accepted
     _end(client, [instance.id for instance in instances])
     return took
+
+
+def until_running(client: Client, ids: Sequence[str]) -> float:
+    """When the last of them was seen running. Raises RuntimeError when one will not be."""
+    waiting = set(ids)
+    for change in client.instances.watch(list(ids)):
+        if change.state == "running":
+            waiting.discard(change.id)
+        elif change.state != "pending":
+            raise RuntimeError(f"{change.id} is {change.state}: {change.state_reason}")
+        if not waiting:
+            break
+    return time.time()
 
 
 def _end(client: Client, ids: Sequence[str]) -> None:

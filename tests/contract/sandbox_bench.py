@@ -122,7 +122,7 @@ def traces() -> dict[str, list[str]]:
     commands = {
         "links": "ip -o link | cut -d: -f2 | sort",
         "namespaces": "ip netns | sort",
-        "rules": "nft list ruleset",
+        "tables": "nft list tables",
         "forwarding": "cat /proc/sys/net/ipv4/ip_forward",
         "routes": "ip route",
     }

@@ -85,8 +85,8 @@ def until(what: Callable[[], Any], seconds: float, story: str) -> tuple[Any, flo
     return answer, time.monotonic() - began
 
 
-def start(data: Path, hosts: int) -> Cloud:
-    settings = resolve(UpFlags(data_dir=str(data), hosts=hosts, grpc_port=0, http_port=0))
+def start(data: Path, hosts: int | None, address: str | None = None) -> Cloud:
+    settings = resolve(UpFlags(data_dir=str(data), hosts=hosts, grpc_port=0, http_port=0, address=address))
     entry_points = EntryPoints(f"{STAND_IN}:run_control_plane", f"{STAND_IN}:run_host_agent")
     settings = replace(settings, entry_points=entry_points, host_restart_after_s=HOST_RESTART_AFTER_S)
     cloud = Cloud(settings, Daemon(settings, lifeline=True))
@@ -291,6 +291,15 @@ def test_killed_head_raylet_brings_control_plane_back(cloud: Cloud) -> None:
     until(lambda: len({node for _, node in cloud.lives("host-a")}) == 2, 10, "agent of the head too")
 
 
+def test_frozen_head_raylet_is_killed_and_replaced(cloud: Cloud) -> None:
+    """Ray gives a stopped node up and starts the control plane nowhere else: it is pinned to the head."""
+    before, frozen = cloud.control_plane(), cloud.pid("raylet:host-a")
+    os.kill(frozen, signal.SIGSTOP)
+    _, took = until(lambda: cloud.control_plane() not in (None, before), 20, "back on a head that lives")
+    print(f"control plane back {took:.1f} s after its raylet froze")
+    assert not psutil.pid_exists(frozen)
+
+
 def restarts(cloud: Cloud, role: str) -> int:
     return sum(event["event"] == "restarted" and event["role"] == role for event in cloud.events)
 
@@ -336,6 +345,40 @@ def test_up_after_a_crash_cleans_and_finds_the_same_cloud(folder: Path) -> None:
     assert not old & {record.pid for record in marked(again.settings)}
     assert end(again) == 0
     assert left_of(again) == []
+
+
+@pytest.fixture
+def foreign_ray(folder: Path) -> Iterator[str]:
+    """The address of a Ray cluster that is not ours."""
+    root = Path(__file__).resolve().parents[2]
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(folder / "r"), "PYTHONPATH": str(root)}
+    command = [sys.executable, str(Path(__file__).with_name("foreign_ray.py"))]
+    with open(folder / "foreign.log", "w") as log:
+        process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    assert process.stdin is not None and process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.stdin.close()
+    process.wait(30)
+
+
+def test_a_joined_cluster_is_used_and_left_as_it_was(
+    folder: Path, foreign_ray: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    made = start(folder / "joined", None, foreign_ray)
+    state = read_state(made.data)
+    assert state is not None
+    (host,) = state.settings.hosts
+    assert (host.cores, host.memory_mib) == (1.0, 1024)
+    assert not [record for record in state.processes if record.role.startswith(("gcs", "raylet"))]
+    until((made.settings.log_path / f"{host.name}.lives").exists, 10, "agent runs")
+    pids = [made.control_plane(), made.lives(host.name)[0][0]]
+    assert end(made) == 0
+    until(lambda: not any(psutil.pid_exists(pid) for pid in pids if pid), 5, "actors ended")
+    with socket.create_connection((foreign_ray.split(":")[0], int(foreign_ray.split(":")[1])), timeout=5):
+        pass  # the cluster itself goes on
 
 
 def test_cloud_ends_with_the_terminal_that_it_was_started_in(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Instances on a real Ray: the actor and its loop, the launcher, the warm pool. The host agent is played by a socket.
 
-One small Ray in a process of its own (`ray_side.py` beside this file would be a driver that matters; here pytest is the
-driver), own directory, own token, own ports. What is started here is ended here, by pid.
+One small Ray whose driver is pytest: own directory, own token (conftest.py), own ports. What is started here is ended
+here, by pid.
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ SECRET = b"s" * 32
 def node_id() -> Iterator[str]:
     """A Ray of one node, with two GPUs that are only said to be there."""
     with tempfile.TemporaryDirectory(prefix="mcr", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", os.urandom(32).hex())
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 

@@ -89,7 +89,8 @@ class AsyncIdentity:
 
     async def set_quota(self, name: str, limit: float, *, account: str = "") -> models.Quota:
         """name: instances | vcpus. Administrators only."""
-        request = identity_pb2.SetQuotaRequest(account=account, name=name, limit=limit)
+        whose = account or (await self.whoami()).account
+        request = identity_pb2.SetQuotaRequest(account=whose, name=name, limit=limit)
         return to_model(models.Quota, await self._transport.call(f"{_SERVICE}/SetQuota", request, identity_pb2.Quota))
 
     async def _set_status(self, access_key_id: str, status: str) -> models.AccessKey:

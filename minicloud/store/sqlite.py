@@ -56,6 +56,7 @@ _UPSERT_MANY = _UPSERT_HEAD + ",".join(["(?,?,?,?,?)"] * ROWS_PER_STATEMENT) + _
 _DELETE = "DELETE FROM entity WHERE kind = ? AND key = ?"
 _DELETE_MANY = f"DELETE FROM entity WHERE (kind, key) IN (VALUES {','.join(['(?,?)'] * ROWS_PER_STATEMENT)})"
 _COLUMNS = "SELECT CAST(kind AS BLOB), CAST(key AS BLOB), body, crc, version FROM entity"
+_EVERY_ROW = _COLUMNS.replace(" FROM", ", typeof(kind) = 'text' AND typeof(key) = 'text' FROM")
 _PAGE_FROM = f"{_COLUMNS} WHERE kind = ?1 AND key >= CAST(?2 AS TEXT) ORDER BY key LIMIT {PAGE_ROWS}"
 _PAGE_AFTER = f"{_COLUMNS} WHERE kind = ?1 AND key > CAST(?2 AS TEXT) ORDER BY key LIMIT {PAGE_ROWS}"
 _NAMED = "WHERE kind = CAST(?{} AS TEXT) AND key = CAST(?{} AS TEXT) AND crc IS ?{}"
@@ -178,12 +179,12 @@ class SqliteJournal:
         """
         before: tuple[Any, Any] | None = None
         self._flawed = []
-        for columns in self._write.execute(f"{_COLUMNS} NOT INDEXED"):
+        for *columns, named in self._write.execute(_EVERY_ROW):
             row = Stored(*columns)
             if why := flaw(row):
                 self._flawed.append((row, why))
             name = (row.kind, row.key)
-            if before is not None and not before < name:
+            if not named or (before is not None and not before < name):
                 raise apsw.CorruptError("the rows are out of order")
             before = name
         self._report(self._flawed)

@@ -271,7 +271,7 @@ def test_a_guest_ends_with_the_process_that_started_it(guests: Bench, driver: st
     ready.read_text()
     group = guests.group("i-1")
     inside = [os.pidfd_open(pid) for pid in group.pids()]
-    assert len(inside) >= 3
+    assert len(inside) >= 2  # the shell and the escapee at least
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     if driver == "process":

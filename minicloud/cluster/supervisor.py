@@ -263,7 +263,7 @@ class Supervisor:
             self._ray.forget()
         if self._door:
             await self._door.stop(grace_s=0)
-        if self._ray:
+        if self.nodes:  # before there are any, nobody can have launched anything
             problem = await asyncio.to_thread(ask_shutdown, self.settings)
             self.say("guests-stopped", problem=problem)
         if self._ray and self._ray.joined:

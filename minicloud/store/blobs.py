@@ -36,11 +36,14 @@ class Blobs:
     def put(self, name: str, content: bytes | IO[bytes]) -> int:
         """Store bytes, or a file from its present position to its end; returns the size in bytes.
 
-        Raises InvalidParameterValue (name), InsufficientStorage (nothing is stored), Internal (the disk failed).
+        Raises InvalidParameterValue (name), InsufficientStorage (nothing is stored), Internal (the disk failed),
+        and ConnectionError or TimeoutError of the content's source.
         """
         path = self.path(name)
         try:
             return self._put(path, content)
+        except (ConnectionError, TimeoutError):
+            raise  # of the content's source, not of our disk
         except OSError as error:
             if error.errno in _FULL:
                 raise InsufficientStorage() from error

@@ -205,8 +205,10 @@ async def test_the_guest_dies_with_a_killed_actor_and_the_actor_finds_a_new_agen
     await agent.door.open()
     await agent.until(lambda: "i-3" in agent.links)
     assert (agent.links["i-3"].hello.boot, agent.links["i-3"].hello.guest) == (1, pid)
+    while "up" not in (tmp_path / "console").read_text():  # until it has asked to die with its parent
+        await asyncio.sleep(0.05)
     os.kill(agent.links["i-3"].hello.process.pid, 9)
-    await gone(pid, 1.0)
+    await gone(pid, 5.0)
 
 
 async def test_kill_ends_actor_and_guest_and_is_idempotent(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,13 +16,32 @@ from typing import Any
 
 import minicloud_workers
 
-from minicloud.host.guest import Command, Exit, Guest, Output
+from minicloud.host.guest import Command, ExecSession, Exit, Guest, Output
 from minicloud.host.notify import Notify
 
 LIBRARY = Path(minicloud_workers.__file__).parent.parent
 START = f"import sys; sys.path.insert(0, {str(LIBRARY)!r}); from minicloud_workers.init import main; main()"
 PYTHON = os.path.realpath(sys.executable)
 INSTANCE = "i-0123456789abcdef0"
+
+
+# Shells lose a signal that comes just before they wait; these programs wait for signals that they have blocked before.
+TELL_SIZES = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
+print(*os.get_terminal_size(), "ready", flush=True)
+while True:
+    signal.sigwait([signal.SIGWINCH])
+    print(*os.get_terminal_size(), flush=True)
+"""
+SAY_BYE = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print("up", flush=True)
+signal.sigwait([signal.SIGTERM])
+open(sys.argv[1], "w").write("bye")
+"""
 
 
 class GuestProcess:
@@ -130,3 +150,35 @@ async def run(guest: Guest, *argv: str, stdin: bytes = b"", **options: Any) -> R
 async def _feed(session: Any, stdin: bytes) -> None:
     await session.write(stdin)
     await session.end_input()
+
+
+async def until(session: ExecSession, text: bytes, seconds: float = 10) -> bytes:
+    """Output up to where `text` came."""
+    got = b""
+    async with asyncio.timeout(seconds):
+        async for event in session:
+            assert isinstance(event, Output), f"ended with {event} after {got!r}"
+            got += event.data
+            if text in got:
+                return got
+    raise AssertionError(got)
+
+
+async def ending(session: ExecSession, seconds: float = 10) -> Exit:
+    async with asyncio.timeout(seconds):
+        async for event in session:
+            if isinstance(event, Exit):
+                return event
+    raise AssertionError("no exit")
+
+
+def gone(pid: int, seconds: float = 10) -> bool:
+    """Whether the process ends within that time; waits on the kernel."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], seconds)[0])
+    finally:
+        os.close(fd)

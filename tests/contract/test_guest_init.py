@@ -1,28 +1,23 @@
-"""The init of a guest and the host's client of it, over a real socket, with real processes."""
+"""The init of a guest and the host's client of it, over a real socket: status, misuse, boot and end."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import random
 import resource
-import select
 import signal
 import socket
 import stat
-import tarfile
 import time
 from collections.abc import AsyncIterator
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 from minicloud_workers import protocol
 
-from minicloud.base.errors import Conflict, InvalidParameterValue, InvalidRequest, LimitExceeded, NotFound, Unavailable
-from minicloud.host.guest import Command, ExecSession, Exit, Guest, Output
-from tests.contract.guest_process import INSTANCE, GuestProcess, run, running
+from minicloud.base.errors import LimitExceeded, Unavailable
+from minicloud.host.guest import Command, Guest
+from tests.contract.guest_process import INSTANCE, PYTHON, SAY_BYE, GuestProcess, ending, gone, run, running, until
 
 
 @pytest.fixture
@@ -34,38 +29,6 @@ async def one(tmp_path: Path) -> AsyncIterator[GuestProcess]:
 @pytest.fixture
 async def guest(one: GuestProcess) -> Guest:
     return one.guest
-
-
-async def until(session: ExecSession, text: bytes, seconds: float = 10) -> bytes:
-    """Output up to where `text` came."""
-    got = b""
-    async with asyncio.timeout(seconds):
-        async for event in session:
-            assert isinstance(event, Output), f"ended with {event} after {got!r}"
-            got += event.data
-            if text in got:
-                return got
-    raise AssertionError(got)
-
-
-async def ending(session: ExecSession, seconds: float = 10) -> Exit:
-    async with asyncio.timeout(seconds):
-        async for event in session:
-            if isinstance(event, Exit):
-                return event
-    raise AssertionError("no exit")
-
-
-def gone(pid: int, seconds: float = 10) -> bool:
-    """Whether the process ends within that time; waits on the kernel."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], seconds)[0])
-    finally:
-        os.close(fd)
 
 
 # --- status
@@ -98,188 +61,6 @@ async def test_a_link_in_the_place_of_the_socket_is_not_followed(one: GuestProce
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
-
-
-# --- exec on pipes
-
-
-async def test_output_streams_and_exit_code(guest: Guest) -> None:
-    result = await run(guest, "sh", "-c", "echo out; echo err >&2; exit 7")
-    assert (result.stdout, result.stderr, result.exit) == (b"out\n", b"err\n", Exit(7))
-
-
-async def test_stdin_until_its_end(guest: Guest) -> None:
-    assert (await run(guest, "cat", stdin=b"hello")).stdout == b"hello"
-
-
-async def test_environment_directory_and_home(one: GuestProcess) -> None:
-    result = await run(one.guest, "sh", "-c", "pwd; echo $A; echo $HOME", env={"A": "b c"}, cwd="/tmp")
-    assert result.stdout.decode().splitlines() == ["/tmp", "b c", str(one.root / "root")]
-    assert (await run(one.guest, "pwd")).stdout.decode().strip() == str(one.root / "root")
-
-
-async def test_the_library_is_importable(guest: Guest) -> None:
-    result = await run(guest, "python3", "-c", "import minicloud_workers; print('yes')")
-    assert result.stdout == b"yes\n", result.stderr
-
-
-@pytest.mark.parametrize(
-    ("argv", "code", "text"),
-    [
-        (["/nowhere/program"], 127, "No such file"),
-        (["no-such-program-anywhere"], 127, "No such file"),
-        (["/etc/passwd"], 126, "Permission denied"),
-    ],
-)
-async def test_what_cannot_be_started_says_why(guest: Guest, argv: list[str], code: int, text: str) -> None:
-    result = await run(guest, *argv)
-    assert result.exit.code == code
-    assert text in result.exit.error
-
-
-async def test_a_missing_directory_says_so(guest: Guest) -> None:
-    result = await run(guest, "true", cwd="/nowhere")
-    assert result.exit.code == 127 and "/nowhere" in result.exit.error
-
-
-async def test_death_by_signal_is_128_plus(guest: Guest) -> None:
-    assert (await run(guest, "sh", "-c", "kill -9 $$")).exit.code == 137
-
-
-async def test_a_signal_reaches_the_group(guest: Guest) -> None:
-    async with await guest.exec(Command(["sh", "-c", "echo up; sleep 1000 | sleep 1000"])) as session:
-        await until(session, b"up")
-        await session.signal(signal.SIGTERM)
-        assert (await ending(session)).code == 128 + signal.SIGTERM
-
-
-async def test_sigpipe_is_as_usual_in_guests(guest: Guest) -> None:
-    result = await run(guest, "bash", "-c", "yes | head -n 1; echo ${PIPESTATUS[0]}")
-    assert result.stdout == b"y\n141\n"
-
-
-async def test_the_end_does_not_wait_for_the_background(guest: Guest) -> None:
-    started = time.monotonic()
-    result = await run(guest, "sh", "-c", "sleep 1000 & echo $!")
-    assert time.monotonic() - started < 5
-    pid = int(result.stdout)
-    assert not gone(pid, 0), "it goes on after its session"
-
-
-async def test_fifty_megabytes_pass_through_unchanged(guest: Guest) -> None:
-    block = os.urandom(1 << 20)
-    started = time.monotonic()
-    digest, size = hashlib.sha256(), 0
-    async with await guest.exec(Command(["cat"])) as session:
-        feeding = asyncio.ensure_future(_feed_blocks(session, block, 50))
-        async for event in session:
-            if isinstance(event, Output):
-                digest.update(event.data)
-                size += len(event.data)
-        await feeding
-    seconds = time.monotonic() - started
-    assert size == 50 << 20
-    assert digest.digest() == hashlib.sha256(block * 50).digest()
-    print(f"50 MiB in and out in {seconds:.2f} s")
-    assert seconds < 20
-
-
-async def _feed_blocks(session: ExecSession, block: bytes, count: int) -> None:
-    for _ in range(count):
-        await session.write(block)
-    await session.end_input()
-
-
-async def test_who_does_not_read_stops_the_writer_and_nobody_else(guest: Guest) -> None:
-    async with await guest.exec(Command(["sh", "-c", "echo $$; exec cat /dev/zero"])) as session:
-        first = await anext(aiter(session))
-        assert isinstance(first, Output)
-        for _ in range(5):
-            assert (await run(guest, "echo", "fine")).stdout == b"fine\n"
-        assert (await guest.ping()).sessions == 1
-
-
-@pytest.mark.parametrize(
-    ("command", "field"),
-    [
-        (Command(), "argv"),
-        (Command(["a\0b"]), "argv"),
-        (Command(["true"], env={"A=B": "c"}), "env"),
-        (Command(["true"], cwd="a\0"), "cwd"),
-        (Command(["x" * 300_000]), "argv"),
-    ],
-)
-async def test_bad_commands_are_refused_by_field(guest: Guest, command: Command, field: str) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        await guest.exec(command)
-    assert caught.value.field == field
-
-
-# --- exec on a terminal
-
-
-async def test_a_terminal_with_size_and_resize(guest: Guest) -> None:
-    script = "trap 'stty size' WINCH; stty size; echo ready; while :; do sleep 1000 & wait; done"
-    async with await guest.exec(Command(["bash", "-c", script], tty=True, rows=30, columns=100)) as session:
-        assert b"30 100" in await until(session, b"ready")
-        await session.resize(41, 121)
-        assert b"41 121" in await until(session, b"41 121")
-
-
-async def test_control_c_interrupts_the_foreground(guest: Guest) -> None:
-    async with await guest.exec(Command(["bash", "-c", "echo ready; sleep 1000"], tty=True)) as session:
-        await until(session, b"ready")
-        await session.write(b"\x03")
-        assert (await ending(session)).code == 130
-
-
-async def test_a_login_shell_with_job_control(one: GuestProcess) -> None:
-    async with await one.guest.exec(Command(tty=True, env={"SHELL": "/bin/bash"})) as session:
-        await session.write(b"set -o | grep monitor; echo [$0]\n")
-        text = await until(session, b"[-bash]")
-        assert b"monitor        \ton" in text
-        await session.write(b"sh -c 'echo $((40+2)); exec sleep 1000'\n")
-        await until(session, b"42")
-        await session.write(b"\x1a")
-        assert b"Stopped" in await until(session, b"Stopped")
-        await session.write(b"kill -KILL %1; fg\n")
-        await until(session, b"Killed")
-        await session.write(b"exit 5\n")
-        assert (await ending(session)).code == 5
-
-
-async def test_end_of_input_ends_a_shell(guest: Guest) -> None:
-    async with await guest.exec(Command(["sh"], tty=True, env={"PS1": "ready$"})) as session:
-        await until(session, b"ready$")
-        await session.end_input()
-        assert (await ending(session)).code == 0
-
-
-async def test_the_last_words_on_a_terminal_arrive(guest: Guest) -> None:
-    for _ in range(10):
-        result = await run(guest, "sh", "-c", "seq 1 5000; echo last", tty=True)
-        assert result.stdout.endswith(b"5000\r\nlast\r\n")
-
-
-# --- dropped connections
-
-
-@pytest.mark.parametrize("tty", [False, True])
-async def test_a_dropped_connection_ends_the_group(guest: Guest, tty: bool) -> None:
-    script = "sleep 1000 & echo $$ $!; wait"
-    session = await guest.exec(Command(["bash", "-c", script], tty=tty))
-    pids = [int(word) for word in (await until(session, b"\n")).split()]
-    session.close()
-    for pid in pids:
-        assert await asyncio.to_thread(gone, pid)
-
-
-async def test_who_ignores_the_hangup_is_killed(guest: Guest) -> None:
-    script = "trap '' HUP TERM INT; echo $$; while :; do sleep 1000; done"
-    session = await guest.exec(Command(["bash", "-c", script]))
-    pid = int(await until(session, b"\n"))
-    session.close()
-    assert await asyncio.to_thread(gone, pid)
 
 
 # --- robustness
@@ -408,160 +189,6 @@ def _children(pid: int) -> list[str]:
     return found
 
 
-# --- copy
-
-
-def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
-    buffer = BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for info, content in members:
-            info.size = len(content)
-            tar.addfile(info, BytesIO(content))
-    return buffer.getvalue()
-
-
-def member(name: str, mode: int = 0o644, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.mode, info.type, info.linkname, info.mtime = mode, kind, link, 1_700_000_000
-    return info
-
-
-async def chunks(data: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
-
-
-async def test_copy_in_and_out_keeps_content_modes_and_links(one: GuestProcess) -> None:
-    target = one.root / "data"
-    target.mkdir()
-    big = os.urandom(3 << 20)
-    sent = tar_of(
-        (member("d", 0o750, tarfile.DIRTYPE), b""),
-        (member("d/tool", 0o755), b"#!/bin/sh\n"),
-        (member("d/secret", 0o600), big),
-        (member("d/deep/er/file"), b"x"),
-        (member("d/link", kind=tarfile.SYMTYPE, link="/etc/hostname"), b""),
-        (member("d/hard", kind=tarfile.LNKTYPE, link="d/tool"), b""),
-    )
-    moved = await one.guest.upload("/data", chunks(sent))
-    assert (moved.files, moved.bytes) == (5, len(big) + 11)
-    assert stat.S_IMODE((target / "d").stat().st_mode) == 0o750
-    assert stat.S_IMODE((target / "d/tool").stat().st_mode) == 0o755
-    assert stat.S_IMODE((target / "d/secret").stat().st_mode) == 0o600
-    assert (target / "d/secret").stat().st_mtime == 1_700_000_000
-    assert os.readlink(target / "d/link") == "/etc/hostname"
-    assert (target / "d/hard").samefile(target / "d/tool")
-
-    received = b"".join([chunk async for chunk in one.guest.download("/data/d")])
-    with tarfile.open(fileobj=BytesIO(received)) as tar:
-        names = {info.name: info for info in tar.getmembers()}
-        assert set(names) == {"d", "d/tool", "d/secret", "d/deep", "d/deep/er", "d/deep/er/file", "d/link", "d/hard"}
-        content = tar.extractfile("d/secret")
-        assert content is not None and content.read() == big
-        assert names["d/secret"].mode & 0o777 == 0o600
-
-
-async def test_download_of_one_file(one: GuestProcess) -> None:
-    (one.root / "one").write_bytes(b"content")
-    received = b"".join([chunk async for chunk in one.guest.download("/one")])
-    with tarfile.open(fileobj=BytesIO(received)) as tar:
-        assert tar.getnames() == ["one"]
-
-
-async def test_what_is_not_there_is_not_found(guest: Guest) -> None:
-    with pytest.raises(NotFound) as caught:
-        [chunk async for chunk in guest.download("/no/such/file")]
-    assert caught.value.field == "path"
-    with pytest.raises(NotFound):
-        await guest.upload("/no/such/directory", chunks(tar_of((member("a"), b"x" * 5_000_000))))
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        member("../escape"),
-        member("/absolute"),
-        member("a/../../escape"),
-        member("device", kind=tarfile.CHRTYPE),
-        member("pipe", kind=tarfile.FIFOTYPE),
-        member("hard", kind=tarfile.LNKTYPE, link="../outside"),
-    ],
-    ids=lambda info: info.name,
-)
-async def test_names_that_leave_the_directory_are_refused(one: GuestProcess, bad: tarfile.TarInfo) -> None:
-    (one.root / "data").mkdir()
-    (one.root / "outside").write_text("mine")
-    with pytest.raises(InvalidParameterValue) as caught:
-        await one.guest.upload("/data", chunks(tar_of((member("good"), b"1"), (bad, b""))))
-    assert caught.value.field == "chunk"
-    assert sorted(path.name for path in one.root.iterdir()) == ["data", "outside", "root"]
-    assert [path.name for path in (one.root / "data").iterdir()] == ["good"]
-
-
-async def test_a_link_in_the_way_is_replaced_not_followed(one: GuestProcess) -> None:
-    (one.root / "data").mkdir()
-    (one.root / "outside").mkdir()
-    (one.root / "outside/file").write_text("mine")
-    sent = tar_of(
-        (member("way", kind=tarfile.SYMTYPE, link="../outside"), b""),
-        (member("way/file"), b"theirs"),
-        (member("l", kind=tarfile.SYMTYPE, link="../outside/file"), b""),
-        (member("l"), b"theirs"),
-    )
-    await one.guest.upload("/data", chunks(sent))
-    assert (one.root / "outside/file").read_text() == "mine"
-    assert (one.root / "data/way/file").read_text() == "theirs"
-    assert (one.root / "data/l").read_text() == "theirs"
-
-
-async def test_not_a_tar_is_refused(one: GuestProcess) -> None:
-    (one.root / "data").mkdir()
-    with pytest.raises(InvalidParameterValue):
-        await one.guest.upload("/data", chunks(b"this is no tar" * 1000))
-
-
-async def test_an_upload_whose_source_fails_fails_so(one: GuestProcess) -> None:
-    (one.root / "data").mkdir()
-
-    async def broken() -> AsyncIterator[bytes]:
-        yield tar_of((member("a"), b"x"))[:512]
-        raise KeyError("source")
-
-    with pytest.raises(KeyError):
-        await one.guest.upload("/data", broken())
-    assert (await one.guest.ping()).processes >= 1
-
-
-# --- forward
-
-
-async def test_forward_with_half_close(guest: Guest) -> None:
-    got: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        got.append(await reader.read())  # until the half-close
-        writer.write(b"answer " * 100_000)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with asyncio.timeout(20), server, await guest.forward(port) as session:
-        await session.write(b"request")
-        await session.end_input()
-        answer = b"".join([data async for data in session])
-    assert got == [b"request"]
-    assert answer == b"answer " * 100_000
-
-
-async def test_forward_to_a_closed_port(guest: Guest) -> None:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    with pytest.raises(Conflict) as caught:
-        await guest.forward(port)
-    assert caught.value.field == "port"
-
-
 # --- boot
 
 
@@ -621,12 +248,11 @@ async def test_cloud_config_writes_files_and_runs_commands(tmp_path: Path) -> No
 
 async def test_shutdown_asks_first(tmp_path: Path) -> None:
     async with running(tmp_path) as one:
-        script = f"trap 'echo bye > {tmp_path}/said; exit 0' TERM; echo up; while :; do sleep 1000 & wait; done"
-        session = await one.guest.exec(Command(["bash", "-c", script]))
+        session = await one.guest.exec(Command([PYTHON, "-c", SAY_BYE, str(tmp_path / "said")]))
         await until(session, b"up")
         await one.guest.shutdown(20)
         assert await one.ended(10) == 0
-        assert (tmp_path / "said").read_text() == "bye\n"
+        assert (tmp_path / "said").read_text() == "bye"
         session.close()
 
 

@@ -24,7 +24,7 @@ from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.wire import guest_pb2 as pb
 from minicloud.wire.guest_pb2_grpc import GuestServiceStub
-from tests.contract.guest_process import INSTANCE, GuestProcess, running
+from tests.contract.guest_process import INSTANCE, PYTHON, TELL_SIZES, GuestProcess, running
 
 SECRET = b"k" * 32
 STOPPED = "i-0123456789abcdef5"
@@ -112,19 +112,20 @@ async def test_exec_on_a_terminal_with_resize_and_interrupt(one: Door) -> None:
         while True:
             yield await sent.get()
 
-    script = "trap 'stty size' WINCH; echo ready; while :; do sleep 1000 & wait; done"
-    await sent.put(start("bash", "-c", script, tty=True, window=pb.WindowSize(rows=20, columns=70)))
+    await sent.put(start(PYTHON, "-c", TELL_SIZES, tty=True, window=pb.WindowSize(rows=20, columns=70)))
     call = one.stub.Exec(inputs(), metadata=TICKET)
     text = b""
+    answers = {
+        b"ready": pb.ExecInput(window=pb.WindowSize(rows=33, columns=99)),
+        b"99 33": pb.ExecInput(stdin=b"\x03"),
+    }
     async with asyncio.timeout(15):
         async for output in call:
             text += output.stdout
-            if output.stdout.endswith(b"ready\r\n"):
-                await sent.put(pb.ExecInput(window=pb.WindowSize(rows=33, columns=99)))
-            if b"33 99" in output.stdout:
-                await sent.put(pb.ExecInput(stdin=b"\x03"))
+            for said in [said for said in answers if said in text]:  # in pieces of any size
+                await sent.put(answers.pop(said))
     assert output.exit.code == 130
-    assert b"33 99" in text
+    assert b"99 33" in text
 
 
 async def test_a_command_that_cannot_start(one: Door) -> None:

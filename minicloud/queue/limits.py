@@ -1,4 +1,4 @@
-"""Limits of queues, each with its source ("API": botocore's text of the SQS API, 2012-11-05; "guide": SQS Developer Guide)."""
+"""Limits of queues, each with its source ("API": botocore's text of the SQS API; "guide": SQS Developer Guide)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,466 @@
+"""The state of a broker's queues and the only functions that change it: rows, groups, timers, live accounting.
+
+Truth and index. Rows (rows.py), settings and deduplication entries are the truth: they follow from the frames of the
+log. Lines, timers and the set of awakened queues are an index over it, kept while the broker is live, built by `start`
+after a replay. Time moves messages without frames (visibility, delay and retention end): live, by one heap of timers
+with lazy deletion; in a replay, by looking at the deadlines once at the end. So replay equals live at every instant.
+
+One heap entry serves a whole receive call, a send call with a delay, or a queue's oldest message.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from minicloud.base.arn import Scope
+from minicloud.queue import limits
+from minicloud.queue.lines import FifoLine, Group, Line, StandardLine
+from minicloud.queue.ports import SEGMENT_SHIFT, MessageLog
+from minicloud.queue.rows import DEAD, DELAYED, IN_FLIGHT, VISIBLE, Chunk, Rows
+from minicloud.queue.settings import Settings
+
+_DEDUP_MS = limits.DEDUPLICATION_S * 1000
+_SENT_SHIFT = 40
+
+
+@dataclass(slots=True)
+class Flight:
+    """What one receive call took: the deadline its messages share, until some are changed or deleted."""
+
+    number: int
+    deadline_ms: int
+    seqs: list[int]
+
+
+@dataclass(slots=True, eq=False)
+class Queue:
+    """One queue. Times in Unix milliseconds; `arn`, `name`, `attributes` and `tags` as users see them."""
+
+    number: int
+    scope: Scope
+    name: str
+    tag: int
+    settings: Settings
+    attributes: dict[str, str]
+    tags: dict[str, str]
+    created_ms: int
+    modified_ms: int
+    address: int = 0
+    purged_ms: int = 0
+    rows: Rows = field(default_factory=Rows)
+    line: Line | None = None
+    groups: dict[int, Group] = field(default_factory=dict)
+    group_numbers: dict[bytes, int] = field(default_factory=dict)
+    group_last: int = 0
+    dedup: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    dedup_order: deque[bytes] | None = None
+    held: dict[int, int] = field(default_factory=dict)
+    attempts: dict[bytes, tuple[int, Flight]] = field(default_factory=dict)
+    delayed: deque[int] | None = None
+    strays: list[int] = field(default_factory=list)
+    newest_ms: int = 0
+    retain_at: int = 0
+
+    @property
+    def arn(self) -> str:
+        return self.scope.arn("sqs", self.name)
+
+    def group_at(self, chunk: Chunk, row: int) -> Group | None:
+        number = chunk.group_of(row)
+        return self.groups[number] if number else None
+
+
+class Book:
+    def __init__(self, log: MessageLog, secret: bytes, epoch: int) -> None:
+        self.log = log
+        self.secret = secret
+        self.now_ms = 0
+        self.live = False
+        self.queues: dict[int, Queue] = {}
+        self.arns: dict[str, Queue] = {}
+        self.queue_last = 0
+        self.gone_ms: dict[str, int] = {}
+        self.moved: dict[int, tuple[int, int]] = {}
+        self.awake: set[int] = set()
+        self.counters = {"expired": 0, "dead_lettered": 0, "purged": 0, "deleted": 0, "sent": 0, "received": 0}
+        self._receives = epoch << 40
+        self._timers: list[tuple[int, int, Callable[..., None], Queue, object]] = []
+        self._serial = 0
+
+    # --- time
+
+    def advance(self, now: float) -> int:
+        """Bring every message to what it is at `now` (Unix seconds). Time never runs backwards here. Returns ms."""
+        now_ms = max(self.now_ms, int(now * 1000))
+        self.now_ms = now_ms
+        timers = self._timers
+        while timers and timers[0][0] <= now_ms:
+            _, _, action, queue, what = heapq.heappop(timers)
+            if self.queues.get(queue.number) is queue:
+                action(queue, what)
+        return now_ms
+
+    def due_ms(self) -> int | None:
+        return self._timers[0][0] if self._timers else None
+
+    def at(self, when_ms: int, action: Callable[..., None], queue: Queue, what: object = None) -> None:
+        self._serial += 1
+        heapq.heappush(self._timers, (when_ms, self._serial, action, queue, what))
+
+    def next_receive(self) -> int:
+        self._receives += 1
+        return self._receives
+
+    # --- arriving
+
+    def group(self, queue: Queue, name: bytes) -> Group | None:
+        if not name:
+            return None
+        number = queue.group_numbers.get(name)
+        if number is None:
+            number = queue.group_last = queue.group_last + 1
+            queue.group_numbers[name] = number
+            queue.groups[number] = Group(number, name)
+        return queue.groups[number]
+
+    def put(self, queue: Queue, sent_ms: int, stored: tuple[list[int], list[int]], delay_s: int, group: bytes) -> int:
+        """New messages behind the last: (addresses, frame lengths). Returns the first sequence number."""
+        addresses, lengths = stored
+        state = DELAYED if delay_s else VISIBLE
+        first = queue.rows.append(sent_ms, addresses, lengths, state)
+        count = len(addresses)
+        self.keep_all(addresses)
+        if group:
+            self._set_group(queue, first, count, group)
+        if delay_s:
+            self.set_deadlines(queue, range(first, first + count), sent_ms + delay_s * 1000)
+        self.counters["sent"] += count
+        if self.live:
+            self._settle_arrivals(queue, first, count)
+        return first
+
+    def _set_group(self, queue: Queue, first: int, count: int, name: bytes) -> None:
+        group = self.group(queue, name)
+        assert group is not None
+        group.size += count
+        for seq in range(first, first + count):
+            found = queue.rows.find(seq)
+            assert found is not None
+            found[0].groups()[found[1]] = group.number
+
+    def set_deadlines(self, queue: Queue, seqs: Iterable[int], deadline_ms: int) -> None:
+        for seq in seqs:
+            found = queue.rows.find(seq)
+            if found is not None:
+                found[0].touch()[4][found[1]] = deadline_ms
+
+    def _settle_arrivals(self, queue: Queue, first: int, count: int) -> None:
+        """The index for rows that were just added: one run, of one state, group and time."""
+        found = queue.rows.find(first)
+        assert found is not None
+        chunk, row = found
+        sent = chunk.sent[row]
+        if sent < queue.newest_ms:
+            for seq in range(first, first + count):
+                heapq.heappush(queue.strays, sent << _SENT_SHIFT | seq)
+        queue.newest_ms = max(queue.newest_ms, sent)
+        self.arm_retention(queue, sent)
+        if chunk.state[row] == DELAYED:
+            self._delay(queue, first, count)
+            return
+        assert queue.line is not None
+        queue.line.arrive(first, count, queue.group_at(chunk, row))
+        self.awake.add(queue.number)
+
+    def _delay(self, queue: Queue, first: int, count: int) -> None:
+        if not queue.settings.fifo:
+            found = queue.rows.find(first)
+            assert found is not None
+            self.at(found[0].touch()[4][found[1]], self._undelay, queue, (first, count))
+            return
+        if queue.delayed is None:
+            queue.delayed = deque()
+        if not queue.delayed:
+            self.at(self._fifo_due(queue, first), self._undelay_fifo, queue)
+        queue.delayed.extend(range(first, first + count))
+
+    def _undelay(self, queue: Queue, run: tuple[int, int]) -> None:
+        first, count = run
+        for seq in range(first, first + count):
+            self.appear(queue, seq)
+
+    def appear(self, queue: Queue, seq: int) -> None:
+        """A delayed message becomes visible."""
+        found = queue.rows.find(seq)
+        if found is None or found[0].state[found[1]] != DELAYED:
+            return
+        chunk, row = found
+        queue.rows.set_state(chunk, row, VISIBLE)
+        if queue.line is not None:
+            queue.line.arrive(seq, 1, queue.group_at(chunk, row))
+            self.awake.add(queue.number)
+
+    def _fifo_due(self, queue: Queue, seq: int) -> int:
+        found = queue.rows.find(seq)
+        return found[0].sent[found[1]] + queue.settings.delay_s * 1000 if found else 0
+
+    def _undelay_fifo(self, queue: Queue, _: object) -> None:
+        """A FIFO queue's delay is the queue's present one, also for what was sent before it changed."""
+        while queue.delayed:
+            due = self._fifo_due(queue, queue.delayed[0])
+            if due > self.now_ms:
+                self.at(due, self._undelay_fifo, queue)
+                return
+            self.appear(queue, queue.delayed.popleft())
+
+    def delay_changed(self, queue: Queue) -> None:
+        if queue.settings.fifo and queue.delayed:
+            self._undelay_fifo(queue, None)
+
+    # --- in flight
+
+    def fly(self, queue: Queue, seqs: Iterable[int], number: int, times: tuple[int, int]) -> None:
+        """Messages are received: times = (now, deadline)."""
+        now_ms, deadline_ms = times
+        rows = queue.rows
+        counts = rows.counts
+        for seq in seqs:
+            chunk = rows.chunks[seq >> 9]
+            row = seq - chunk.base
+            count, first, received, numbers, deadlines = chunk.touch()
+            counts[chunk.state[row]] -= 1
+            chunk.state[row] = IN_FLIGHT
+            if not count[row]:
+                first[row] = now_ms
+            count[row] += 1
+            received[row] = now_ms
+            numbers[row] = number
+            deadlines[row] = deadline_ms
+            counts[IN_FLIGHT] += 1
+
+    def watch(self, queue: Queue, flight: Flight) -> None:
+        """Arm the end of a visibility timeout."""
+        self.at(flight.deadline_ms, self._land, queue, flight)
+
+    def _land(self, queue: Queue, flight: Flight) -> None:
+        if flight.deadline_ms > self.now_ms:
+            return  # prolonged by a repeated attempt, which armed its own timer
+        for seq in flight.seqs:
+            found = queue.rows.find(seq)
+            if found is None or found[0].state[found[1]] != IN_FLIGHT:
+                continue
+            chunk, row = found
+            assert chunk.number is not None and chunk.deadline is not None
+            if chunk.number[row] == flight.number and chunk.deadline[row] == flight.deadline_ms:
+                self.land(queue, seq)
+
+    def land(self, queue: Queue, seq: int) -> None:
+        """A message in flight becomes visible again."""
+        found = queue.rows.find(seq)
+        assert found is not None
+        chunk, row = found
+        queue.rows.set_state(chunk, row, VISIBLE)
+        if queue.line is None:
+            return
+        group = queue.group_at(chunk, row)
+        queue.line.give_back(seq, group)
+        if group is not None:
+            queue.line.landed(group)
+        self.awake.add(queue.number)
+
+    # --- ending
+
+    def end(self, queue: Queue, seq: int, *, forget: bool = True) -> int:
+        """A message is no more in this queue. `forget`: nor anywhere else. Returns its address, to drop; 0: not yet."""
+        found = queue.rows.find(seq)
+        assert found is not None
+        chunk, row = found
+        group, address = queue.group_at(chunk, row), chunk.address[row]
+        source, sent = chunk.source_of(row), chunk.sent[row]
+        before = queue.rows.set_state(chunk, row, DEAD)
+        if source:
+            self.moved.pop(address, None)
+        if group is not None:
+            self._leave(queue, group, before == IN_FLIGHT)
+        if queue.settings.fifo and not source and sent + _DEDUP_MS > self.now_ms:
+            queue.held[seq] = address
+            if forget:
+                return 0
+            self.log.keep(address)
+        return address
+
+    def _leave(self, queue: Queue, group: Group, flew: bool) -> None:
+        group.size -= 1
+        if queue.line is not None and flew and queue.line.landed(group):
+            self.awake.add(queue.number)
+        if not group.size:
+            del queue.groups[group.number]
+            del queue.group_numbers[group.name]
+
+    def keep_all(self, addresses: list[int]) -> None:
+        for address, count in _by_segment(addresses):
+            self.log.keep(address, count)
+
+    def drop_all(self, addresses: list[int]) -> None:
+        for address, count in _by_segment(addresses):
+            self.log.drop(address, count)
+
+    # --- retention
+
+    def arm_retention(self, queue: Queue, sent_ms: int) -> None:
+        when = sent_ms + queue.settings.retention_s * 1000
+        if not queue.retain_at or when < queue.retain_at:
+            queue.retain_at = when
+            self.at(when, self._retain, queue, when)
+
+    def _retain(self, queue: Queue, when: object) -> None:
+        if queue.retain_at == when:
+            queue.retain_at = 0
+            self.expire(queue)
+
+    def expire(self, queue: Queue) -> None:
+        """End every message older than the retention period, and arm the timer for the next."""
+        limit = self.now_ms - queue.settings.retention_s * 1000
+        gone: list[int] = []
+        while queue.strays and queue.strays[0] >> _SENT_SHIFT <= limit:
+            entry = heapq.heappop(queue.strays)
+            seq = entry & ((1 << _SENT_SHIFT) - 1)
+            if queue.rows.find(seq) is not None:
+                gone.append(self.end(queue, seq))
+        if queue.strays:
+            self.arm_retention(queue, queue.strays[0] >> _SENT_SHIFT)
+        while (oldest := queue.rows.oldest()) is not None:
+            chunk, row = oldest
+            if chunk.sent[row] > limit:
+                self.arm_retention(queue, chunk.sent[row])
+                break
+            gone.append(self.end(queue, chunk.base + row))
+        self.counters["expired"] += len(gone)
+        self.drop_all([address for address in gone if address])
+
+    # --- deduplication
+
+    def remember(self, queue: Queue, key: bytes, seq: int, sent_ms: int) -> None:
+        if queue.dedup_order is None:
+            queue.dedup_order = deque()
+        if key not in queue.dedup:
+            queue.dedup_order.append(key)
+            if self.live and len(queue.dedup_order) == 1:
+                self.at(sent_ms + _DEDUP_MS, self._forget, queue)
+        queue.dedup[key] = (seq, sent_ms)
+
+    def _forget(self, queue: Queue, _: object) -> None:
+        order = queue.dedup_order
+        while order:
+            seq, sent_ms = queue.dedup[order[0]]
+            if sent_ms + _DEDUP_MS > self.now_ms:
+                self.at(sent_ms + _DEDUP_MS, self._forget, queue)
+                return
+            del queue.dedup[order.popleft()]
+            address = queue.held.pop(seq, 0)
+            if address:
+                self.log.drop(address)
+
+    # --- whole queues
+
+    def clear(self, queue: Queue) -> int:
+        """End every message at once. Deduplication ids stay. Returns how many ended."""
+        gone = [self.end(queue, seq) for _, _, seq in queue.rows.walk()]
+        self.drop_all([address for address in gone if address])
+        queue.rows.clear()
+        queue.strays.clear()
+        queue.delayed = None
+        queue.line = _new_line(queue) if self.live else None
+        queue.attempts.clear()
+        return len(gone)
+
+    def remove(self, queue: Queue) -> None:
+        self.clear(queue)
+        self.drop_all(list(queue.held.values()))
+        self.log.drop(queue.address)
+        del self.queues[queue.number], self.arns[queue.arn]
+        self.gone_ms[queue.arn] = self.now_ms
+
+    # --- after a replay
+
+    def start(self, now: float) -> None:
+        """Build lines and timers from the rows; from here on the book is live."""
+        self.now_ms = max(self.now_ms, int(now * 1000))
+        for queue in list(self.queues.values()):
+            self.settle_time(queue)
+        self.live = True
+        for queue in list(self.queues.values()):
+            self._index(queue)
+            self.expire(queue)
+
+    def settle_time(self, queue: Queue) -> None:
+        """In a replay: make true what time did to this queue's messages until now_ms."""
+        limit = self.now_ms - queue.settings.retention_s * 1000
+        gone: list[int] = []
+        for chunk, row, seq in queue.rows.walk():
+            state = chunk.state[row]
+            if chunk.sent[row] <= limit:
+                gone.append(self.end(queue, seq))
+            elif (
+                (state == IN_FLIGHT or (state == DELAYED and not queue.settings.fifo))
+                and (chunk.touch()[4][row] <= self.now_ms)
+            ) or (state == DELAYED and chunk.sent[row] + queue.settings.delay_s * 1000 <= self.now_ms):
+                queue.rows.set_state(chunk, row, VISIBLE)
+        self.drop_all([address for address in gone if address])
+
+    def _index(self, queue: Queue) -> None:
+        queue.line = _new_line(queue)
+        flights: dict[tuple[int, int], Flight] = {}
+        queue.newest_ms = 0
+        for chunk, row, seq in queue.rows.walk():
+            if chunk.state[row] == IN_FLIGHT:
+                assert chunk.number is not None and chunk.deadline is not None
+                key = (chunk.number[row], chunk.deadline[row])
+                flight = flights.setdefault(key, Flight(*key, []))
+                flight.seqs.append(seq)
+                group = queue.group_at(chunk, row)
+                if group is not None:
+                    group.flying += 1
+        for flight in flights.values():
+            self.watch(queue, flight)
+        for chunk, row, seq in queue.rows.walk():
+            if chunk.state[row] == IN_FLIGHT:
+                self._note_sent(queue, chunk.sent[row], seq)
+            else:
+                self._settle_arrivals(queue, seq, 1)
+        self._index_dedup(queue)
+
+    def _note_sent(self, queue: Queue, sent: int, seq: int) -> None:
+        if sent < queue.newest_ms:
+            heapq.heappush(queue.strays, sent << _SENT_SHIFT | seq)
+        queue.newest_ms = max(queue.newest_ms, sent)
+        self.arm_retention(queue, sent)
+
+    def _index_dedup(self, queue: Queue) -> None:
+        entries = sorted((sent, key) for key, (_, sent) in queue.dedup.items())
+        queue.dedup_order = deque(key for _, key in entries) if entries else None
+        if entries:
+            self._forget(queue, None)
+        known = {seq for seq, _ in queue.dedup.values()}
+        for seq in [seq for seq in queue.held if seq not in known]:
+            self.log.drop(queue.held.pop(seq))
+
+
+def _new_line(queue: Queue) -> Line:
+    return FifoLine(queue.rows) if queue.settings.fifo else StandardLine(queue.rows)
+
+
+def _by_segment(addresses: list[int]) -> list[tuple[int, int]]:
+    """(one address, how many) for each run of addresses in one segment."""
+    if not addresses:
+        return []
+    if min(addresses) >> SEGMENT_SHIFT == max(addresses) >> SEGMENT_SHIFT:
+        return [(addresses[0], len(addresses))]
+    runs: dict[int, tuple[int, int]] = {}
+    for address in addresses:
+        one, count = runs.get(address >> SEGMENT_SHIFT, (address, 0))
+        runs[address >> SEGMENT_SHIFT] = (one, count + 1)
+    return list(runs.values())

@@ -1,0 +1,248 @@
+"""The queues of one message broker: AWS SQS's rules over a log, with virtual time.
+
+How to use it (the service's side):
+
+    broker = Broker(log, secret, epoch)      # secret: the same over restarts; epoch: another at every start
+    broker.replay(); broker.start(now)
+    reply = broker.receive(queue, 10, now)   # decides, appends frames to the log, applies: in memory, no waiting
+    ... await the log's flush ...            # only then may the reply leave
+    for queue in broker.take_awake(): ...    # queues whose long polls may find something now
+    broker.due(); broker.tick(now)           # one timer for the whole broker
+
+`now` is Unix seconds from a clock that only runs forward (start it at max(wall clock, `broker.latest()`)). A call that
+raises has changed nothing. Errors are CloudError with SQS's code and text; batch calls return one per failed entry.
+Where we differ from SQS: receives sample nothing, so a short poll sees every message; delete and purge are immediate;
+counts are exact; raising a FIFO queue's delay does not hide messages that are already visible; the source of a
+dead-lettered message is shown only while that queue exists.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from minicloud.base.arn import Scope
+from minicloud.base.errors import CloudError
+from minicloud.queue import errors, limits, message
+from minicloud.queue.book import Book, Queue
+from minicloud.queue.codec import Head
+from minicloud.queue.directory import Directory
+from minicloud.queue.mailbox import Delivery, Mailbox, Received, Run, Sent, identity
+from minicloud.queue.message import SendEntry
+from minicloud.queue.mover import Mover, MoveTask
+from minicloud.queue.ports import MessageLog
+from minicloud.queue.replay import Replay
+from minicloud.queue.rows import RENAMED
+
+_ENTRY_ID = re.compile(r"^[A-Za-z0-9_-]{1,80}\Z")
+
+
+class Broker:
+    """All queues of one broker. Single-threaded; every method is synchronous and O(log n) unless it says otherwise."""
+
+    def __init__(self, log: MessageLog, secret: bytes, epoch: int) -> None:
+        """secret: 16 to 64 bytes, kept with the data; epoch: from the log's lease, higher at each start (24 bits)."""
+        self.book = Book(log, secret, epoch)
+        self._mover = Mover(self.book)
+        self._directory = Directory(self.book, self._mover)
+        self._mailbox = Mailbox(self.book, self._mover)
+        self._replay = Replay(self.book, self._directory, self._mover)
+
+    # --- life
+
+    def replay(self) -> int:
+        """Apply the whole log (streaming, headers only). Returns the number of frames. Then call `start`."""
+        return self._replay.run()
+
+    def apply(self, frame: bytes, address: int) -> None:
+        """One frame: of the log before `start`, or one that `rewrite` made after it was appended."""
+        self._replay.apply(frame, address)
+
+    def start(self, now: float) -> None:
+        """Build the index over what was replayed. O(messages + queues)."""
+        self.book.start(now)
+
+    def latest(self) -> float:
+        """Unix seconds of the newest thing known; a clock must not start before it."""
+        return self.book.now_ms / 1000
+
+    def rewrite(self, address: int, frame: bytes) -> list[bytes]:
+        """For compaction: the frames to append (then `apply` each) so that the old frame is live no more."""
+        return self._replay.rewrite(address, frame)
+
+    def due(self) -> float | None:
+        """When `tick` wants to be called next, Unix seconds."""
+        whens = [when for when in (self.book.due_ms(), self._mover.due_ms()) if when is not None]
+        return min(whens) / 1000 if whens else None
+
+    def tick(self, now: float) -> None:
+        """End visibility timeouts, delays and retention; move a step of each task."""
+        self.book.advance(now)
+        self._mover.step()
+
+    def take_awake(self) -> list[Queue]:
+        """Queues that got visible messages since the last call."""
+        awake, self.book.awake = self.book.awake, set()
+        return [self.book.queues[number] for number in awake if number in self.book.queues]
+
+    def counters(self) -> dict[str, int]:
+        """Since the start of the process: sent, received, deleted, expired, purged, dead_lettered."""
+        return dict(self.book.counters)
+
+    # --- queues
+
+    def create_queue(
+        self,
+        scope: Scope,
+        name: str,
+        now: float,
+        rand: random.Random,
+        attributes: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Queue:
+        """Idempotent for equal attributes.
+
+        Raises InvalidParameterValue (name), InvalidAttributeName, InvalidAttributeValue, QueueNameExists,
+        QueueDeletedRecently, UnsupportedOperation (encryption).
+        """
+        return self._directory.create(scope, name, (attributes or {}, tags or {}), now, rand)
+
+    def find(self, scope: Scope, name: str) -> Queue:
+        """Raises QueueDoesNotExist."""
+        return self._directory.find(scope, name)
+
+    def find_arn(self, arn: str) -> Queue:
+        """Raises QueueDoesNotExist."""
+        return self._directory.find_arn(arn)
+
+    def names(self, scope: Scope, prefix: str = "") -> list[str]:
+        """Sorted names; cut pages with base.pages. O(n) after a change, else O(1) without a prefix."""
+        return self._directory.names(scope, prefix)
+
+    def delete_queue(self, queue: Queue, now: float) -> None:
+        """With every message. O(messages)."""
+        self._directory.delete(queue, now)
+
+    def attributes(self, queue: Queue, names: Iterable[str], now: float) -> dict[str, str]:
+        """Raises InvalidAttributeName."""
+        return self._directory.attributes(queue, names, now)
+
+    def set_attributes(self, queue: Queue, given: Mapping[str, str], now: float) -> None:
+        """Raises InvalidAttributeName, InvalidAttributeValue, InvalidParameterValue (redrive target)."""
+        self._directory.set_attributes(queue, given, now)
+
+    def tag_queue(self, queue: Queue, tags: Mapping[str, str], now: float) -> None:
+        """Add or overwrite tags. Raises InvalidParameterValue, TagLimitExceeded."""
+        self._directory.set_tags(queue, {**queue.tags, **tags}, now)
+
+    def untag_queue(self, queue: Queue, keys: Iterable[str], now: float) -> None:
+        gone = set(keys)
+        self._directory.set_tags(queue, {key: value for key, value in queue.tags.items() if key not in gone}, now)
+
+    def dead_letter_sources(self, queue: Queue) -> list[str]:
+        """Sorted ARNs. O(queues)."""
+        return self._directory.sources(queue)
+
+    def purge(self, queue: Queue, now: float) -> int:
+        """Returns how many messages ended. O(messages). Raises PurgeQueueInProgress within 60 s of the last."""
+        return self._mailbox.purge(queue, now)
+
+    # --- messages
+
+    def send_many(
+        self, queue: Queue, bodies: list[bytes], now: float, *, delay_s: int | None = None, attributes: bytes = b""
+    ) -> Run:
+        """Bulk send to a standard queue, all or none; `attributes`: message.encode_attributes, the same for each.
+
+        Raises MissingParameter, InvalidMessageContents, InvalidParameterValue (too long, delay), InsufficientStorage.
+        """
+        return self._mailbox.send_many(queue, bodies, now, delay_s, attributes)
+
+    def send(self, queue: Queue, entry: SendEntry, now: float, sender: str = "") -> Sent:
+        """One message with all that a message can carry; standard and FIFO. Raises what send_many does."""
+        (result,) = self._mailbox.send(queue, [entry], now, sender)
+        if isinstance(result, CloudError):
+            raise result
+        return result
+
+    def send_batch(
+        self, queue: Queue, entries: Sequence[SendEntry], now: float, sender: str = ""
+    ) -> list[Sent | CloudError]:
+        """One result for each entry, in order.
+
+        Raises EmptyBatchRequest, TooManyEntriesInBatchRequest, InvalidBatchEntryId, BatchEntryIdsNotDistinct,
+        BatchRequestTooLong.
+        """
+        check_batch([entry.id for entry in entries], "SendMessageBatchRequestEntry")
+        size = sum(len(entry.body) + message.size_of(entry.attributes) for entry in entries)
+        if size > limits.BATCH_BYTES_MAX:
+            raise errors.batch_too_long(size)
+        return self._mailbox.send(queue, entries, now, sender)
+
+    def receive(
+        self, queue: Queue, want: int, now: float, *, visibility_s: int | None = None, attempt_id: str = ""
+    ) -> Received:
+        """Up to `want` messages (1 to 1,000; the AWS door allows 10), possibly none: waiting is the service's part.
+
+        Raises InvalidParameterValue, OverLimit (standard queue with 120,000 in flight).
+        """
+        return self._mailbox.receive(queue, want, now, visibility_s, attempt_id)
+
+    def delete_many(self, queue: Queue, handles: Sequence[bytes], now: float) -> dict[int, CloudError]:
+        """Raw handles (receipt.from_text for text ones). Returns the failed ones: index -> error."""
+        return self._mailbox.delete(queue, handles, now)
+
+    def change_visibility(
+        self, queue: Queue, handles: Sequence[bytes], timeouts_s: Sequence[int], now: float
+    ) -> dict[int, CloudError]:
+        """Returns the failed ones: index -> ReceiptHandleIsInvalid, MessageNotInflight, InvalidParameterValue."""
+        return self._mailbox.change(queue, handles, timeouts_s, now)
+
+    def message_id(self, queue: Queue, delivery: Delivery, head: Head) -> str:
+        """Of a delivery, with the head of its frame (codec.open_message(frame).head)."""
+        return identity(queue, delivery, head)
+
+    def source_arn(self, delivery: Delivery) -> str:
+        """DeadLetterQueueSourceArn: '' for a message that was never moved, or whose source is deleted."""
+        source = self.book.queues.get(delivery.source & ~RENAMED)
+        return source.arn if source is not None else ""
+
+    # --- message move tasks
+
+    def start_move(self, source_arn: str, now: float, *, destination_arn: str = "", rate: int = 0) -> MoveTask:
+        """Redrive a dead-letter queue. rate: messages a second, 0 as fast as it goes.
+
+        Raises ResourceNotFoundException, InvalidParameterValue, UnsupportedOperation.
+        """
+        source = self.book.arns.get(source_arn)
+        target = self.book.arns.get(destination_arn) if destination_arn else None
+        if source is None or (destination_arn and target is None):
+            raise errors.no_such_resource()
+        return self._mover.start(source, target, rate, now)
+
+    def cancel_move(self, task: int, now: float) -> int:
+        """Returns how many were moved. Raises ResourceNotFoundException."""
+        return self._mover.cancel(task, now)
+
+    def list_moves(self, source_arn: str, count: int = 1) -> list[MoveTask]:
+        """Newest first, up to 10. Raises ResourceNotFoundException, InvalidParameterValue."""
+        source = self.book.arns.get(source_arn)
+        if source is None:
+            raise errors.no_such_resource()
+        if not 1 <= count <= limits.MOVE_TASKS_LISTED_MAX:
+            raise errors.bad_value("MaxResults", count, f"Must be between 1 and {limits.MOVE_TASKS_LISTED_MAX}.")
+        return self._mover.tasks.get(source.number, [])[:count]
+
+
+def check_batch(ids: Sequence[str], entry: str) -> None:
+    """The laws of every batch. Raises EmptyBatchRequest and the others of its kind."""
+    if not ids:
+        raise errors.empty_batch(entry)
+    if len(ids) > limits.BATCH_ENTRIES_MAX:
+        raise errors.too_many_entries(len(ids))
+    for entry_id in ids:
+        if not _ENTRY_ID.match(entry_id):
+            raise errors.bad_entry_id()
+    if len(set(ids)) != len(ids):
+        raise errors.repeated_id(next(entry_id for entry_id in ids if ids.count(entry_id) > 1))

@@ -1,0 +1,208 @@
+"""Messages at the door: body characters, attributes, sizes, MD5s, ids.
+
+MD5 of attributes (guide, "Calculating the MD5 message digest for message attributes"): attributes sorted by name; for
+each: length (4 bytes, big-endian) and bytes of name and type, one transport byte (1 String and Number, 2 Binary),
+length and bytes of the value. Digests are computed by whoever shows them, never on the bulk path.
+
+Attributes are stored as: count (1 byte), then for each attribute three parts, each a 4-byte length and its bytes:
+name, type and value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from minicloud.base.errors import InvalidParameterValue
+from minicloud.queue import errors, limits
+
+_BAD_BYTES = bytes(code for code in range(32) if code not in (9, 10, 13))
+_BAD_WIDE = re.compile("[\ufffe\uffff]")
+_NAME = re.compile(r"^[A-Za-z0-9_\-.]{1,256}\Z")
+_TYPE = re.compile(r"^(String|Number|Binary)(\..+)?\Z", re.S)
+_NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\Z")
+_TOKEN = re.compile(rb"^[!-~]{1,128}\Z")
+_LENGTH = struct.Struct(">I")
+_SEQUENCE_BASE = 10**19  # 20 digits from the first message on
+SYSTEM_NAMES = ("AWSTraceHeader", "SenderId")
+
+
+class Attribute(NamedTuple):
+    """A message attribute: type `String`, `Number` or `Binary` with an optional `.label`; the value as bytes."""
+
+    type: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendEntry:
+    """One message to send. Empty strings and None mean: not given. `id`: within a batch."""
+
+    body: bytes
+    id: str = ""
+    delay_s: int | None = None
+    attributes: Mapping[str, Attribute] | None = None
+    trace_header: str = ""
+    group_id: str = ""
+    deduplication_id: str = ""
+
+
+def check_body(body: bytes) -> None:
+    """Raises MissingParameter (empty), InvalidMessageContents."""
+    if not body:
+        raise errors.missing("MessageBody")
+    _check_text(body)
+
+
+def check_bodies(bodies: list[bytes]) -> None:
+    """The same for many at once; the text check runs over all of them in one go. Raises as check_body."""
+    if not all(bodies):
+        raise errors.missing("MessageBody")
+    whole = b"\n".join(bodies)
+    if whole.isascii() and len(whole.translate(None, _BAD_BYTES)) == len(whole):
+        return
+    for body in bodies:
+        _check_text(body)
+
+
+def _check_text(body: bytes) -> None:
+    if body.isascii() and len(body.translate(None, _BAD_BYTES)) == len(body):
+        return
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise errors.bad_contents("Text that is not UTF-8") from None
+    bad = next((char for char in text if ord(char) < 32 and char not in "\t\n\r"), None)
+    wide = _BAD_WIDE.search(text)
+    if bad is not None or wide is not None:
+        code = ord(bad if bad is not None else wide.group())  # type: ignore[union-attr]
+        raise errors.bad_contents(f"Invalid binary character '#x{code:X}'")
+
+
+def check_token(name: str, value: str) -> bytes:
+    """A group, deduplication or attempt id as bytes. Raises InvalidParameterValue."""
+    raw = value.encode("utf-8", "surrogatepass")
+    if not _TOKEN.match(raw):
+        reason = (
+            f"{name} can only include alphanumeric and punctuation characters. 1 to {limits.TOKEN_CHARS_MAX} in length"
+        )
+        raise errors.bad_value(name, value, reason + ".")
+    return raw
+
+
+def encode_attributes(attributes: Mapping[str, Attribute] | None, system: Mapping[str, str]) -> bytes:
+    """Check and encode; user attributes and system ones (under the reserved prefix 'AWS.'). b'' for none.
+
+    Raises InvalidParameterValue.
+    """
+    if not attributes and not system:
+        return b""
+    if attributes and len(attributes) > limits.MESSAGE_ATTRIBUTES_MAX:
+        most = limits.MESSAGE_ATTRIBUTES_MAX
+        text = f"Number of message attributes [{len(attributes)}] exceeds the allowed maximum [{most}]."
+        raise InvalidParameterValue(text, field="MessageAttributes")
+    parts: list[bytes] = [bytes([len(attributes or {}) + len(system)])]
+    for name, attribute in (attributes or {}).items():
+        _check_attribute(name, attribute)
+        parts += _encoded(name, attribute)
+    for name, value in system.items():
+        parts += _encoded("AWS." + name, Attribute("String", value.encode()))
+    return b"".join(parts)
+
+
+def decode_attributes(data: bytes) -> tuple[dict[str, Attribute], dict[str, str]]:
+    """User attributes and system attributes (without the prefix)."""
+    user: dict[str, Attribute] = {}
+    system: dict[str, str] = {}
+    at = 1
+    for _ in range(data[0] if data else 0):
+        pieces = []
+        for _ in range(3):
+            (size,) = _LENGTH.unpack_from(data, at)
+            pieces.append(data[at + 4 : at + 4 + size])
+            at += 4 + size
+        name = pieces[0].decode()
+        if name.startswith("AWS."):
+            system[name[4:]] = pieces[2].decode()
+        else:
+            user[name] = Attribute(pieces[1].decode(), pieces[2])
+    return user, system
+
+
+def size_of(attributes: Mapping[str, Attribute] | None) -> int:
+    """What attributes add to a message's size: names, types and values."""
+    items = (attributes or {}).items()
+    return sum(len(name.encode()) + len(item.type.encode()) + len(item.value) for name, item in items)
+
+
+def md5_of_body(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def md5_of_attributes(attributes: Mapping[str, Attribute]) -> str:
+    """'' for none. Lowercase hex."""
+    if not attributes:
+        return ""
+    digest = hashlib.md5(usedforsecurity=False)
+    for name in sorted(attributes):
+        item = attributes[name]
+        for part in (name.encode(), item.type.encode()):
+            digest.update(_LENGTH.pack(len(part)) + part)
+        digest.update(b"\x02" if item.type.startswith("Binary") else b"\x01")
+        digest.update(_LENGTH.pack(len(item.value)) + item.value)
+    return digest.hexdigest()
+
+
+def message_id(tag: int, seq: int) -> str:
+    """A UUID (version 8, RFC 9562): 58 bits of the queue's tag and the sequence number. The same for a whole life."""
+    high = (tag >> 16 & 0xFFFFFFFFFFFF) << 16 | 0x8000 | (tag & 0xFFF)
+    low = 0x8000000000000000 | (seq & 0x3FFFFFFFFFFFFFFF)
+    text = f"{high:016x}{low:016x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def sequence_number(seq: int) -> str:
+    """20 digits, increasing within a queue."""
+    return str(_SEQUENCE_BASE + seq)
+
+
+def matching(names: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """The attribute names that a receive asked for: exact, `All`, `.*`, or `prefix.*`."""
+    asked = list(wanted)
+    if "All" in asked or ".*" in asked:
+        return list(names)
+    prefixes = tuple(item[:-1] for item in asked if item.endswith(".*"))
+    return [name for name in names if name in asked or (prefixes and name.startswith(prefixes))]
+
+
+def _encoded(name: str, attribute: Attribute) -> list[bytes]:
+    pieces: list[bytes] = []
+    for part in (name.encode(), attribute.type.encode(), attribute.value):
+        pieces += (_LENGTH.pack(len(part)), part)
+    return pieces
+
+
+def _check_attribute(name: str, attribute: Attribute) -> None:
+    field = "MessageAttributes"
+    if not _NAME.match(name) or name[0] == "." or name[-1] == "." or ".." in name:
+        text = f"Can only include alphanumeric characters, hyphens, underscores, or dots: '{name[:100]}'"
+        raise InvalidParameterValue(text, field=field)
+    if name.lower().startswith(("aws.", "amazon.")):
+        text = "You can't use message attribute names beginning with 'AWS.' or 'Amazon.'."
+        raise InvalidParameterValue(text, field=field)
+    if not _TYPE.match(attribute.type) or len(attribute.type) > limits.ATTRIBUTE_TYPE_CHARS_MAX:
+        text = f"The type of message (user) attribute '{name}' is invalid. You must use only the following supported "
+        raise InvalidParameterValue(text + "type prefixes: Binary, Number, String.", field=field)
+    if not attribute.value:
+        text = f"Message (user) attribute '{name}' must contain a non-empty value of type '{attribute.type}'."
+        raise InvalidParameterValue(text, field=field)
+    if attribute.type.startswith("Binary"):
+        return
+    _check_text(attribute.value)
+    if attribute.type.startswith("Number") and not _NUMBER.match(attribute.value.decode().strip()):
+        text = f"Can't cast the value of message (user) attribute '{name}' to a number."
+        raise InvalidParameterValue(text, field=field)

@@ -1,0 +1,215 @@
+"""Messages that change queues: dead-letter moves and message move tasks (redrive).
+
+A move is one frame and copies no body: the message keeps its frame's address and gets a row behind the last of the
+target. To a dead-letter queue it keeps id, receive count and, on standard queues, the time it was sent (its retention
+goes on, as AWS says); redriven, it starts anew with a new id, time and count. FIFO messages keep their group.
+
+Task states: RUNNING -> COMPLETED | CANCELLED | FAILED. A task moves what is visible, up to the number that was there
+when it started, in small steps at its rate.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from dataclasses import asdict, dataclass
+
+from minicloud.base.errors import UnsupportedOperation
+from minicloud.queue import codec, errors, limits
+from minicloud.queue.book import Book, Queue
+from minicloud.queue.rows import RENAMED, VISIBLE
+
+
+@dataclass(slots=True)
+class MoveTask:
+    """Times in Unix milliseconds; `target` 0: back to where each message came from; `rate` 0: as fast as it goes."""
+
+    number: int
+    source: int
+    source_arn: str
+    target: int
+    target_arn: str
+    rate: int
+    to_move: int
+    started_ms: int
+    status: str = "RUNNING"
+    moved: int = 0
+    failure: str = ""
+    next_ms: int = 0
+    address: int = 0
+
+
+class Mover:
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self.tasks: dict[int, list[MoveTask]] = {}
+        self.running: dict[int, MoveTask] = {}
+        self.task_last = 0
+
+    # --- dead letters
+
+    def dead_letter_queue(self, queue: Queue) -> Queue | None:
+        """None: no redrive policy, or its queue is gone (messages stay then, as in AWS)."""
+        return self._book.arns.get(queue.settings.dlq_arn) if queue.settings.dlq_arn else None
+
+    def dead_letter(self, queue: Queue, target: Queue, seqs: list[int]) -> None:
+        self._move(queue, target, seqs, 0)
+        self._book.counters["dead_lettered"] += len(seqs)
+
+    def _move(self, queue: Queue, target: Queue, seqs: list[int], task: int) -> None:
+        book = self._book
+        places = (queue.number, target.number, target.rows.tail, task)
+        frame = codec.move(places, book.now_ms, array("Q", seqs), redrive=bool(task))
+        book.log.append([frame], essential=True)
+        self.moved(queue, target, seqs, task, target.rows.tail)
+
+    def moved(self, queue: Queue, target: Queue, seqs: list[int], task: int, first: int) -> None:
+        """The move itself; also the replay of its frame, where some may have been rewritten to their new place."""
+        for new, seq in enumerate(seqs, first):
+            target.rows.tail = max(target.rows.tail, new)
+            if queue.rows.find(seq) is not None:
+                self._move_one(queue, target, seq, redrive=bool(task))
+        target.rows.tail = max(target.rows.tail, first + len(seqs))
+        if task and task in self.running:
+            self.running[task].moved += len(seqs)
+
+    def _move_one(self, queue: Queue, target: Queue, seq: int, *, redrive: bool) -> None:
+        book = self._book
+        found = queue.rows.find(seq)
+        assert found is not None
+        chunk, row = found
+        length, sent = chunk.length[row], chunk.sent[row]
+        renamed = redrive or bool(chunk.source_of(row) & RENAMED)
+        count, first = (0, 0) if redrive else (chunk.count_of(row), chunk.touch()[1][row])
+        group = queue.group_at(chunk, row)
+        name = group.name if group is not None else b""
+        address = chunk.address[row]
+        book.end(queue, seq, forget=False)
+        if redrive or target.settings.fifo:
+            sent = book.now_ms
+        new = target.rows.append(sent, [address], [length], VISIBLE)
+        book.moved[address] = (target.number, new)
+        there = target.rows.find(new)
+        assert there is not None
+        there[0].sources()[there[1]] = queue.number | (RENAMED if renamed else 0)
+        if count:
+            columns = there[0].touch()
+            columns[0][there[1]], columns[1][there[1]] = count, first
+        if name:
+            book._set_group(target, new, 1, name)
+        if book.live:
+            book._settle_arrivals(target, new, 1)
+
+    # --- tasks
+
+    def start(self, source: Queue, target: Queue | None, rate: int, now: float) -> MoveTask:
+        """Raises InvalidParameterValue, UnsupportedOperation."""
+        now_ms = self._book.advance(now)
+        if not 0 <= rate <= limits.MOVE_RATE_MAX:
+            reason = f"Must be between 1 and {limits.MOVE_RATE_MAX}, if provided."
+            raise errors.bad_value("MaxNumberOfMessagesPerSecond", rate, reason)
+        if not any(queue.settings.dlq_arn == source.arn for queue in self._book.queues.values()):
+            raise UnsupportedOperation("Source queue must be configured as a Dead Letter Queue.", field="SourceArn")
+        if any(task.source == source.number for task in self.running.values()):
+            text = "There is already a task running. Only one active task is allowed for a source queue."
+            raise UnsupportedOperation(text, field="SourceArn")
+        if target is not None and target.settings.fifo != source.settings.fifo:
+            raise UnsupportedOperation("Both queues must be of the same type.", field="DestinationArn")
+        task = MoveTask(
+            self.task_last + 1, source.number, source.arn, target.number if target else 0, target.arn if target else "",
+            rate, source.rows.counts[VISIBLE], now_ms, next_ms=now_ms,
+        )  # fmt: skip
+        self.store(task)
+        return task
+
+    def store(self, task: MoveTask) -> None:
+        (address,) = self._book.log.append([self.frame(task)], essential=True)
+        self.note(task, address)
+
+    def frame(self, task: MoveTask) -> bytes:
+        return codec.blob(codec.TASK, task.source, self._book.now_ms, json.dumps(asdict(task)).encode())
+
+    def note(self, task: MoveTask, address: int) -> None:
+        """A task as of now; also the replay of its frame."""
+        log = self._book.log
+        self.task_last = max(self.task_last, task.number)
+        tasks = self.tasks.setdefault(task.source, [])
+        old_address = task.address
+        for old in [item for item in tasks if item.number == task.number]:
+            tasks.remove(old)
+            old_address = old.address
+        if old_address and address != old_address:
+            log.drop(old_address)
+        task.address = address
+        log.keep(address)
+        tasks.insert(0, task)
+        for old in tasks[limits.MOVE_TASKS_LISTED_MAX :]:
+            log.drop(old.address)
+        del tasks[limits.MOVE_TASKS_LISTED_MAX :]
+        if task.status == "RUNNING":
+            self.running[task.number] = task
+        else:
+            self.running.pop(task.number, None)
+
+    def forget(self, queue: Queue) -> None:
+        """The queue is deleted, and its tasks with it."""
+        for task in self.tasks.pop(queue.number, []):
+            self.running.pop(task.number, None)
+            self._book.log.drop(task.address)
+
+    def cancel(self, number: int, now: float) -> int:
+        """Returns how many were moved. Raises NotFound."""
+        self._book.advance(now)
+        task = self.running.get(number)
+        if task is None:
+            raise errors.no_such_resource()
+        self._finish(task, "CANCELLED")
+        return task.moved
+
+    def due_ms(self) -> int | None:
+        return min((task.next_ms for task in self.running.values()), default=None)
+
+    def step(self) -> None:
+        """Move what is due now."""
+        for task in list(self.running.values()):
+            if task.next_ms <= self._book.now_ms:
+                self._step(task)
+
+    def _step(self, task: MoveTask) -> None:
+        source = self._book.queues[task.source]
+        assert source.line is not None
+        pause_s = limits.MOVE_STEP_S if not task.rate else max(0.1, 1 / task.rate)
+        want = limits.MOVE_STEP_MESSAGES if not task.rate else max(1, int(task.rate * pause_s))
+        seqs, _ = source.line.take(min(want, max(0, task.to_move - task.moved)), 0, fly=False)
+        for seq in seqs:
+            target = self._target(task, source, seq)
+            if isinstance(target, str):
+                self._release(source, seqs[seqs.index(seq) :])
+                self._finish(task, "FAILED", target)
+                return
+            self._move(source, target, [seq], task.number)
+        if not seqs or task.moved >= task.to_move:
+            self._finish(task, "COMPLETED")
+        else:
+            task.next_ms = self._book.now_ms + int(pause_s * 1000)
+
+    def _release(self, source: Queue, seqs: list[int]) -> None:
+        assert source.line is not None
+        for seq in seqs:
+            found = source.rows.find(seq)
+            assert found is not None
+            source.line.give_back(seq, source.group_at(*found))
+
+    def _target(self, task: MoveTask, source: Queue, seq: int) -> Queue | str:
+        if task.target:
+            return self._book.queues.get(task.target) or "AWS.SimpleQueueService.NonExistentQueue"
+        found = source.rows.find(seq)
+        assert found is not None
+        origin = found[0].source_of(found[1]) & ~RENAMED
+        if not origin:
+            return "CouldNotDetermineMessageSource"
+        return self._book.queues.get(origin) or "AWS.SimpleQueueService.NonExistentQueue"
+
+    def _finish(self, task: MoveTask, status: str, failure: str = "") -> None:
+        task.status, task.failure = status, failure
+        self.store(task)

@@ -1,0 +1,220 @@
+"""What a broker knows of each stored message: columns of plain arrays, about 60 bytes a row and no object.
+
+A chunk covers the sequence numbers from its base to the next multiple of ROWS. Rows die in place; a chunk without a
+live row is dropped, so memory follows the number of live messages. Columns that only a received, grouped or moved
+message needs are grown when the first such row comes.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+DEAD, VISIBLE, IN_FLIGHT, DELAYED = 0, 1, 2, 3
+BITS = 9
+ROWS = 1 << BITS
+RENAMED = 0x80000000  # in `source`: redriven, so id and time sent are its own, not those of its frame
+_KEPT_EMPTY_ROWS = 32
+
+
+class Chunk:
+    """Rows of consecutive sequence numbers; row i is message base + i. Times are Unix milliseconds."""
+
+    __slots__ = (
+        "address",
+        "base",
+        "count",
+        "deadline",
+        "first",
+        "group",
+        "length",
+        "live",
+        "number",
+        "received",
+        "sent",
+        "source",
+        "state",
+    )  # fmt: skip
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.live = 0
+        self.state = bytearray()
+        self.address = array("Q")
+        self.length = array("I")
+        self.sent = array("Q")
+        self.count: array[int] | None = None
+        self.first: array[int] | None = None
+        self.received: array[int] | None = None
+        self.number: array[int] | None = None
+        self.deadline: array[int] | None = None
+        self.group: array[int] | None = None
+        self.source: array[int] | None = None
+
+    def touch(self) -> tuple[array[int], array[int], array[int], array[int], array[int]]:
+        """The columns of deliveries, as long as the rows: count, first, received, number, deadline."""
+        rows = len(self.state)
+        if self.count is None:
+            self.count = array("I", bytes(4 * rows))
+            self.first, self.received = array("Q", bytes(8 * rows)), array("Q", bytes(8 * rows))
+            self.number, self.deadline = array("Q", bytes(8 * rows)), array("Q", bytes(8 * rows))
+        assert self.first is not None and self.received is not None
+        assert self.number is not None and self.deadline is not None
+        missing = rows - len(self.count)
+        if missing:
+            self.count.frombytes(bytes(4 * missing))
+            for column in (self.first, self.received, self.number, self.deadline):
+                column.frombytes(bytes(8 * missing))
+        return self.count, self.first, self.received, self.number, self.deadline
+
+    def groups(self) -> array[int]:
+        if self.group is None:
+            self.group = array("I")
+        self.group.frombytes(bytes(4 * (len(self.state) - len(self.group))))
+        return self.group
+
+    def sources(self) -> array[int]:
+        if self.source is None:
+            self.source = array("I")
+        self.source.frombytes(bytes(4 * (len(self.state) - len(self.source))))
+        return self.source
+
+    def group_of(self, row: int) -> int:
+        """0: none."""
+        return self.group[row] if self.group is not None and row < len(self.group) else 0
+
+    def source_of(self, row: int) -> int:
+        return self.source[row] if self.source is not None and row < len(self.source) else 0
+
+    def count_of(self, row: int) -> int:
+        return self.count[row] if self.count is not None and row < len(self.count) else 0
+
+
+class Rows:
+    """The messages of one queue. `counts[state]` is exact at all times."""
+
+    __slots__ = ("chunks", "counts", "lowest", "tail")
+
+    def __init__(self, tail: int = 1) -> None:
+        self.chunks: dict[int, Chunk] = {}
+        self.counts = [0, 0, 0, 0]
+        self.lowest = tail >> BITS
+        self.tail = tail
+
+    def live(self) -> int:
+        counts = self.counts
+        return counts[VISIBLE] + counts[IN_FLIGHT] + counts[DELAYED]
+
+    def find(self, seq: int) -> tuple[Chunk, int] | None:
+        """The chunk and row of a live message."""
+        chunk = self.chunks.get(seq >> BITS)
+        if chunk is None:
+            return None
+        row = seq - chunk.base
+        if 0 <= row < len(chunk.state) and chunk.state[row]:
+            return chunk, row
+        return None
+
+    def append(self, sent_ms: int, addresses: list[int], lengths: list[int], state: int) -> int:
+        """Add live rows behind the last; returns the first one's sequence number."""
+        first, total, done = self.tail, len(addresses), 0
+        while done < total:
+            chunk = self.chunks.get(self.tail >> BITS)
+            if chunk is None:
+                chunk = self._open_chunk()
+            step = min(total - done, ROWS - (self.tail & (ROWS - 1)))
+            part = slice(done, done + step)
+            chunk.state.extend(bytes((state,)) * step)
+            chunk.address.extend(addresses[part])
+            chunk.length.extend(lengths[part])
+            chunk.sent.extend((sent_ms,) * step)
+            chunk.live += step
+            self.counts[state] += step
+            self.tail += step
+            done += step
+        return first
+
+    def _open_chunk(self) -> Chunk:
+        number = self.tail >> BITS
+        before = self.chunks.get(number - 1)
+        if before is not None and not before.live:
+            del self.chunks[number - 1]
+        if not self.chunks:
+            self.lowest = number
+        chunk = self.chunks[number] = Chunk(self.tail)
+        return chunk
+
+    def oldest(self) -> tuple[Chunk, int] | None:
+        """The live row of the lowest sequence number. Amortised O(1): chunks that are gone are passed once."""
+        last = self.tail >> BITS
+        while self.lowest <= last:
+            chunk = self.chunks.get(self.lowest)
+            if chunk is not None and chunk.live:
+                row = len(chunk.state) - len(chunk.state.lstrip(b"\0"))
+                return chunk, row
+            self.lowest += 1
+        self.lowest = last
+        return None
+
+    def place(self, seq: int) -> tuple[Chunk, int]:
+        """A row for `seq`, wherever it lies; dead until the caller sets its state (replay of rewritten frames)."""
+        number = seq >> BITS
+        chunk = self.chunks.get(number)
+        if chunk is None:
+            chunk = self.chunks[number] = Chunk(seq)
+            self.lowest = min(self.lowest, number) if len(self.chunks) > 1 else number
+        if seq < chunk.base:
+            self._widen(chunk, chunk.base - seq)
+        row = seq - chunk.base
+        missing = row + 1 - len(chunk.state)
+        if missing > 0:
+            chunk.state.extend(bytes(missing))
+            chunk.length.frombytes(bytes(4 * missing))
+            chunk.address.frombytes(bytes(8 * missing))
+            chunk.sent.frombytes(bytes(8 * missing))
+        self.tail = max(self.tail, seq + 1)
+        return chunk, row
+
+    def _widen(self, chunk: Chunk, more: int) -> None:
+        chunk.base -= more
+        chunk.state[:0] = bytes(more)
+        for name in Chunk.__slots__[3:]:
+            column = getattr(chunk, name)
+            if column is not None:
+                column[:0] = array(column.typecode, bytes(column.itemsize * more))
+
+    def set_state(self, chunk: Chunk, row: int, state: int) -> int:
+        """Returns the state before."""
+        before = chunk.state[row]
+        chunk.state[row] = state
+        self.counts[before] -= 1
+        self.counts[state] += 1
+        if (before == DEAD) != (state == DEAD):
+            chunk.live += 1 if before == DEAD else -1
+            if not chunk.live:
+                self._release(chunk)
+        return before
+
+    def _release(self, chunk: Chunk) -> None:
+        number = chunk.base >> BITS
+        if number == self.tail >> BITS and len(chunk.state) <= _KEPT_EMPTY_ROWS:
+            return
+        del self.chunks[number]
+        if not self.chunks:
+            self.lowest = self.tail >> BITS
+            return
+        while self.lowest not in self.chunks:
+            self.lowest += 1
+
+    def clear(self) -> None:
+        self.chunks.clear()
+        self.counts[:] = [0, 0, 0, 0]
+        self.lowest = self.tail >> BITS
+
+    def walk(self) -> list[tuple[Chunk, int, int]]:
+        """Every live row in order: (chunk, row, seq). For starting, purging and tests, never for a call on messages."""
+        return [
+            (chunk, row, chunk.base + row)
+            for number, chunk in sorted(self.chunks.items())
+            for row, state in enumerate(chunk.state)
+            if state
+        ]

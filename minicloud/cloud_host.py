@@ -58,6 +58,8 @@ def machine_arch() -> str:
 
 def run_host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str) -> None:
     """Blocks until the host is fenced or a part of the agent fails; then the actor ends and Ray starts a new one."""
+    # In a cluster that is not ours Ray may have made uvloop every loop's kind; netlink (pyroute2) needs asyncio's own.
+    asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
     uvloop.run(_host_agent(cloud, host, ray_node_id))
 
 

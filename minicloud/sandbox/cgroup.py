@@ -97,6 +97,10 @@ class Cgroup(Protocol):
 
     def usage(self) -> Usage: ...
 
+    def glance(self) -> tuple[float, int]:
+        """CPU seconds and memory bytes of `usage`, for who asks every second."""
+        ...
+
     def freeze(self) -> None:
         """Stops every process; returns when they have stopped. TimeoutError if one does not."""
         ...

@@ -140,6 +140,11 @@ class V1Cgroup:
             io_write_bytes=io.get("Write", 0),
         )
 
+    def glance(self) -> tuple[float, int]:
+        cpu = self.directories.get("cpuacct")
+        used = read_int(self.directories["memory"] / "memory.usage_in_bytes")
+        return (read_int(cpu / "cpuacct.usage") / 1e9 if cpu is not None else 0.0), used
+
     def freeze(self) -> None:
         self._set_freezer("FROZEN")
 

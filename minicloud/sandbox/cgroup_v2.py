@@ -159,6 +159,10 @@ class V2Cgroup:
             io_write_bytes=write_bytes,
         )
 
+    def glance(self) -> tuple[float, int]:
+        used = read_int(self.directory / "memory.current")
+        return read_flat(self.directory / "cpu.stat").get("usage_usec", 0) / 1e6, used
+
     def freeze(self) -> None:
         self._set_frozen(1)
 

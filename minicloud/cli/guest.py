@@ -205,7 +205,10 @@ def _tell(error: CloudError) -> None:
 
 
 def _run(session: Session, work: Any) -> int:
+    from minicloud.client.transport import hold_grpc
+
     async def with_client() -> int:
+        hold_grpc()
         async with session.async_client() as client:
             code: int = await work(client)
             return code

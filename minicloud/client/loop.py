@@ -58,6 +58,10 @@ class LoopThread:
         finally:
             self.run(leave())
 
+    def is_current(self) -> bool:
+        """Whether this code runs on it."""
+        return threading.current_thread() is self._thread
+
     def stop(self) -> None:
         """Idempotent. What still runs on it is given up."""
         with self._lock:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minicloud.base.errors import CloudError, InvalidParameterValue, Unavailable
 from minicloud.client.config import ClientConfig, jitter
 from minicloud.client.lazy import lazy
+from minicloud.client.loop import LOOP
 from minicloud.client.streams import GuestStream, mapped
 
 if TYPE_CHECKING:
@@ -172,7 +174,19 @@ class Transport:
         return wait if elapsed + wait < min(budget, self.config.timeout_s) else None
 
 
+@cache
+def hold_grpc() -> None:
+    """Keep grpc.aio open for as long as the process lives. For loops that are the process's only one.
+
+    It closes its queue when its last object goes, also while an event of it is being handled, which ends in a traceback
+    on stderr (EBADF). Programs with one loop after another must not hold it: events of a closed loop would stay in it.
+    """
+    vars(grpc.aio)["init_grpc_aio"]()
+
+
 def _open(address: str, tls: bool, ca: str) -> grpc.aio.Channel:
+    if LOOP.is_current():
+        hold_grpc()
     options = list(_CHANNEL_OPTIONS)
     if not tls:
         return grpc.aio.insecure_channel(address, options=options)

@@ -37,7 +37,7 @@ class Exec:
         self._sources: list[Source] = []
         self._sink: Sink | None = None
         start = self._command(fields)
-        init.claim_session(self)
+        init.claim_session(self, self._hang_up)
         try:
             if self._tty:
                 self._start_on_terminal(start)
@@ -175,16 +175,27 @@ class Exec:
         except OSError:
             return 0
 
+    def _groups(self) -> set[int]:
+        return {self._pid, self._foreground() or self._pid}
+
+    def _hang_up(self) -> None:
+        if self._tty and self._pid and self._code is None:
+            _hang_up_all(self._groups())
+
     def _gone(self) -> None:
         """Hang up; who is still there after a moment is killed."""
-        groups = {self._pid, self._foreground() or self._pid}
+        groups = self._groups()
         self._release()
         if self._code is not None:
             return
-        for group in groups:
-            processes.kill_group(group, processes.SIGHUP)
-            processes.kill_group(group, processes.SIGCONT)
+        _hang_up_all(groups)
         self._init.loop.after(protocol.HANGUP_GRACE_S, lambda: _kill_all(groups))
+
+
+def _hang_up_all(groups: set[int]) -> None:
+    for group in groups:
+        processes.kill_group(group, processes.SIGHUP)
+        processes.kill_group(group, processes.SIGCONT)
 
 
 def _kill_all(groups: set[int]) -> None:

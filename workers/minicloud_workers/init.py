@@ -24,7 +24,8 @@ console log. It imports no `json`, `socket`, `signal` or `re`: together they wou
 Every boot: (1) authorized_keys; (2) /etc/rc.local and /etc/minicloud/boot.d/*, those that are executable, in order of
 name, none waiting for another: a service that must survive stop and start belongs there; (3) at the first boot, user
 data. Its marker on the guest's disk is written before it starts, so that it runs at most once, whatever happens.
-Shutdown: SIGTERM to every process, SIGKILL to who is left after the grace, exit 0 (the host reads: it wanted to end).
+Shutdown: SIGTERM to every process, hang-up to terminals (shells heed nothing else), SIGKILL to who is left after the
+grace, exit 0 (the host reads: it wanted to end).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from minicloud_workers.sessions import open_session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 SESSIONS_MAX = 64
@@ -67,7 +69,7 @@ class Init:
         self.addresses: list[str] = []
         self._control = control
         self._connections: set[Connection] = set()
-        self._sessions: set[object] = set()
+        self._sessions: dict[object, Callable[[], None]] = {}
         self._started = time.monotonic()
         self._listener = self._listen()
         self._catch_signals()
@@ -120,14 +122,14 @@ class Init:
 
         connection.on_frame = opened
 
-    def claim_session(self, session: object) -> None:
-        """Raises Refused when there are too many."""
+    def claim_session(self, session: object, hang_up: Callable[[], None]) -> None:
+        """`hang_up` is called at a shutdown, beside SIGTERM. Raises Refused when there are too many."""
         if len(self._sessions) >= SESSIONS_MAX:
             raise protocol.Refused("LimitExceeded", f"the guest has {SESSIONS_MAX} sessions already")
-        self._sessions.add(session)
+        self._sessions[session] = hang_up
 
     def release_session(self, session: object) -> None:
-        self._sessions.discard(session)
+        self._sessions.pop(session, None)
 
     # --- what clients hear
 
@@ -255,6 +257,8 @@ class Init:
             self.children.on_empty = lambda: self.loop.stop(0)
             self.changed()
             processes.signal_others(processes.SIGTERM)
+            for hang_up in list(self._sessions.values()):
+                hang_up()
             processes.signal_others(processes.SIGCONT)
         self.loop.after(grace_s, self._kill)
         self.children.reap()

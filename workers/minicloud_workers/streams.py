@@ -29,7 +29,7 @@ class Transfer:
 
     def __init__(self, init: Init, connection: Connection, fields: dict[str, Any], upload: bool) -> None:
         path = init.place(protocol.text_of(fields, "path"))
-        init.claim_session(self)
+        init.claim_session(self, lambda: None)
         self._init = init
         self._connection = connection
         self._code: int | None = None

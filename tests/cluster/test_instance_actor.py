@@ -133,6 +133,11 @@ def sleeper(folder: Path) -> dict[str, Any]:
     return plan(folder, sys.executable, "-c", code)
 
 
+def written(console: Path) -> None:
+    while "up" not in console.read_text():
+        time.sleep(0.05)
+
+
 def alive(pid: int) -> bool:
     from minicloud.host.watch import identify
 
@@ -205,8 +210,7 @@ async def test_the_guest_dies_with_a_killed_actor_and_the_actor_finds_a_new_agen
     await agent.door.open()
     await agent.until(lambda: "i-3" in agent.links)
     assert (agent.links["i-3"].hello.boot, agent.links["i-3"].hello.guest) == (1, pid)
-    while "up" not in (tmp_path / "console").read_text():  # until it has asked to die with its parent
-        await asyncio.sleep(0.05)
+    await asyncio.to_thread(written, tmp_path / "console")  # it has asked to die with its parent
     os.kill(agent.links["i-3"].hello.process.pid, 9)
     await gone(pid, 5.0)
 

@@ -3,8 +3,8 @@
     local socket  --ForwardInput-->  host agent  -->  guest port
                   <--DataChunk----
 
-The local side may end its half (the guest sees end of input); when the guest ends its half, the connection is over,
-because a gRPC stream has nothing left to say after that.
+Either side may end its half: the local side's end is the end of the ForwardInputs, the guest's is an empty DataChunk.
+The connection is over when both have.
 """
 
 from __future__ import annotations
@@ -101,8 +101,11 @@ class AsyncForward:
         sending = asyncio.ensure_future(self._send(reader, call))
         try:
             while (message := await call.read()) is not None:
-                writer.write(message.data)
-                await writer.drain()
+                if message.data:
+                    writer.write(message.data)
+                    await writer.drain()
+                elif writer.can_write_eof():
+                    writer.write_eof()
         finally:
             sending.cancel()
             call.cancel()

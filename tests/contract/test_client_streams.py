@@ -332,6 +332,22 @@ def test_a_forward_carries_many_connections(fake_cloud: FakeCloud, client: Clien
         socket.create_connection(("127.0.0.1", forward.local_port), timeout=1)
 
 
+async def guest_ends_first(inputs: Any, call: Call) -> AsyncIterator[guest_pb2.DataChunk]:
+    """As an HTTP/1.0 server: answers and closes, while the client's side is still open."""
+    yield guest_pb2.DataChunk(data=b"all there is")
+    yield guest_pb2.DataChunk()
+    async for part in inputs:
+        call.request = part
+
+
+def test_the_end_of_the_guests_side_is_the_end_of_the_file(fake_cloud: FakeCloud, client: Client) -> None:
+    fake_cloud.on("GuestService/Forward", guest_ends_first)
+    with client.instances.forward("i-1", 80) as forward:
+        with socket.create_connection(("127.0.0.1", forward.local_port), timeout=10) as connection:
+            assert _all_of(connection) == b"all there is"
+            connection.sendall(b"still heard")
+
+
 def test_a_connection_that_fails_is_told_and_the_rest_goes_on(fake_cloud: FakeCloud, client: Client) -> None:
     heard: list[errors.CloudError] = []
 

@@ -342,10 +342,12 @@ async def guest_ends_first(inputs: Any, call: Call) -> AsyncIterator[guest_pb2.D
 
 def test_the_end_of_the_guests_side_is_the_end_of_the_file(fake_cloud: FakeCloud, client: Client) -> None:
     fake_cloud.on("GuestService/Forward", guest_ends_first)
-    with client.instances.forward("i-1", 80) as forward:
-        with socket.create_connection(("127.0.0.1", forward.local_port), timeout=10) as connection:
-            assert _all_of(connection) == b"all there is"
-            connection.sendall(b"still heard")
+    with (
+        client.instances.forward("i-1", 80) as forward,
+        socket.create_connection(("127.0.0.1", forward.local_port), timeout=10) as connection,
+    ):
+        assert _all_of(connection) == b"all there is"
+        connection.sendall(b"still heard")
 
 
 def test_a_connection_that_fails_is_told_and_the_rest_goes_on(fake_cloud: FakeCloud, client: Client) -> None:

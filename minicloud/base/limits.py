@@ -51,4 +51,4 @@ IMAGE_BYTES_MAX = 10 * 1024**3
 
 # --- fleet timing (RELIABILITY §3: Ray's tuned health check notices a killed raylet in 1.1 s, a frozen one in 4.5 s)
 HOST_HEARTBEAT_S = 1.0
-HOST_LOST_AFTER_S = 6.0
+HOST_LOST_AFTER_S = 10.0  # silence alone; a starved agent must not cost its guests (RELIABILITY §8, row 26)

@@ -94,7 +94,7 @@ class Book:
 
     def advance(self, now: float) -> int:
         """Bring every message to what it is at `now` (Unix seconds). Time never runs backwards here. Returns ms."""
-        now_ms = max(self.now_ms, int(now * 1000))
+        now_ms = max(self.now_ms, round(now * 1000))
         self.now_ms = now_ms
         timers = self._timers
         while timers and timers[0][0] <= now_ms:
@@ -388,7 +388,7 @@ class Book:
 
     def start(self, now: float) -> None:
         """Build lines and timers from the rows; from here on the book is live."""
-        self.now_ms = max(self.now_ms, int(now * 1000))
+        self.now_ms = max(self.now_ms, round(now * 1000))
         for queue in list(self.queues.values()):
             self.settle_time(queue)
         self.live = True

@@ -19,10 +19,10 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import grpc
 import grpc.aio
@@ -167,9 +167,7 @@ class HostAgent:
                 log.warning("fenced: %s; every guest is ended", self._fenced.result())
                 await self.guests.end_all()
         finally:
-            for task in [*tasks, *self._work]:
-                task.cancel()
-            await asyncio.gather(*tasks, *self._work, return_exceptions=True)
+            await _cancel([*tasks, *self._work])
             await self.guests.leave()
             await self._door.close()
             self._builder.close()
@@ -352,6 +350,15 @@ class _ImagesOverGrpc:
             except grpc.aio.AioRpcError as error:
                 raise from_rpc_error(error) from None
         return int(result.size_bytes)
+
+
+async def _cancel(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Until all have ended. More than once: a grpc call may answer a cancellation with its own error instead."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=0.2)
 
 
 def _check_ours(folder: Path) -> None:

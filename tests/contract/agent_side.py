@@ -47,6 +47,7 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
         self.beats: list[fleet_pb2.HostBeat] = []
         self.images: dict[str, bytes] = {}
         self.port = 0
+        self.hung_up = asyncio.Event()  # no stream is left that could take an order with it
         self._orders: asyncio.Queue[fleet_pb2.HostOrder] = asyncio.Queue()
         self._news = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
@@ -70,11 +71,13 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
             order_id="welcome", welcome=fleet_pb2.Welcome(cloud_id=self.cloud_id, epoch=self.epoch)
         )
         reading = asyncio.ensure_future(self._read(requests))
+        self.hung_up.clear()
         try:
             while True:
                 yield await self._orders.get()
         finally:
             reading.cancel()
+            self.hung_up.set()
 
     async def FetchImage(self, request: Any, context: Any) -> AsyncIterator[fleet_pb2.ImageChunk]:
         data = self.images.get(request.image_id)
@@ -209,6 +212,7 @@ class Host:
         self._stop.set()
         assert self._task is not None
         outcome = await self._task
+        await self.control.hung_up.wait()
         for part in self._parts:
             part.close()
         return outcome

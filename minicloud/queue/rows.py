@@ -121,6 +121,7 @@ class Rows:
             chunk = self.chunks.get(self.tail >> BITS)
             if chunk is None:
                 chunk = self._open_chunk()
+            self._pad(chunk, self.tail - chunk.base)
             step = min(total - done, ROWS - (self.tail & (ROWS - 1)))
             part = slice(done, done + step)
             chunk.state.extend(bytes((state,)) * step)
@@ -165,14 +166,18 @@ class Rows:
         if seq < chunk.base:
             self._widen(chunk, chunk.base - seq)
         row = seq - chunk.base
-        missing = row + 1 - len(chunk.state)
+        self._pad(chunk, row + 1)
+        self.tail = max(self.tail, seq + 1)
+        return chunk, row
+
+    def _pad(self, chunk: Chunk, rows: int) -> None:
+        """Dead rows up to this many: numbers that were used elsewhere, or whose frames are gone."""
+        missing = rows - len(chunk.state)
         if missing > 0:
             chunk.state.extend(bytes(missing))
             chunk.length.frombytes(bytes(4 * missing))
             chunk.address.frombytes(bytes(8 * missing))
             chunk.sent.frombytes(bytes(8 * missing))
-        self.tail = max(self.tail, seq + 1)
-        return chunk, row
 
     def _widen(self, chunk: Chunk, more: int) -> None:
         chunk.base -= more

@@ -126,7 +126,7 @@ def _config(cloud: CloudSettings, host: HostSettings, ray_node_id: str, secret: 
         architecture=machine_arch(),
         capacity=Shape(host.cores, host.memory_mib, host.gpus, host.disk_gib),
         overcommit=cloud.overcommit,
-        images_dir=cloud.images_path,
+        images_dir=None if cloud.ray_address else cloud.images_path,  # a joined cluster shares no disk
     )
 
 

@@ -20,7 +20,7 @@ NAME_CHARS_MAX = 255
 DESCRIPTION_CHARS_MAX = 255
 PARTITIONS_MAX = 7  # EC2 User Guide, placement groups: seven partitions a zone
 SPREAD_PER_ZONE_MAX = 7  # same page: seven running instances a zone a spread group
-PENDING_S_MAX = 60  # ours: a launch that has no guest by then is given up with a reason
+PENDING_S_MAX = 300  # ours: a launch that has no guest by then is given up; Ray starts 2-5 cold workers a second
 
 # --- default quotas of an account (EC2 Service Quotas: 5 vCPUs for new accounts; generous here, it is your machine)
 QUOTA_INSTANCES = 1_000

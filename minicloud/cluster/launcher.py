@@ -29,8 +29,8 @@ from minicloud.cluster.instance import Instance
 log = logging.getLogger("minicloud.cluster.launcher")
 
 # An actor that Ray has not placed by then will not be placed: our ledger says there is room, Ray's says there is not.
-# Long enough for a host to give back what an instance that just ended held, and for 50 cold starts in a row.
-PLACE_S_MAX = 30.0
+# Long enough for a host to give back what an instance that just ended held, and for hundreds of cold starts in a row.
+PLACE_S_MAX = 240.0
 RAY_THREADS = 4
 _PENDING = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
 

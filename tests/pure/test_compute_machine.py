@@ -451,7 +451,7 @@ def test_no_history_breaks_the_laws(steps: list[tuple[str, int, int]]) -> None:
                 guests = tuple(ask.GuestSeen(i.id, i.generation, "running") for i in bench.state.on_host(seen.id))
                 bench.submit(replace(seen, guests=guests))
             elif step == "tick":
-                bench.now += (1.0, 61.0, 3601.0)[number]
+                bench.now += (1.0, 301.0, 3601.0)[number]
                 bench.submit(Tick())
             elif one is not None:
                 _poke(bench, step, one.id)

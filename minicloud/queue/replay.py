@@ -26,6 +26,7 @@ class Replay:
 
     def run(self) -> int:
         """Apply the whole log; bodies are not read. Returns the number of frames."""
+        self._begin()
         count, log = 0, self._book.log
         for address, prefix in log.replay(codec.PREFIX_BYTES):
             frame = prefix
@@ -36,6 +37,20 @@ class Replay:
             self.apply(frame, address)
             count += 1
         return count
+
+    def _begin(self) -> None:
+        """Open the queues whose QUEUE frame was rewritten behind frames that speak of them. Headers only."""
+        log, opened, waiting = self._book.log, set(), set()
+        for address, prefix in log.replay(codec.COMMON.size):
+            kind, _, _, _, length, number = codec.COMMON.unpack_from(prefix)
+            if kind != codec.QUEUE:
+                if number not in opened:
+                    waiting.add(number)
+                continue
+            opened.add(number)
+            if number in waiting:
+                waiting.discard(number)
+                self._directory.apply(number, log.read(address, 0, length)[codec.LIST_HEAD.size :], address)
 
     def apply(self, frame: bytes, address: int) -> None:
         kind, _, _, attempt_bytes, _, number = codec.COMMON.unpack_from(frame)
@@ -197,5 +212,5 @@ class Replay:
             count, first, received, receive, deadline, *ids, chunk.state[row], chunk.source_of(row)
         )
         place = (number, seq, chunk.sent[row])
-        out.append(codec.rewritten(frame, place, group.name if group else b"", state))
+        out.append(codec.rewritten(frame, place, group.name if group is not None else b"", state))
         return out

@@ -75,7 +75,7 @@ def _queue(broker: Broker, queue: Queue) -> dict[str, Any]:
         state = chunk.state[row]
         group = queue.group_at(chunk, row)
         until = deadline if state == IN_FLIGHT or (state == DELAYED and not queue.settings.fifo) else 0
-        name = group.name if group else b""
+        name = group.name if group is not None else b""
         source = chunk.source_of(row)
         rows.append(
             (seq, state, chunk.address[row], chunk.sent[row], count, first, received, number, until, name, source)

@@ -407,7 +407,11 @@ class Book:
             elif (
                 (state == IN_FLIGHT or (state == DELAYED and not queue.settings.fifo))
                 and (chunk.touch()[4][row] <= self.now_ms)
-            ) or (state == DELAYED and chunk.sent[row] + queue.settings.delay_s * 1000 <= self.now_ms):
+            ) or (
+                state == DELAYED
+                and queue.settings.fifo
+                and chunk.sent[row] + queue.settings.delay_s * 1000 <= self.now_ms
+            ):
                 queue.rows.set_state(chunk, row, VISIBLE)
         self.drop_all([address for address in gone if address])
 

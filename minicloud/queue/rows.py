@@ -14,6 +14,7 @@ BITS = 9
 ROWS = 1 << BITS
 RENAMED = 0x80000000  # in `source`: redriven, so id and time sent are its own, not those of its frame
 _KEPT_EMPTY_ROWS = 32
+_COLUMNS = ("address", "length", "sent", "count", "first", "received", "number", "deadline", "group", "source")
 
 
 class Chunk:
@@ -182,7 +183,7 @@ class Rows:
     def _widen(self, chunk: Chunk, more: int) -> None:
         chunk.base -= more
         chunk.state[:0] = bytes(more)
-        for name in Chunk.__slots__[3:]:
+        for name in _COLUMNS:
             column = getattr(chunk, name)
             if column is not None:
                 column[:0] = array(column.typecode, bytes(column.itemsize * more))

@@ -100,6 +100,7 @@ class State:
         self._vcpus: dict[str, float] = defaultdict(float)
         self._used: dict[str, Shape] = defaultdict(Shape)
         self._pending_images: set[str] = set()
+        self._host_names: dict[str, str] = {}
         self._due: list[tuple[float, str, str]] = []
 
     # --- mutation
@@ -148,7 +149,7 @@ class State:
         return [self.images[key] for key in sorted(self._pending_images)]
 
     def host_named(self, text: str) -> Host | None:
-        return self.hosts.get(text) or next((host for host in self.hosts.values() if host.name == text), None)
+        return self.hosts.get(text) or self.hosts.get(self._host_names.get(text, ""))
 
     def zones(self) -> set[str]:
         return {host.zone for host in self.hosts.values()}
@@ -194,6 +195,7 @@ class State:
             self._unindex_instance(entity)
         elif isinstance(entity, Host):
             self.fleet.remove(entity.id)
+            self._host_names.pop(entity.name, None)
 
     def _index_instance(self, instance: Instance) -> None:
         self._on_host[instance.host_id].add(instance.id)
@@ -222,6 +224,7 @@ class State:
                 self.fleet.release(instance.host_id, instance.shape)
 
     def _index_host(self, host: Host) -> None:
+        self._host_names[host.name] = host.id
         self.fleet.upsert(
             HostView(
                 host_id=host.id,

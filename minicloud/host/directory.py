@@ -31,6 +31,7 @@ class Directory:
     places: Places
     guests: Guests | None = None
     _addresses: dict[str, str] = field(default_factory=dict)
+    _homes: dict[str, str] = field(default_factory=dict)
 
     async def find(self, instance_id: str) -> GuestAccess:
         """Raises NotFound."""
@@ -52,9 +53,12 @@ class Directory:
 
     def connected(self, endpoint: Endpoint) -> None:
         self._addresses[endpoint.address] = endpoint.instance_id
+        self._homes[endpoint.instance_id] = endpoint.address
 
     def released(self, instance_id: str) -> None:
-        self._addresses = {address: owner for address, owner in self._addresses.items() if owner != instance_id}
+        address = self._homes.pop(instance_id, "")
+        if self._addresses.get(address) == instance_id:
+            del self._addresses[address]
 
 
 class MeteredNetwork:
@@ -106,9 +110,14 @@ class MeteredNetwork:
             return
         self._serving.add(endpoint.instance_id)
         serving = asyncio.ensure_future(self._imds.serve(sock, endpoint.instance_id))
-        serving.add_done_callback(lambda task: task.exception())
+        serving.add_done_callback(_log_failure)
 
     def _released(self, instance_id: str) -> None:
         self._directory.released(instance_id)
         self._serving.discard(instance_id)
         self._imds.stop(instance_id)
+
+
+def _log_failure(serving: asyncio.Future[asyncio.Server]) -> None:
+    if not serving.cancelled() and (error := serving.exception()) is not None:
+        log.error("a metadata service could not be opened", exc_info=error)

@@ -111,8 +111,8 @@ def test_what_is_not_supported_is_refused_by_name(body: str, words: str) -> None
         ("a: b: c", "not valid YAML in line 2"),
         ("a: 2021-13-45", "not valid YAML"),
         ("\t", "not valid YAML"),
-        ("runcmd: " + "[" * 16_000, "levels deep"),
-        ("- " * 8_000, "levels deep"),
+        ("runcmd: " + "[" * 16_000, "nest"),
+        ("- " * 8_000, "nest"),
     ],
 )
 def test_what_is_wrong_is_said(body: str, words: str) -> None:

@@ -14,6 +14,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from minicloud.base.arn import Scope
 from minicloud.queue import limits
@@ -24,6 +25,7 @@ from minicloud.queue.settings import Settings
 
 _DEDUP_MS = limits.DEDUPLICATION_S * 1000
 _SENT_SHIFT = 40
+_COUNTERS = ("sent", "received", "deleted", "expired", "purged", "dead_lettered", "forwarded", "damaged")
 
 
 @dataclass(slots=True)
@@ -35,9 +37,21 @@ class Flight:
     seqs: list[int]
 
 
+class Moved(NamedTuple):
+    """Where a moved message is now, and its new id if it was redriven (tag 0: not)."""
+
+    queue: int
+    seq: int
+    id_tag: int
+    id_seq: int
+
+
 @dataclass(slots=True, eq=False)
 class Queue:
-    """One queue. Times in Unix milliseconds; `arn`, `name`, `attributes` and `tags` as users see them."""
+    """One queue. Times in Unix milliseconds; `arn`, `name`, `attributes` and `tags` as users see them.
+
+    `hidden`: made by another slice for itself, under its key as name; no user can name it.
+    """
 
     number: int
     scope: Scope
@@ -63,6 +77,7 @@ class Queue:
     strays: list[int] = field(default_factory=list)
     newest_ms: int = 0
     retain_at: int = 0
+    hidden: bool = False
 
     @property
     def arn(self) -> str:
@@ -83,9 +98,10 @@ class Book:
         self.arns: dict[str, Queue] = {}
         self.queue_last = 0
         self.gone_ms: dict[str, int] = {}
-        self.moved: dict[int, tuple[int, int]] = {}
+        self.hidden: dict[str, Queue] = {}
+        self.moved: dict[int, Moved] = {}
         self.awake: set[int] = set()
-        self.counters = {"expired": 0, "dead_lettered": 0, "purged": 0, "deleted": 0, "sent": 0, "received": 0}
+        self.counters = dict.fromkeys(_COUNTERS, 0)
         self._receives = epoch << 40
         self._timers: list[tuple[int, int, Callable[..., None], Queue, object]] = []
         self._serial = 0
@@ -381,8 +397,20 @@ class Book:
         self.clear(queue)
         self.drop_all(list(queue.held.values()))
         self.log.drop(queue.address)
-        del self.queues[queue.number], self.arns[queue.arn]
-        self.gone_ms[queue.arn] = self.now_ms
+        del self.queues[queue.number]
+        if queue.hidden:
+            del self.hidden[queue.name]
+        else:
+            del self.arns[queue.arn]
+            self.gone_ms[queue.arn] = self.now_ms
+
+    def add(self, queue: Queue) -> None:
+        self.queues[queue.number] = queue
+        self.queue_last = max(self.queue_last, queue.number)
+        if queue.hidden:
+            self.hidden[queue.name] = queue
+        else:
+            self.arns[queue.arn] = queue
 
     # --- after a replay
 
@@ -392,6 +420,7 @@ class Book:
         for queue in list(self.queues.values()):
             self.settle_time(queue)
         self.live = True
+        self.counters = dict.fromkeys(_COUNTERS, 0)
         for queue in list(self.queues.values()):
             self._index(queue)
             self.expire(queue)

@@ -9,6 +9,18 @@ How to use it (the service's side):
     for queue in broker.take_awake(): ...    # queues whose long polls may find something now
     broker.due(); broker.tick(now)           # one timer for the whole broker
 
+The calls, by what they are for:
+
+    life       replay apply start latest rewrite due tick take_awake counters
+    queues     create_queue find find_arn names delete_queue attributes set_attributes tag_queue untag_queue
+               dead_letter_sources purge
+    messages   send send_many send_batch send_entries receive delete_many change_visibility expel message_id source_arn
+    moves      start_move cancel_move list_moves
+    slices     fan_out forward create_internal find_internal delete_internal, shelf.put remove change get items
+
+A received message is read from the log at its `address`; codec.open_message(frame, target) takes it apart: body,
+attributes, and for a copy of a fan-out its publisher's `origin`, its target's `ref` and whether that wants it `raw`.
+
 `now` is Unix seconds from a clock that only runs forward (start it at max(wall clock, `broker.latest()`)). A call that
 raises has changed nothing. Errors are CloudError with SQS's code and text; batch calls return one per failed entry.
 Where we differ from SQS: receives sample nothing, so a short poll sees every message; delete and purge are immediate;
@@ -23,17 +35,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import CloudError
+from minicloud.base.errors import CloudError, InvalidParameterValue
 from minicloud.queue import errors, limits, message
 from minicloud.queue.book import Book, Queue
 from minicloud.queue.codec import Head
 from minicloud.queue.directory import Directory
-from minicloud.queue.mailbox import Delivery, Mailbox, Received, Run, Sent, identity
+from minicloud.queue.fanout import Fanned, Fanout, Note, Target
+from minicloud.queue.mailbox import Delivery, Mailbox, Received, identity
 from minicloud.queue.message import SendEntry
 from minicloud.queue.mover import Mover, MoveTask
 from minicloud.queue.ports import MessageLog
 from minicloud.queue.replay import Replay
-from minicloud.queue.rows import RENAMED
+from minicloud.queue.rows import REDRIVEN
+from minicloud.queue.sending import Run, Sending, Sent
+from minicloud.queue.shelf import Shelf
 
 _ENTRY_ID = re.compile(r"^[A-Za-z0-9_-]{1,80}\Z")
 
@@ -47,7 +62,10 @@ class Broker:
         self._mover = Mover(self.book)
         self._directory = Directory(self.book, self._mover)
         self._mailbox = Mailbox(self.book, self._mover)
-        self._replay = Replay(self.book, self._directory, self._mover)
+        self._sending = Sending(self.book)
+        self._fanout = Fanout(self.book)
+        self.shelf = Shelf(self.book)
+        self._replay = Replay(self.book, self._directory, self._mover, self.shelf)
 
     # --- life
 
@@ -87,7 +105,7 @@ class Broker:
         return [self.book.queues[number] for number in awake if number in self.book.queues]
 
     def counters(self) -> dict[str, int]:
-        """Since the start of the process: sent, received, deleted, expired, purged, dead_lettered."""
+        """Since `start`: sent, received, deleted, expired, purged, dead_lettered, forwarded, damaged."""
         return dict(self.book.counters)
 
     # --- queues
@@ -157,11 +175,11 @@ class Broker:
 
         Raises MissingParameter, InvalidMessageContents, InvalidParameterValue (too long, delay), InsufficientStorage.
         """
-        return self._mailbox.send_many(queue, bodies, now, delay_s, attributes)
+        return self._sending.send_many(queue, bodies, now, delay_s, attributes)
 
     def send(self, queue: Queue, entry: SendEntry, now: float, sender: str = "") -> Sent:
         """One message with all that a message can carry; standard and FIFO. Raises what send_many does."""
-        (result,) = self._mailbox.send(queue, [entry], now, sender)
+        (result,) = self._sending.send(queue, [entry], now, sender)
         if isinstance(result, CloudError):
             raise result
         return result
@@ -175,10 +193,20 @@ class Broker:
         BatchRequestTooLong.
         """
         check_batch([entry.id for entry in entries], "SendMessageBatchRequestEntry")
-        size = sum(len(entry.body) + message.size_of(entry.attributes) for entry in entries)
-        if size > limits.BATCH_BYTES_MAX:
-            raise errors.batch_too_long(size)
-        return self._mailbox.send(queue, entries, now, sender)
+        _check_size(entries, limits.BATCH_BYTES_MAX)
+        return self._sending.send(queue, entries, now, sender)
+
+    def send_entries(
+        self, queue: Queue, entries: Sequence[SendEntry], now: float, sender: str = ""
+    ) -> list[Sent | CloudError]:
+        """send_batch for 1 to 1,000 entries of 4 MiB together, whose ids do not matter.
+
+        Raises InvalidParameterValue (count), BatchRequestTooLong, InsufficientStorage.
+        """
+        if not 1 <= len(entries) <= limits.BULK_MESSAGES_MAX:
+            raise InvalidParameterValue(f"1 to {limits.BULK_MESSAGES_MAX} entries a call", field="entries")
+        _check_size(entries, limits.BULK_BYTES_MAX)
+        return self._sending.send(queue, entries, now, sender)
 
     def receive(
         self, queue: Queue, want: int, now: float, *, visibility_s: int | None = None, attempt_id: str = ""
@@ -199,14 +227,54 @@ class Broker:
         """Returns the failed ones: index -> ReceiptHandleIsInvalid, MessageNotInflight, InvalidParameterValue."""
         return self._mailbox.change(queue, handles, timeouts_s, now)
 
+    def expel(self, queue: Queue, seq: int, now: float) -> bool:
+        """End a message whose frame cannot be read, whatever its state. False: it was gone. Counted as damaged."""
+        return self._mailbox.expel(queue, seq, now)
+
     def message_id(self, queue: Queue, delivery: Delivery, head: Head) -> str:
-        """Of a delivery, with the head of its frame (codec.open_message(frame).head)."""
-        return identity(queue, delivery, head)
+        """Of a delivery, with the head of its frame (codec.open_message(frame, delivery.target).head)."""
+        return identity(self.book, delivery, head)
 
     def source_arn(self, delivery: Delivery) -> str:
-        """DeadLetterQueueSourceArn: '' for a message that was never moved, or whose source is deleted."""
-        source = self.book.queues.get(delivery.source & ~RENAMED)
-        return source.arn if source is not None else ""
+        """DeadLetterQueueSourceArn: '' for a message that is no dead letter, or whose source is deleted."""
+        source = None if delivery.source & REDRIVEN else self.book.queues.get(delivery.source)
+        return source.arn if source is not None and not source.hidden else ""
+
+    # --- for the other slices
+
+    def fan_out(self, targets: Sequence[Target], notes: Sequence[Note], now: float) -> Fanned:
+        """Each of 1 to 1,000 notes to each target, one frame a note; what a target cannot take is in the result.
+
+        Fast for notes without group and deduplication id to standard queues. Raises InsufficientStorage.
+        """
+        return self._fanout.fan_out(targets, notes, now)
+
+    def forward(self, queue: Queue, handles: Sequence[bytes], target: Queue, now: float) -> dict[int, CloudError]:
+        """Move messages in flight to another queue of the same type, as new ones there: body, attributes, origin stay.
+
+        All in one frame. Returns the failed ones: index -> ReceiptHandleIsInvalid, InvalidParameterValue,
+        MessageNotInflight. Raises UnsupportedOperation.
+        """
+        return self._mailbox.forward(queue, handles, target, now)
+
+    def create_internal(
+        self, scope: Scope, key: str, now: float, rand: random.Random, attributes: Mapping[str, str] | None = None
+    ) -> Queue:
+        """A queue that no user can see; one that has the key is returned as it is. FIFO with FifoQueue true.
+
+        It has no ARN that anyone can use; its messages reach a dead-letter queue by RedrivePolicy or `forward`.
+        Raises InvalidAttributeName, InvalidAttributeValue, InsufficientStorage.
+        """
+        return self._directory.create_hidden(scope, key, attributes or {}, now, rand)
+
+    def find_internal(self, key: str) -> Queue | None:
+        return self.book.hidden.get(key)
+
+    def delete_internal(self, key: str, now: float) -> None:
+        """With every message. Nothing happens where there is none."""
+        queue = self.book.hidden.get(key)
+        if queue is not None:
+            self._directory.delete(queue, now)
 
     # --- message move tasks
 
@@ -233,6 +301,12 @@ class Broker:
         if not 1 <= count <= limits.MOVE_TASKS_LISTED_MAX:
             raise errors.bad_value("MaxResults", count, f"Must be between 1 and {limits.MOVE_TASKS_LISTED_MAX}.")
         return self._mover.tasks.get(source.number, [])[:count]
+
+
+def _check_size(entries: Sequence[SendEntry], maximum: int) -> None:
+    size = sum(len(entry.body) + message.size_of(entry.attributes) for entry in entries)
+    if size > maximum:
+        raise errors.batch_too_long(size, maximum)
 
 
 def check_batch(ids: Sequence[str], entry: str) -> None:

@@ -42,7 +42,7 @@ class Directory:
         names = self._sorted.get(scope)
         if names is None:
             names = self._sorted[scope] = sorted(
-                queue.name for queue in self._book.queues.values() if queue.scope == scope
+                queue.name for queue in self._book.arns.values() if queue.scope == scope
             )
         return [name for name in names if name.startswith(prefix)] if prefix else names
 
@@ -74,8 +74,25 @@ class Directory:
         parsed = settings.parse(checked)
         queue = Queue(number, scope, name, tag, parsed, checked, check_tags(tags), now_ms, now_ms)
         self._check_redrive(queue, parsed)
+        self._open(queue)
+        return queue
+
+    def _open(self, queue: Queue) -> None:
         self._store(queue)
-        queue.line = FifoLine(queue.rows) if fifo else StandardLine(queue.rows)
+        queue.line = FifoLine(queue.rows) if queue.settings.fifo else StandardLine(queue.rows)
+
+    def create_hidden(self, scope: Scope, key: str, given: Mapping[str, str], now: float, rand: random.Random) -> Queue:
+        """One that has the key is returned as it is."""
+        now_ms = self._book.advance(now)
+        known = self._book.hidden.get(key)
+        if known is not None:
+            return known
+        fifo = given.get("FifoQueue") == "true"
+        attributes = settings.merged({}, settings.check_given(given, creating=True, fifo=fifo))
+        number, tag = self._book.queue_last + 1, rand.getrandbits(63) or 1
+        parsed = settings.parse(attributes)
+        queue = Queue(number, scope, key, tag, parsed, attributes, {}, now_ms, now_ms, hidden=True)
+        self._open(queue)
         return queue
 
     def _check_same(self, known: Queue, given: Mapping[str, str]) -> None:
@@ -158,7 +175,7 @@ class Directory:
 
     def sources(self, queue: Queue) -> list[str]:
         """ARNs of the queues whose dead-letter queue this is, sorted. Looks at every queue: an administrator's call."""
-        return sorted(other.arn for other in self._book.queues.values() if other.settings.dlq_arn == queue.arn)
+        return sorted(other.arn for other in self._book.arns.values() if other.settings.dlq_arn == queue.arn)
 
     # --- the frame
 
@@ -174,6 +191,7 @@ class Directory:
             "modified": queue.modified_ms,
             "purged": queue.purged_ms,
             "tail": queue.rows.tail,
+            "hidden": queue.hidden,
         }
         return codec.blob(codec.QUEUE, queue.number, self._book.now_ms, json.dumps(body).encode())
 
@@ -190,8 +208,7 @@ class Directory:
         queue.address = address
         before, queue.settings = queue.settings, settings.parse(queue.attributes)
         if queue.number not in book.queues:
-            book.queues[queue.number] = book.arns[queue.arn] = queue
-            book.queue_last = max(book.queue_last, queue.number)
+            book.add(queue)
             self._sorted.pop(queue.scope, None)
         elif book.live:
             if before.retention_s != queue.settings.retention_s:
@@ -208,6 +225,7 @@ class Directory:
             queue = Queue(
                 number, scope, body["name"], body["tag"], parsed, body["attributes"], body["tags"],
                 body["created"], body["modified"], purged_ms=body["purged"], rows=Rows(body["tail"]),
+                hidden=body["hidden"],
             )  # fmt: skip
         elif not self._book.live:
             before = settings.parse(queue.attributes)

@@ -137,8 +137,8 @@ def bad_entry_id() -> InvalidRequest:
     return InvalidRequest(text, code="InvalidBatchEntryId", field="Entries")
 
 
-def batch_too_long(size: int) -> MessageTooLarge:
-    text = f"Batch requests cannot be longer than {limits.BATCH_BYTES_MAX} bytes. You have sent {size} bytes."
+def batch_too_long(size: int, maximum: int) -> MessageTooLarge:
+    text = f"Batch requests cannot be longer than {maximum} bytes. You have sent {size} bytes."
     return MessageTooLarge(text, code="BatchRequestTooLong", field="Entries")
 
 

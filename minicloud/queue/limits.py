@@ -14,6 +14,7 @@ BATCH_BYTES_MAX = 1_048_576  # API, SendMessageBatch: all entries together
 BATCH_ENTRIES_MAX = 10  # API, TooManyEntriesInBatchRequest
 BATCH_ENTRY_ID_CHARS_MAX = 80  # API, SendMessageBatchRequestEntry
 BULK_MESSAGES_MAX = 1_000  # ours: the bulk calls of the native API
+BULK_BYTES_MAX = 4_194_304  # ours: all entries of such a call together
 MESSAGE_ATTRIBUTES_MAX = 10  # guide, "Message attribute components"
 ATTRIBUTE_NAME_CHARS_MAX = 256  # guide, same page
 ATTRIBUTE_TYPE_CHARS_MAX = 256  # guide, same page

@@ -1,4 +1,4 @@
-"""Send, receive, delete, change visibility, purge: decided against the rows, written to the log, applied.
+"""Receive, delete, change visibility, purge: decided against the rows, written to the log, applied.
 
 Every call advances time, checks everything, appends its frames, and only then changes the rows: a call that raises has
 changed nothing. Dead-letter moves happen where AWS makes them: when a receive meets a message that was received
@@ -7,44 +7,24 @@ maxReceiveCount times already.
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from minicloud.base.errors import CloudError, InvalidParameterValue
+from minicloud.base.errors import CloudError
 from minicloud.queue import codec, errors, limits, message, receipt
 from minicloud.queue.book import Book, Flight, Queue
-from minicloud.queue.message import SendEntry
 from minicloud.queue.mover import Mover
-from minicloud.queue.rows import IN_FLIGHT, RENAMED, Chunk
+from minicloud.queue.rows import IN_FLIGHT, Chunk
 
 _VISIBILITY_MS_MAX = limits.VISIBILITY_S_MAX * 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One accepted message. `duplicate`: its deduplication id was seen before, the ids are the first one's."""
-
-    message_id: str
-    sequence_number: str = ""
-    duplicate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Messages accepted by a bulk send: ids are message.message_id(tag, first + i)."""
-
-    tag: int
-    first: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
-    """One received message. Read `length` bytes at `address` of the log and codec.open_message them for the rest.
+    """One received message. Read `length` bytes at `address` of the log and codec.open_message(frame, target) them.
 
-    `id_tag`, `id_seq`: its message id where they differ from those in the frame (redriven), else 0.
+    `source`: where it came from by a move (rows.py), 0: it was sent here. `target`: which copy of a fan-out it is.
     """
 
     seq: int
@@ -55,17 +35,22 @@ class Delivery:
     sent_ms: int
     first_ms: int
     source: int = 0
+    target: int = 0
 
 
 @dataclass(slots=True)
 class Received:
-    """One receive call in columns, a row for each message: what bulk readers want. `deliveries()` makes objects."""
+    """One receive call in columns, a row for each message: what bulk readers want. `deliveries()` makes objects.
+
+    `targets`: for codec.open_message, which copy of a fan-out each is; 0 for other messages.
+    """
 
     queue: Queue
     number: int = 0
     deadline_ms: int = 0
     seqs: list[int] = field(default_factory=list)
     addresses: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     mac: bytes = b""
 
@@ -83,12 +68,13 @@ class Received:
                 Delivery(
                     seq,
                     handle,
-                    chunk.address[row],
+                    chunk.address[row] & codec.ADDRESS_MASK,
                     chunk.length[row],
                     chunk.count_of(row),
                     chunk.sent[row],
                     found[0].first[row],
                     chunk.source_of(row),
+                    codec.target_of(chunk.address[row]),
                 )
             )
         return out
@@ -98,79 +84,6 @@ class Mailbox:
     def __init__(self, book: Book, mover: Mover) -> None:
         self._book = book
         self._mover = mover
-
-    # --- send
-
-    def send_many(self, queue: Queue, bodies: list[bytes], now: float, delay_s: int | None, attributes: bytes) -> Run:
-        """Bulk: bodies alike in everything else, on a standard queue. All or none."""
-        if queue.settings.fifo:
-            raise errors.missing("MessageGroupId")
-        if not 1 <= len(bodies) <= limits.BULK_MESSAGES_MAX:
-            raise InvalidParameterValue(f"1 to {limits.BULK_MESSAGES_MAX} messages a call", field="bodies")
-        if max(map(len, bodies)) + len(attributes) > queue.settings.max_bytes:
-            raise errors.message_too_long(queue.settings.max_bytes)
-        message.check_bodies(bodies)
-        delay = queue.settings.delay_s if delay_s is None else _checked_delay(delay_s)
-        now_ms = self._book.advance(now)
-        first, tag, number = queue.rows.tail, queue.tag, queue.number
-        pack, kind, size = codec.HEADER.pack, codec.MESSAGE, codec.HEADER_BYTES + len(attributes)
-        extra = len(attributes)
-        lengths = [size + len(body) for body in bodies]
-        frames = [
-            pack(kind, 0, 0, 0, length, number, seq, now_ms, tag, extra, delay) + attributes + body
-            for seq, length, body in zip(range(first, first + len(bodies)), lengths, bodies, strict=True)
-        ]
-        addresses = self._book.log.append(frames)
-        self._book.put(queue, now_ms, (addresses, lengths), delay, b"")
-        return Run(tag, first, len(bodies))
-
-    def send(self, queue: Queue, entries: Sequence[SendEntry], now: float, sender: str) -> list[Sent | CloudError]:
-        """One result for each entry, in order."""
-        now_ms = self._book.advance(now)
-        results: list[Sent | CloudError] = []
-        for entry in entries:
-            try:
-                results.append(self._send_one(queue, entry, now_ms, sender))
-            except CloudError as error:
-                results.append(error)
-        return results
-
-    def _send_one(self, queue: Queue, entry: SendEntry, now_ms: int, sender: str) -> Sent:
-        settings = queue.settings
-        message.check_body(entry.body)
-        if len(entry.body) + message.size_of(entry.attributes) > settings.max_bytes:
-            raise errors.message_too_long(settings.max_bytes)
-        system = {"AWSTraceHeader": entry.trace_header} if entry.trace_header else {}
-        if sender:
-            system["SenderId"] = sender
-        attributes = message.encode_attributes(entry.attributes, system)
-        group = message.check_token("MessageGroupId", entry.group_id) if entry.group_id else b""
-        dedup = self._dedup_of(queue, entry) if settings.fifo else _refuse_dedup(entry)
-        if settings.fifo and not group:
-            raise errors.missing("MessageGroupId")
-        delay = _delay_of(queue, entry)
-        key = dedup_key(queue, group, dedup)
-        known = queue.dedup.get(key) if dedup else None
-        if known is not None and known[1] + limits.DEDUPLICATION_S * 1000 > now_ms:
-            return Sent(message.message_id(queue.tag, known[0]), message.sequence_number(known[0]), True)
-        ids = (queue.number, queue.rows.tail, queue.tag)
-        frame = codec.message(ids, now_ms, delay, (group, dedup, attributes, entry.body))
-        addresses = self._book.log.append([frame])
-        seq = self._book.put(queue, now_ms, (addresses, [len(frame)]), delay, group)
-        if dedup:
-            self._book.remember(queue, key, seq, now_ms)
-        return Sent(message.message_id(queue.tag, seq), message.sequence_number(seq) if settings.fifo else "")
-
-    def _dedup_of(self, queue: Queue, entry: SendEntry) -> bytes:
-        if entry.deduplication_id:
-            return message.check_token("MessageDeduplicationId", entry.deduplication_id)
-        if queue.settings.content_dedup:
-            return hashlib.sha256(entry.body).hexdigest().encode()
-        raise InvalidParameterValue(
-            "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided "
-            "explicitly",
-            field="MessageDeduplicationId",
-        )
 
     # --- receive
 
@@ -216,14 +129,16 @@ class Mailbox:
         return self._shown(queue, flight)
 
     def _shown(self, queue: Queue, flight: Flight) -> Received:
-        rows, addresses, lengths = queue.rows.chunks, [], []
+        rows, places, lengths = queue.rows.chunks, [], []
         for seq in flight.seqs:
             chunk = rows[seq >> 9]
             row = seq - chunk.base
-            addresses.append(chunk.address[row])
+            places.append(chunk.address[row])
             lengths.append(chunk.length[row])
+        addresses = [place & codec.ADDRESS_MASK for place in places]
+        targets = [0] * len(places) if addresses == places else [codec.target_of(place) for place in places]
         mac = receipt.mac(self._book.secret, queue.number, flight.number)
-        return Received(queue, flight.number, flight.deadline_ms, flight.seqs, addresses, lengths, mac)
+        return Received(queue, flight.number, flight.deadline_ms, flight.seqs, addresses, targets, lengths, mac)
 
     def _again(self, queue: Queue, attempt: bytes, deadline: int) -> Received | None:
         """The same messages and handles, with a new visibility timeout, if nothing happened to them since."""
@@ -304,6 +219,14 @@ class Mailbox:
 
     def _changeable(self, queue: Queue, handle: bytes, timeout: int) -> int:
         _checked_visibility(timeout)
+        chunk, row, seq = self._flying(queue, handle)
+        if self._book.now_ms + timeout * 1000 > chunk.touch()[2][row] + _VISIBILITY_MS_MAX:
+            reason = f"Total VisibilityTimeout for the message is beyond the limit [{limits.VISIBILITY_S_MAX} seconds]"
+            raise errors.bad_value("VisibilityTimeout", timeout, reason)
+        return seq
+
+    def _flying(self, queue: Queue, handle: bytes) -> tuple[Chunk, int, int]:
+        """The message in flight whose newest handle this is."""
         seq, number = self._open(queue, handle)
         found = queue.rows.find(seq)
         if found is None:
@@ -311,10 +234,33 @@ class Mailbox:
         chunk, row = found
         if chunk.state[row] != IN_FLIGHT or chunk.touch()[3][row] != number:
             raise errors.not_in_flight()
-        if self._book.now_ms + timeout * 1000 > chunk.touch()[2][row] + _VISIBILITY_MS_MAX:
-            reason = f"Total VisibilityTimeout for the message is beyond the limit [{limits.VISIBILITY_S_MAX} seconds]"
-            raise errors.bad_value("VisibilityTimeout", timeout, reason)
-        return seq
+        return chunk, row, seq
+
+    # --- forward, expel
+
+    def forward(self, queue: Queue, handles: Sequence[bytes], target: Queue, now: float) -> dict[int, CloudError]:
+        self._book.advance(now)
+        if target.settings.fifo != queue.settings.fifo:
+            raise errors.unsupported("Both queues must be of the same type.", "target")
+        failed: dict[int, CloudError] = {}
+        seqs: dict[int, None] = {}
+        for index, handle in enumerate(handles):
+            try:
+                seqs[self._flying(queue, handle)[2]] = None
+            except CloudError as error:
+                failed[index] = error
+        if seqs:
+            self._mover.forward(queue, target, list(seqs))
+        return failed
+
+    def expel(self, queue: Queue, seq: int, now: float) -> bool:
+        now_ms = self._book.advance(now)
+        if queue.rows.find(seq) is None:
+            return False
+        frame = codec.numbers(codec.DELETE, queue.number, now_ms, array("Q", [seq]))
+        self._book.log.append([frame], essential=True)
+        end_all(self._book, queue, [seq], "damaged")
+        return True
 
     # --- purge
 
@@ -363,14 +309,11 @@ def note_attempt(queue: Queue, attempt: bytes, now_ms: int, flight: Flight) -> N
     queue.attempts[attempt] = (now_ms + limits.ATTEMPT_S * 1000, flight)
 
 
-def dedup_key(queue: Queue, group: bytes, dedup: bytes) -> bytes:
-    return group + b"\0" + dedup if queue.settings.dedup_by_group else dedup
-
-
-def identity(queue: Queue, delivery: Delivery, head: codec.Head) -> str:
+def identity(book: Book, delivery: Delivery, head: codec.Head) -> str:
     """The message id of a delivery: its frame's, unless it was redriven (a new message then)."""
-    if delivery.source & RENAMED:
-        return message.message_id(queue.tag, delivery.seq)
+    moved = book.moved.get(codec.place(delivery.address, delivery.target))
+    if moved is not None and moved.id_tag:
+        return message.message_id(moved.id_tag, moved.id_seq)
     if head.state is not None:
         return message.message_id(head.state.id_tag, head.state.id_seq)
     return message.message_id(head.tag, head.seq)
@@ -387,31 +330,8 @@ def _flies(found: tuple[Chunk, int] | None, flight: Flight) -> bool:
     return numbers[found[1]] == flight.number and deadlines[found[1]] == flight.deadline_ms
 
 
-def _delay_of(queue: Queue, entry: SendEntry) -> int:
-    if entry.delay_s is None:
-        return queue.settings.delay_s
-    if queue.settings.fifo and entry.delay_s != queue.settings.delay_s:
-        reason = "The request include parameter that is not valid for this queue type."
-        raise errors.bad_value("DelaySeconds", entry.delay_s, reason)
-    return _checked_delay(entry.delay_s)
-
-
-def _checked_delay(delay_s: int) -> int:
-    if not 0 <= delay_s <= limits.DELAY_S_MAX:
-        reason = f"DelaySeconds must be >= 0 and <= {limits.DELAY_S_MAX}."
-        raise errors.bad_value("DelaySeconds", delay_s, reason)
-    return delay_s
-
-
 def _checked_visibility(visibility_s: int) -> int:
     if not 0 <= visibility_s <= limits.VISIBILITY_S_MAX:
         reason = f"Must be between 0 and {limits.VISIBILITY_S_MAX}, if provided."
         raise errors.bad_value("VisibilityTimeout", visibility_s, reason)
     return visibility_s
-
-
-def _refuse_dedup(entry: SendEntry) -> bytes:
-    if entry.deduplication_id:
-        reason = "The request include parameter that is not valid for this queue type."
-        raise errors.bad_value("MessageDeduplicationId", entry.deduplication_id, reason)
-    return b""

@@ -15,6 +15,7 @@ import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from minicloud.base.errors import InvalidParameterValue
@@ -139,6 +140,11 @@ def size_of(attributes: Mapping[str, Attribute] | None) -> int:
     return sum(len(name.encode()) + len(item.type.encode()) + len(item.value) for name, item in items)
 
 
+def size_of_encoded(data: bytes) -> int:
+    """The same, of encoded ones; system attributes count nothing."""
+    return size_of(decode_attributes(data)[0]) if data else 0
+
+
 def md5_of_body(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
@@ -159,10 +165,14 @@ def md5_of_attributes(attributes: Mapping[str, Attribute]) -> str:
 
 def message_id(tag: int, seq: int) -> str:
     """A UUID (version 8, RFC 9562): 58 bits of the queue's tag and the sequence number. The same for a whole life."""
-    high = (tag >> 16 & 0xFFFFFFFFFFFF) << 16 | 0x8000 | (tag & 0xFFF)
-    low = 0x8000000000000000 | (seq & 0x3FFFFFFFFFFFFFFF)
-    text = f"{high:016x}{low:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    low = f"{0x8000000000000000 | (seq & 0x3FFFFFFFFFFFFFFF):016x}"
+    return f"{_id_prefix(tag)}{low[:4]}-{low[4:]}"
+
+
+@lru_cache(maxsize=4096)
+def _id_prefix(tag: int) -> str:
+    high = f"{(tag >> 16 & 0xFFFFFFFFFFFF) << 16 | 0x8000 | (tag & 0xFFF):016x}"
+    return f"{high[:8]}-{high[8:12]}-{high[12:]}-"
 
 
 def sequence_number(seq: int) -> str:

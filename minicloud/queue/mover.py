@@ -2,7 +2,8 @@
 
 A move is one frame and copies no body: the message keeps its frame's address and gets a row behind the last of the
 target. To a dead-letter queue it keeps id, receive count and, on standard queues, the time it was sent (its retention
-goes on, as AWS says); redriven, it starts anew with a new id, time and count. FIFO messages keep their group.
+goes on, as AWS says); redriven or forwarded, it starts anew with a new id, time and count. FIFO messages keep their
+group. A copy of a fan-out stays one: its place says which target it was made for.
 
 Task states: RUNNING -> COMPLETED | CANCELLED | FAILED. A task moves what is visible, up to the number that was there
 when it started, in small steps at its rate.
@@ -16,8 +17,8 @@ from dataclasses import asdict, dataclass
 
 from minicloud.base.errors import UnsupportedOperation
 from minicloud.queue import codec, errors, limits
-from minicloud.queue.book import Book, Queue
-from minicloud.queue.rows import RENAMED, VISIBLE
+from minicloud.queue.book import Book, Moved, Queue
+from minicloud.queue.rows import REDRIVEN, VISIBLE
 
 
 @dataclass(slots=True)
@@ -53,22 +54,31 @@ class Mover:
         return self._book.arns.get(queue.settings.dlq_arn) if queue.settings.dlq_arn else None
 
     def dead_letter(self, queue: Queue, target: Queue, seqs: list[int]) -> None:
-        self._move(queue, target, seqs, 0)
+        self._move(queue, target, seqs, redrive=False)
         self._book.counters["dead_lettered"] += len(seqs)
 
-    def _move(self, queue: Queue, target: Queue, seqs: list[int], task: int) -> None:
-        book = self._book
-        places = (queue.number, target.number, target.rows.tail, task)
-        frame = codec.move(places, book.now_ms, array("Q", seqs), redrive=bool(task))
-        book.log.append([frame], essential=True)
-        self.moved(queue, target, seqs, task, target.rows.tail)
+    def forward(self, queue: Queue, target: Queue, seqs: list[int]) -> None:
+        """New messages in the target, as if they had been sent there."""
+        self._move(queue, target, seqs, redrive=True)
+        self._book.counters["forwarded"] += len(seqs)
 
-    def moved(self, queue: Queue, target: Queue, seqs: list[int], task: int, first: int) -> None:
-        """The move itself; also the replay of its frame, where some may have been rewritten to their new place."""
+    def _move(self, queue: Queue, target: Queue, seqs: list[int], *, redrive: bool, task: int = 0) -> None:
+        book = self._book
+        first = target.rows.tail
+        frame = codec.move((queue.number, target.number, first, task), book.now_ms, array("Q", seqs), redrive=redrive)
+        book.log.append([frame], essential=True)
+        self.moved(queue, target, seqs, (task, first), redrive=redrive)
+
+    def moved(self, queue: Queue, target: Queue, seqs: list[int], move: tuple[int, int], *, redrive: bool) -> None:
+        """The move itself; also the replay of its frame, where some may have been rewritten to their new place.
+
+        move: task (0: none), first sequence number in the target.
+        """
+        task, first = move
         for new, seq in enumerate(seqs, first):
             target.rows.tail = max(target.rows.tail, new)
             if queue.rows.find(seq) is not None:
-                self._move_one(queue, target, seq, redrive=bool(task))
+                self._move_one(queue, target, seq, redrive=redrive)
         target.rows.tail = max(target.rows.tail, first + len(seqs))
         if task and task in self.running:
             self.running[task].moved += len(seqs)
@@ -79,19 +89,20 @@ class Mover:
         assert found is not None
         chunk, row = found
         length, sent = chunk.length[row], chunk.sent[row]
-        renamed = redrive or bool(chunk.source_of(row) & RENAMED)
         count, first = (0, 0) if redrive else (chunk.count_of(row), chunk.touch()[1][row])
         group = queue.group_at(chunk, row)
         name = group.name if group is not None else b""
-        address = chunk.address[row]
+        place = chunk.address[row]
+        before = book.moved.get(place)
         book.end(queue, seq, forget=False)
         if redrive or target.settings.fifo:
             sent = book.now_ms
-        new = target.rows.append(sent, [address], [length], VISIBLE)
-        book.moved[address] = (target.number, new)
+        new = target.rows.append(sent, [place], [length], VISIBLE)
+        renamed = (target.tag, new) if redrive else (before.id_tag, before.id_seq) if before else (0, 0)
+        book.moved[place] = Moved(target.number, new, *renamed)
         there = target.rows.find(new)
         assert there is not None
-        there[0].sources()[there[1]] = queue.number | (RENAMED if renamed else 0)
+        there[0].sources()[there[1]] = queue.number | (REDRIVEN if redrive else 0)
         if count:
             columns = there[0].touch()
             columns[0][there[1]], columns[1][there[1]] = count, first
@@ -108,7 +119,8 @@ class Mover:
         if not 0 <= rate <= limits.MOVE_RATE_MAX:
             reason = f"Must be between 1 and {limits.MOVE_RATE_MAX}, if provided."
             raise errors.bad_value("MaxNumberOfMessagesPerSecond", rate, reason)
-        if not any(queue.settings.dlq_arn == source.arn for queue in self._book.queues.values()):
+        queues = self._book.queues.values()
+        if not any(queue.settings.dlq_arn == source.arn and not queue.hidden for queue in queues):
             raise UnsupportedOperation("Source queue must be configured as a Dead Letter Queue.", field="SourceArn")
         if any(task.source == source.number for task in self.running.values()):
             text = "There is already a task running. Only one active task is allowed for a source queue."
@@ -127,14 +139,14 @@ class Mover:
         self.note(task, address)
 
     def frame(self, task: MoveTask) -> bytes:
-        return codec.blob(codec.TASK, task.source, self._book.now_ms, json.dumps(asdict(task)).encode())
+        return codec.blob(codec.TASK, task.source, self._book.now_ms, json.dumps({**asdict(task), "address": 0}).encode())
 
     def note(self, task: MoveTask, address: int) -> None:
         """A task as of now; also the replay of its frame."""
         log = self._book.log
         self.task_last = max(self.task_last, task.number)
         tasks = self.tasks.setdefault(task.source, [])
-        old_address = task.address
+        old_address = 0
         for old in [item for item in tasks if item.number == task.number]:
             tasks.remove(old)
             old_address = old.address
@@ -187,7 +199,7 @@ class Mover:
                 self._release(source, seqs[seqs.index(seq) :])
                 self._finish(task, "FAILED", target)
                 return
-            self._move(source, target, [seq], task.number)
+            self._move(source, target, [seq], redrive=True, task=task.number)
         if not seqs or task.moved >= task.to_move:
             self._finish(task, "COMPLETED")
         else:
@@ -205,8 +217,8 @@ class Mover:
             return self._book.queues.get(task.target) or "AWS.SimpleQueueService.NonExistentQueue"
         found = source.rows.find(seq)
         assert found is not None
-        origin = found[0].source_of(found[1]) & ~RENAMED
-        if not origin:
+        origin = found[0].source_of(found[1])
+        if not origin or origin & REDRIVEN:
             return "CouldNotDetermineMessageSource"
         return self._book.queues.get(origin) or "AWS.SimpleQueueService.NonExistentQueue"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 SEGMENT_SHIFT = 40  # address = segment number << 40 | offset
+OFFSET_BITS = 28  # a frame starts below 256 MiB in its segment: the core uses the bits in between (codec.place)
 
 
 class MessageLog(Protocol):

@@ -7,42 +7,60 @@ the log's order. `rewrite` is what compaction calls: the frames that keep alive 
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 from minicloud.queue import codec, limits
 from minicloud.queue.book import Book, Flight, Queue
 from minicloud.queue.directory import Directory
-from minicloud.queue.mailbox import dedup_key, end_all, note_attempt, set_visibility
+from minicloud.queue.fanout import enter
+from minicloud.queue.mailbox import end_all, note_attempt, set_visibility
 from minicloud.queue.mover import Mover, MoveTask
-from minicloud.queue.rows import DEAD, DELAYED, VISIBLE
+from minicloud.queue.rows import DEAD, DELAYED, VISIBLE, Chunk
+from minicloud.queue.sending import dedup_key
+from minicloud.queue.shelf import Shelf
 
 _DEDUP_MS = limits.DEDUPLICATION_S * 1000
 
 
+class _Copy(NamedTuple):
+    """A message as it stands in a frame."""
+
+    seq: int
+    sent_ms: int
+    delay_s: int
+    state: codec.StoredState | None
+    place: int
+    length: int
+
+
 class Replay:
-    def __init__(self, book: Book, directory: Directory, mover: Mover) -> None:
+    def __init__(self, book: Book, directory: Directory, mover: Mover, shelf: Shelf) -> None:
         self._book = book
         self._directory = directory
         self._mover = mover
+        self._shelf = shelf
 
     def run(self) -> int:
         """Apply the whole log; bodies are not read. Returns the number of frames."""
         self._begin()
         count, log = 0, self._book.log
         for address, prefix in log.replay(codec.PREFIX_BYTES):
-            frame = prefix
-            if prefix[0] != codec.MESSAGE:
-                (_, _, _, _, length, _) = codec.COMMON.unpack_from(prefix)
-                if length > len(prefix):
-                    frame = log.read(address, 0, length)
-            self.apply(frame, address)
+            wanted = _wanted(prefix)
+            self.apply(prefix if wanted <= len(prefix) else log.read(address, 0, wanted), address)
             count += 1
         return count
 
     def _begin(self) -> None:
         """Open the queues whose QUEUE frame was rewritten behind frames that speak of them. Headers only."""
-        log, opened, waiting = self._book.log, set(), set()
-        for address, prefix in log.replay(codec.COMMON.size):
+        log = self._book.log
+        opened, waiting = set[int](), set[int]()
+        for address, prefix in log.replay(codec.PREFIX_BYTES):
             kind, _, _, _, length, number = codec.COMMON.unpack_from(prefix)
+            if kind == codec.FANOUT:
+                wanted = _wanted(prefix)
+                frame = prefix if wanted <= len(prefix) else log.read(address, 0, wanted)
+                waiting.update(number for number in codec.fan_queues(frame) if number not in opened)
+                continue
             if kind != codec.QUEUE:
                 if number not in opened:
                     waiting.add(number)
@@ -57,11 +75,17 @@ class Replay:
         if kind == codec.MESSAGE:
             self._message(frame, address)
             return
+        if kind == codec.FANOUT:
+            self._fan(frame, address)
+            return
         at_ms = int.from_bytes(frame[12:20], "little")
         if kind != codec.DEDUP:
             self._book.now_ms = max(self._book.now_ms, at_ms)
         if kind == codec.QUEUE:
             self._directory.apply(number, frame[codec.LIST_HEAD.size :], address)
+            return
+        if kind == codec.SHELF:
+            self._shelf.apply(frame, address)
             return
         queue = self._book.queues.get(number)
         if queue is None:
@@ -94,36 +118,54 @@ class Replay:
 
     def _message(self, frame: bytes, address: int) -> None:
         head = codec.head_of(frame)
-        book = self._book
-        queue = book.queues.get(head.queue)
-        if queue is None:
-            return
-        if head.state is None and head.seq == queue.rows.tail:
-            book.now_ms = max(book.now_ms, head.sent_ms)
-            book.put(queue, head.sent_ms, ([address], [head.length]), head.delay_s, head.group)
-        else:
-            self._place(queue, head, address)
-        moved_in = head.state is not None and head.state.source
-        if queue.settings.fifo and head.dedup and not moved_in and head.sent_ms + _DEDUP_MS > book.now_ms:
-            book.remember(queue, dedup_key(queue, head.group, head.dedup), head.seq, head.sent_ms)
+        queue = self._book.queues.get(head.queue)
+        if queue is not None:
+            tokens = (head.group, head.dedup)
+            self._copy(queue, _Copy(head.seq, head.sent_ms, head.delay_s, head.state, address, head.length), tokens)
 
-    def _place(self, queue: Queue, head: codec.Head, address: int) -> None:
+    def _fan(self, frame: bytes, address: int) -> None:
+        head = codec.fan_head(frame)
+        tokens = (head.group, head.dedup)
+        for index, to in enumerate(head.targets):
+            queue, place = self._book.queues.get(to.queue), codec.place(address, index)
+            if queue is None:
+                continue
+            if to.flags & codec.LEDGER:
+                self._book.now_ms = max(self._book.now_ms, to.sent_ms)
+                enter(self._book, queue, to, place, dedup_key(queue, *tokens))
+            else:
+                self._copy(queue, _Copy(to.seq, to.sent_ms, to.delay_s, to.state, place, head.length), tokens)
+
+    def _copy(self, queue: Queue, copy: _Copy, tokens: tuple[bytes, bytes]) -> None:
+        """A message of one queue; tokens: group and deduplication id."""
+        book = self._book
+        group, dedup = tokens
+        if copy.state is None and copy.seq == queue.rows.tail:
+            book.now_ms = max(book.now_ms, copy.sent_ms)
+            book.put(queue, copy.sent_ms, ([copy.place], [copy.length]), copy.delay_s, group)
+        else:
+            self._place(queue, copy, group)
+        moved_in = copy.state is not None and copy.state.source
+        if queue.settings.fifo and dedup and not moved_in and copy.sent_ms + _DEDUP_MS > book.now_ms:
+            book.remember(queue, dedup_key(queue, group, dedup), copy.seq, copy.sent_ms)
+
+    def _place(self, queue: Queue, copy: _Copy, group: bytes) -> None:
         """A rewritten frame, or one whose predecessors are gone."""
         book, rows = self._book, queue.rows
-        chunk, row = rows.place(head.seq)
+        chunk, row = rows.place(copy.seq)
+        stored = copy.state
         if chunk.state[row] == DEAD:
-            state = head.state.state if head.state else (DELAYED if head.delay_s else VISIBLE)
+            state = stored.state if stored else (DELAYED if copy.delay_s else VISIBLE)
             rows.set_state(chunk, row, state)
-            if head.group:
-                book._set_group(queue, head.seq, 1, head.group)
+            if group:
+                book._set_group(queue, copy.seq, 1, group)
         else:
             book.log.drop(chunk.address[row])
             book.moved.pop(chunk.address[row], None)
-            if queue.held.get(head.seq) == chunk.address[row]:
-                del queue.held[head.seq]
-        book.log.keep(address)
-        chunk.address[row], chunk.length[row], chunk.sent[row] = address, head.length, head.sent_ms
-        stored = head.state
+            if queue.held.get(copy.seq) == chunk.address[row]:
+                del queue.held[copy.seq]
+        book.log.keep(copy.place)
+        chunk.address[row], chunk.length[row], chunk.sent[row] = copy.place, copy.length, copy.sent_ms
         if stored is not None:
             count, first, received, number, deadline = chunk.touch()
             count[row], first[row], received[row] = stored.receives, stored.first_ms, stored.received_ms
@@ -132,8 +174,8 @@ class Replay:
                 rows.set_state(chunk, row, stored.state)
             if stored.source:
                 chunk.sources()[row] = stored.source
-        elif head.delay_s:
-            chunk.touch()[4][row] = head.sent_ms + head.delay_s * 1000
+        elif copy.delay_s:
+            chunk.touch()[4][row] = copy.sent_ms + copy.delay_s * 1000
 
     def _receive(self, queue: Queue, frame: bytes, attempt_bytes: int) -> None:
         *_, at_ms, deadline, number = codec.RECEIVE_HEAD.unpack_from(frame)
@@ -151,11 +193,12 @@ class Replay:
                 flight.deadline_ms = deadline
 
     def _move(self, queue: Queue, frame: bytes) -> None:
-        *_, to, task, _first = codec.MOVE_HEAD.unpack_from(frame)
+        *_, to, task, first = codec.MOVE_HEAD.unpack_from(frame)
         seqs = list(codec.tail_numbers(frame, codec.MOVE_HEAD.size))
         target = self._book.queues.get(to)
         if target is not None:
-            self._mover.moved(queue, target, seqs, task, _first)
+            redrive = bool(frame[1] & codec.FLAG_REDRIVE)
+            self._mover.moved(queue, target, seqs, (task, first), redrive=redrive)
         else:
             end_all(self._book, queue, seqs, "deleted")
 
@@ -179,6 +222,10 @@ class Replay:
         kind, _, _, _, _, number = codec.COMMON.unpack_from(frame)
         if kind == codec.MESSAGE:
             return self._rewrite_message(address, frame)
+        if kind == codec.FANOUT:
+            return self._rewrite_fan(address, frame)
+        if kind == codec.SHELF:
+            return self._shelf.rewrite(address, frame)
         queue = self._book.queues.get(number)
         if queue is None:
             return []
@@ -194,23 +241,61 @@ class Replay:
 
     def _rewrite_message(self, address: int, frame: bytes) -> list[bytes]:
         head = codec.head_of(frame)
+        out = self._rewrite_dedup((head.queue, head.seq), head.sent_ms, address, (head.group, head.dedup))
+        ids = (head.state.id_tag, head.state.id_seq) if head.state else (head.tag, head.seq)
+        now = self._present((head.queue, head.seq), address, ids)
+        if now is not None:
+            queue, chunk, row, state = now
+            group = queue.group_at(chunk, row)
+            place = (queue.number, chunk.base + row, chunk.sent[row])
+            out.append(codec.rewritten(frame, place, group.name if group is not None else b"", state))
+        return out
+
+    def _rewrite_fan(self, address: int, frame: bytes) -> list[bytes]:
+        """One frame again, for the copies that are left."""
+        head = codec.fan_head(frame)
         out: list[bytes] = []
-        origin = self._book.queues.get(head.queue)
-        if origin is not None and origin.held.get(head.seq) == address:
-            key = dedup_key(origin, head.group, head.dedup)
-            out.append(codec.dedup(head.queue, head.sent_ms, head.seq, key))
-        number, seq = self._book.moved.get(address, (head.queue, head.seq))
+        left: list[codec.FanTarget] = []
+        for index, to in enumerate(head.targets):
+            place, at = codec.place(address, index), (to.queue, to.seq)
+            out += self._rewrite_dedup(at, to.sent_ms, place, (head.group, head.dedup))
+            now = self._present(at, place, codec.fan_id(to))
+            if now is not None:
+                queue, chunk, row, state = now
+                left.append(
+                    codec.FanTarget(queue.number, chunk.base + row, 0, to.flags, to.ref, chunk.sent[row], state)
+                )
+        return [*out, codec.fan_rewritten(frame, left)] if left else out
+
+    def _rewrite_dedup(self, at: tuple[int, int], sent_ms: int, place: int, tokens: tuple[bytes, bytes]) -> list[bytes]:
+        number, seq = at
+        queue = self._book.queues.get(number)
+        if queue is None or queue.held.get(seq) != place:
+            return []
+        return [codec.dedup(number, sent_ms, seq, dedup_key(queue, *tokens))]
+
+    def _present(
+        self, at: tuple[int, int], place: int, ids: tuple[int, int]
+    ) -> tuple[Queue, Chunk, int, codec.StoredState] | None:
+        """Where a stored message (at: queue, seq) is now, and what became of it. None: it is no more."""
+        moved = self._book.moved.get(place)
+        number, seq = (moved.queue, moved.seq) if moved is not None else at
         queue = self._book.queues.get(number)
         found = queue.rows.find(seq) if queue is not None else None
-        if queue is None or found is None or found[0].address[found[1]] != address:
-            return out
+        if queue is None or found is None or found[0].address[found[1]] != place:
+            return None
         chunk, row = found
+        if moved is not None and moved.id_tag:
+            ids = (moved.id_tag, moved.id_seq)
         count, first, received, receive, deadline = (column[row] for column in chunk.touch())
-        ids = (head.state.id_tag, head.state.id_seq) if head.state else (head.tag, head.seq)
-        group = queue.group_at(chunk, row)
         state = codec.StoredState(
             count, first, received, receive, deadline, *ids, chunk.state[row], chunk.source_of(row)
         )
-        place = (number, seq, chunk.sent[row])
-        out.append(codec.rewritten(frame, place, group.name if group is not None else b"", state))
-        return out
+        return queue, chunk, row, state
+
+
+def _wanted(prefix: bytes) -> int:
+    """How much of a frame a replay needs, by its first bytes."""
+    if prefix[0] == codec.MESSAGE:
+        return 0
+    return codec.fan_head_bytes(prefix) if prefix[0] == codec.FANOUT else int.from_bytes(prefix[4:8], "little")

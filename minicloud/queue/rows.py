@@ -12,7 +12,7 @@ from array import array
 DEAD, VISIBLE, IN_FLIGHT, DELAYED = 0, 1, 2, 3
 BITS = 9
 ROWS = 1 << BITS
-RENAMED = 0x80000000  # in `source`: redriven, so id and time sent are its own, not those of its frame
+REDRIVEN = 0x80000000  # in `source`, with the queue that the row came from: redriven or forwarded, no dead letter
 _KEPT_EMPTY_ROWS = 32
 _COLUMNS = ("address", "length", "sent", "count", "first", "received", "number", "deadline", "group", "source")
 

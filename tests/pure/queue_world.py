@@ -9,6 +9,7 @@ from minicloud.base.arn import Scope
 from minicloud.queue import codec
 from minicloud.queue.book import Queue
 from minicloud.queue.core import Broker
+from minicloud.queue.mailbox import Delivery
 from minicloud.queue.rows import DELAYED, IN_FLIGHT
 from minicloud.sim.log import MemoryLog
 
@@ -40,8 +41,11 @@ class World:
         self.now = end
         self.broker.tick(self.now)
 
+    def stored(self, delivery: Delivery) -> codec.Stored:
+        return codec.open_message(self.log.read(delivery.address, 0, delivery.length), delivery.target)
+
     def body(self, address: int) -> bytes:
-        return codec.body_of(self.log.frames[address])
+        return codec.body_of(self.log.frames[address & codec.ADDRESS_MASK])
 
     def twin(self) -> tuple[Broker, MemoryLog]:
         """Another broker, made from the log alone."""
@@ -65,7 +69,9 @@ class World:
 
 def picture(broker: Broker) -> dict[str, Any]:
     """Everything that counts, in one comparable value."""
-    return {queue.arn: _queue(broker, queue) for queue in broker.book.queues.values()}
+    queues = {queue.number: _queue(broker, queue) for queue in broker.book.queues.values()}
+    shelf = {kind: dict(records) for kind, records in broker.shelf._records.items() if records}
+    return {"queues": queues, "shelf": shelf, "hidden": sorted(broker.book.hidden), "arns": sorted(broker.book.arns)}
 
 
 def _queue(broker: Broker, queue: Queue) -> dict[str, Any]:
@@ -76,12 +82,13 @@ def _queue(broker: Broker, queue: Queue) -> dict[str, Any]:
         group = queue.group_at(chunk, row)
         until = deadline if state == IN_FLIGHT or (state == DELAYED and not queue.settings.fifo) else 0
         name = group.name if group is not None else b""
-        source = chunk.source_of(row)
-        rows.append(
-            (seq, state, chunk.address[row], chunk.sent[row], count, first, received, number, until, name, source)
-        )
-    moves = [(task.number, task.status, task.moved, task.to_move) for task in broker.list_moves(queue.arn, 10)]
+        source, place = chunk.source_of(row), chunk.address[row]
+        moved = broker.book.moved.get(place)
+        rows.append((seq, state, place, chunk.sent[row], count, first, received, number, until, name, source, moved))
+    tasks = broker._mover.tasks.get(queue.number, [])
+    moves = [(task.number, task.status, task.moved, task.to_move) for task in tasks]
     return {
+        "name": (queue.name, queue.hidden),
         "rows": rows,
         "counts": list(queue.rows.counts[1:]),
         "tail": queue.rows.tail,

@@ -420,6 +420,7 @@ def test_memory_of_many_messages(world):
     world.log.append = log_append
     world.restart = None
     world.broker.book.queues.clear()
+    world.broker.book.arns.clear()
     world.log.frames.clear()
     world.log.live.clear()
 

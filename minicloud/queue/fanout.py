@@ -1,0 +1,243 @@
+"""One message to many queues: one frame, one body on disk, a row for each target queue.
+
+Every target keeps its own rules: its delay, its MaximumMessageSize, and on a FIFO queue group and deduplication. What
+one target cannot take is reported for it; the others get the message. A FIFO target skips what it knows already.
+
+A `ledger` target is a FIFO queue that gives a message its number and remembers its deduplication id, and stores no row:
+what it knows already goes to nobody, what it refuses is refused altogether.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from minicloud.base.errors import CloudError, InvalidParameterValue
+from minicloud.queue import codec, errors, limits, message
+from minicloud.queue.book import Book, Queue
+from minicloud.queue.codec import FanTarget
+from minicloud.queue.sending import dedup_id, dedup_key, known_seq
+
+_NO_REF = bytes(16)
+
+
+class Target(NamedTuple):
+    """A queue of a fan-out. `ref` (16 bytes, another one for each target) and `raw` come back with each delivery."""
+
+    queue: Queue
+    ref: bytes = _NO_REF
+    raw: bool = True
+    ledger: bool = False
+
+
+class Note(NamedTuple):
+    """A message for all targets. `origin`: what the publisher wants back with each delivery; `attributes`:
+    message.encode_attributes. Empty strings: not given; without a deduplication id a FIFO target's own setting holds.
+    """
+
+    body: bytes
+    origin: bytes = b""
+    attributes: bytes = b""
+    group_id: str = ""
+    deduplication_id: str = ""
+
+
+@dataclass(slots=True)
+class Fanned:
+    """What became of a fan-out. Numbers are indexes into `notes` and `targets`.
+
+    `failed`: (note, target) -> why that queue could not take it. `serials`: for each note the number that the ledger
+    gave (a duplicate's: that of the first), 0 without a ledger. `duplicates`: notes that the ledger knew. `skipped`:
+    (note, target) of FIFO targets that knew it.
+    """
+
+    serials: list[int]
+    failed: dict[tuple[int, int], CloudError] = field(default_factory=dict)
+    duplicates: set[int] = field(default_factory=set)
+    skipped: set[tuple[int, int]] = field(default_factory=set)
+
+
+class _Copy(NamedTuple):
+    to: FanTarget
+    queue: Queue
+    key: bytes
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A fan-out while it is decided: next sequence numbers and deduplication ids as they will be, frames and copies."""
+
+    now_ms: int
+    result: Fanned
+    tails: dict[int, int] = field(default_factory=dict)
+    fresh: dict[int, dict[bytes, int]] = field(default_factory=dict)
+    frames: list[bytes] = field(default_factory=list)
+    copies: list[list[_Copy]] = field(default_factory=list)
+    groups: list[bytes] = field(default_factory=list)
+
+
+class Fanout:
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def fan_out(self, targets: Sequence[Target], notes: Sequence[Note], now: float) -> Fanned:
+        if not 1 <= len(notes) <= limits.BULK_MESSAGES_MAX:
+            raise InvalidParameterValue(f"1 to {limits.BULK_MESSAGES_MAX} messages a call", field="notes")
+        assert all(len(target.ref) == len(_NO_REF) for target in targets)
+        now_ms = self._book.advance(now)
+        result = Fanned([0] * len(notes))
+        if not targets:
+            return result
+        if _alike(targets, notes):
+            self._bulk(targets, notes, now_ms)
+        else:
+            self._one_by_one(targets, notes, _Draft(now_ms, result))
+        return result
+
+    # --- plain messages to standard queues
+
+    def _bulk(self, targets: Sequence[Target], notes: Sequence[Note], now_ms: int) -> None:
+        """Nothing can be refused: frames by the columns that they share, rows by the run."""
+        book, count = self._book, len(notes)
+        frames: list[bytes] = []
+        tails: dict[int, int] = {}
+        most = codec.TARGETS_MAX
+        parts = [targets[at : at + most] for at in range(0, len(targets), most)]
+        for part in parts:
+            firsts = []
+            for target in part:
+                firsts.append(tails.get(target.queue.number, target.queue.rows.tail))
+                tails[target.queue.number] = firsts[-1] + count
+            columns = codec.fan_columns([_copy(target, 0, now_ms) for target in part])
+            seqs = zip(*(range(first, first + count) for first in firsts), strict=True)
+            datas = ((note.origin, note.attributes, note.body) for note in notes)
+            frames += codec.fan_frames(columns, seqs, now_ms, datas)
+        addresses, lengths = book.log.append(frames), list(map(len, frames))
+        for at, part in enumerate(parts):
+            own = slice(at * count, (at + 1) * count)
+            for index, target in enumerate(part):
+                bits = codec.place(0, index)
+                places = [address | bits for address in addresses[own]] if index else addresses[own]
+                book.put(target.queue, now_ms, (places, lengths[own]), target.queue.settings.delay_s, b"")
+
+    # --- everything else
+
+    def _one_by_one(self, targets: Sequence[Target], notes: Sequence[Note], draft: _Draft) -> None:
+        order = sorted(range(len(targets)), key=lambda index: not targets[index].ledger)
+        for index, note in enumerate(notes):
+            _decide([(at, targets[at]) for at in order], index, note, draft)
+        if draft.frames:
+            self._store(draft)
+
+    def _store(self, draft: _Draft) -> None:
+        addresses = self._book.log.append(draft.frames)
+        for address, frame, copies, group in zip(addresses, draft.frames, draft.copies, draft.groups, strict=True):
+            for index, (to, queue, key) in enumerate(copies):
+                place = codec.place(address, index)
+                if to.flags & codec.LEDGER:
+                    enter(self._book, queue, to, place, key)
+                    continue
+                self._book.put(queue, draft.now_ms, ([place], [len(frame)]), to.delay_s, group)
+                if key:
+                    self._book.remember(queue, key, to.seq, draft.now_ms)
+
+
+def _decide(targets: list[tuple[int, Target]], index: int, note: Note, draft: _Draft) -> None:
+    """One note for every target, ledgers first."""
+    result, copies, token = draft.result, list[_Copy](), b""
+    for at, target in targets:
+        try:
+            _check(target, note)
+            group, dedup = _tokens(target.queue, note, token)
+        except CloudError as error:
+            result.failed[index, at] = error
+            if target.ledger:
+                return
+            continue
+        key = dedup_key(target.queue, group, dedup) if dedup else b""
+        known = known_seq(target.queue, key, draft.fresh.get(target.queue.number, {}), draft.now_ms) if key else 0
+        if known and target.ledger:
+            result.serials[index] = known
+            result.duplicates.add(index)
+            return
+        if known:
+            result.skipped.add((index, at))
+            continue
+        token = dedup or token
+        copies.append(_Copy(_numbered(target, key, draft), target.queue, key))
+        if target.ledger:
+            result.serials[index] = copies[-1].to.seq
+    _frame(note, copies, (token, result.serials[index]), draft)
+
+
+def _numbered(target: Target, key: bytes, draft: _Draft) -> FanTarget:
+    number = target.queue.number
+    seq = draft.tails.get(number, target.queue.rows.tail)
+    draft.tails[number] = seq + 1
+    if key:
+        draft.fresh.setdefault(number, {})[key] = seq
+    return _copy(target, seq, draft.now_ms)
+
+
+def _frame(note: Note, copies: list[_Copy], given: tuple[bytes, int], draft: _Draft) -> None:
+    """given: deduplication id and serial."""
+    token, serial = given
+    group = note.group_id.encode()
+    for start in range(0, len(copies), codec.TARGETS_MAX):
+        part = copies[start : start + codec.TARGETS_MAX]
+        tos = [copy.to for copy in part]
+        parts = (b"", group, token, note.origin, note.attributes, note.body)
+        frame = codec.fan_frame(codec.fan_columns(tos), [to.seq for to in tos], (draft.now_ms, serial), parts)
+        draft.frames.append(frame)
+        draft.copies.append(part)
+        draft.groups.append(group)
+
+
+def enter(book: Book, queue: Queue, to: FanTarget, place: int, key: bytes) -> None:
+    """A ledger's entry: a number that is used, and a deduplication id held as that of a deleted message."""
+    queue.rows.tail = max(queue.rows.tail, to.seq + 1)
+    if to.sent_ms + limits.DEDUPLICATION_S * 1000 > book.now_ms:
+        book.remember(queue, key, to.seq, to.sent_ms)
+        queue.held[to.seq] = place
+        book.log.keep(place)
+
+
+def _alike(targets: Sequence[Target], notes: Sequence[Note]) -> bool:
+    """All notes for all targets, without a look at each pair."""
+    if any(target.queue.settings.fifo for target in targets):
+        return False
+    room = min(target.queue.settings.max_bytes for target in targets)
+    for body, _, attributes, group, dedup in notes:
+        if group or dedup or len(body) + len(attributes) > room:
+            return False
+    try:
+        message.check_bodies([note.body for note in notes])
+    except CloudError:
+        return False
+    return True
+
+
+def _check(target: Target, note: Note) -> None:
+    """Raises MissingParameter, InvalidMessageContents (only where the body is given out raw), InvalidParameterValue."""
+    if target.raw:
+        message.check_body(note.body)
+    room = target.queue.settings.max_bytes
+    if len(note.body) + message.size_of_encoded(note.attributes) > room:
+        raise errors.message_too_long(room)
+
+
+def _tokens(queue: Queue, note: Note, given: bytes) -> tuple[bytes, bytes]:
+    """Group and deduplication id in this queue; given: the id that an earlier target of this note took. Raises both."""
+    group = message.check_token("MessageGroupId", note.group_id) if note.group_id else b""
+    if not queue.settings.fifo:
+        return group, b""
+    if not group:
+        raise errors.missing("MessageGroupId")
+    return group, given or dedup_id(queue, note.deduplication_id, note.body)
+
+
+def _copy(target: Target, seq: int, now_ms: int) -> FanTarget:
+    flags = (codec.RAW if target.raw else 0) | (codec.LEDGER if target.ledger else 0)
+    delay_s = 0 if target.ledger else target.queue.settings.delay_s
+    return FanTarget(target.queue.number, seq, delay_s, flags, target.ref, now_ms)

@@ -13,6 +13,7 @@ import hmac
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from minicloud.base import limits
 from minicloud.base.errors import InvalidPageToken, InvalidParameterValue
 
 _MAC_BYTES = 16
@@ -33,6 +34,13 @@ def redeem(secret: bytes, context: str, token: str) -> str:
     if not hmac.compare_digest(mac, _mac(secret, context, key)):
         raise InvalidPageToken(field="page_token")
     return key.decode()
+
+
+def checked_size(size: int) -> int:
+    """What a request asked for, 0 being the default. Raises InvalidParameterValue."""
+    if not 0 <= size <= limits.PAGE_SIZE_MAX:
+        raise InvalidParameterValue(f"page_size must be 1 to {limits.PAGE_SIZE_MAX}, not {size}", field="page_size")
+    return size or limits.PAGE_SIZE_DEFAULT
 
 
 def cut(secret: bytes, context: str, keys: Sequence[str], token: str, size: int) -> tuple[Sequence[str], str]:

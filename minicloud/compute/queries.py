@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from minicloud.base import limits, pages
+from minicloud.base import pages
 from minicloud.base.arn import Scope
 from minicloud.base.errors import InvalidParameterValue
 from minicloud.compute.instances import find_all
@@ -50,11 +50,11 @@ class Pager:
     secret: bytes
 
     def cut(self, what: str, page: Page, keys: Sequence[str]) -> tuple[Sequence[str], str]:
-        return pages.cut(self.secret, what, keys, page.token, check_size(page.size))
+        return pages.cut(self.secret, what, keys, page.token, pages.checked_size(page.size))
 
     def walk(self, what: str, page: Page, keys: Sequence[str], take: Callable[[str], E | None]) -> tuple[list[E], str]:
         """A page of what `take` gives for the keys, passing over None, without walking past the page's end."""
-        size, token = check_size(page.size), page.token
+        size, token = pages.checked_size(page.size), page.token
         found: list[E] = []
         while True:
             some, token = pages.cut(self.secret, what, keys, token, max(size, 64))
@@ -68,12 +68,6 @@ class Pager:
                     return found, "" if last else pages.issue(self.secret, what, key)
             if not token:
                 return found, ""
-
-
-def check_size(size: int) -> int:
-    if not 0 <= size <= limits.PAGE_SIZE_MAX:
-        raise InvalidParameterValue(f"page_size must be 1 to {limits.PAGE_SIZE_MAX}, not {size}", field="page_size")
-    return size or limits.PAGE_SIZE_DEFAULT
 
 
 def instances(

@@ -112,7 +112,26 @@ class Mailbox:
             self._mover.dead_letter(queue, target, spent)
         if not taken:
             return Received(queue)
-        return self._fly(queue, taken, times, attempt)
+        return self._fly(queue, self._fitting(queue, taken), times, attempt)
+
+    def _fitting(self, queue: Queue, taken: list[int]) -> list[int]:
+        """As many as one answer may hold, one at least; the others go back."""
+        chunks, left, line = queue.rows.chunks, limits.RECEIVE_BYTES_MAX, queue.line
+        lengths = [(chunk := chunks[seq >> 9]).length[seq - chunk.base] for seq in taken]
+        if sum(lengths) <= left:
+            return taken
+        assert line is not None
+        fits = 1
+        left -= lengths[0]
+        while lengths[fits] <= left:
+            left -= lengths[fits]
+            fits += 1
+        for seq in taken[fits:]:
+            group = queue.group_at(chunks[seq >> 9], seq - chunks[seq >> 9].base)
+            line.give_back(seq, group)
+            if group is not None:
+                line.landed(group)
+        return taken[:fits]
 
     def _fly(self, queue: Queue, taken: list[int], times: tuple[int, int], attempt: bytes) -> Received:
         now_ms, deadline = times

@@ -139,7 +139,9 @@ class Mover:
         self.note(task, address)
 
     def frame(self, task: MoveTask) -> bytes:
-        return codec.blob(codec.TASK, task.source, self._book.now_ms, json.dumps({**asdict(task), "address": 0}).encode())
+        return codec.blob(
+            codec.TASK, task.source, self._book.now_ms, json.dumps({**asdict(task), "address": 0}).encode()
+        )
 
     def note(self, task: MoveTask, address: int) -> None:
         """A task as of now; also the replay of its frame."""

@@ -70,10 +70,13 @@ class SystemClock:
 
 
 class SteadyClock(SystemClock):
-    """A wall that never jumps: setting the system's clock moves it only at the next start of the process."""
+    """A wall that never jumps: setting the system's clock moves it only at the next start of the process.
 
-    def __init__(self) -> None:
-        self._epoch = time.time() - _uptime()
+    `at_least`: it does not start before this moment, whatever the system's clock says (Unix seconds).
+    """
+
+    def __init__(self, at_least: float = 0.0) -> None:
+        self._epoch = max(time.time(), at_least) - _uptime()
 
     def wall(self) -> float:
         return self._epoch + _uptime()

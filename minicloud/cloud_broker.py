@@ -1,0 +1,74 @@
+"""The composition root of a message broker: its log, the core over it, and the doors in front.
+
+Another half of `cloud.py`, apart from it so that a broker, which Ray restarts in a hurry, imports only what it needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minicloud.queue.codec import Stored
+from minicloud.queue.core import Broker
+from minicloud.queue.message import Attribute
+from minicloud.queue.rpc import DESCRIPTOR as QUEUES
+from minicloud.queue.rpc import Door, QueueServicer
+from minicloud.queue.service import DurableLog, Ports, QueueService
+from minicloud.rpc.broker_ticket import ticket_door
+from minicloud.rpc.door import Entry, door
+from minicloud.rpc.server import Listen, RpcServer
+from minicloud.shell.clock import Clock, SteadyClock
+
+log = logging.getLogger("minicloud.broker")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerParts:
+    """What a broker is made of. `clock`: from the moment that it must not start before; `wall`: what tickets go by."""
+
+    number: int
+    secret: bytes
+    listen: Listen
+    base_url: str
+    rand: random.Random
+    clock: Callable[[float], Clock] = SteadyClock
+    wall: Callable[[], float] = time.time
+
+
+class MessageBroker:
+    """Everything that runs in a broker's process, around one log. Also what tests start without Ray."""
+
+    def __init__(self, log: DurableLog, epoch: int, parts: BrokerParts) -> None:
+        """Replays the log: O(frames)."""
+        self.core = Broker(log, derived(parts.secret, "receipts"), epoch)
+        self.core.replay()
+        clock = parts.clock(self.core.latest())
+        self.core.start(clock.wall())
+        self.service = QueueService(self.core, Ports(log, clock, parts.rand, render))
+        entry = Entry(ticket_door(parts.secret, parts.number, parts.wall), lambda: secrets.token_hex(16))
+        queues = QueueServicer(self.service, Door(derived(parts.secret, "pages"), parts.base_url))
+        self.server = RpcServer([door(queues, QUEUES, entry)], entry.new_request_id, parts.listen)
+
+    async def start(self) -> int:
+        """Serve. Returns the gRPC port."""
+        port = await self.server.start()
+        self.server.health.set_all(True)
+        return port
+
+    async def stop(self, grace_s: float = 2.0) -> None:
+        self.service.close()
+        await self.server.stop(grace_s)
+
+
+def derived(secret: bytes, use: str) -> bytes:
+    return hmac.new(secret, use.encode(), hashlib.sha256).digest()
+
+
+def render(stored: Stored, _attributes: dict[str, Attribute]) -> bytes:
+    return stored.body

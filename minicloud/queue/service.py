@@ -1,0 +1,317 @@
+"""The queues of one broker at work: every call is decided by the pure core, and answered once it is on disk.
+
+    call -> core (in memory; may raise) -> sleepers wake, the timer is set -> await log.flushed() -> reply
+
+Calls of the same moment share one sync: each appends its frames and waits, and the log writes all that is queued. A
+receive reads its bodies in the same turn as it decides, so nothing can move them meanwhile; the disk syncs beside it.
+
+Long polls sleep on their queue (shell/waiters.py). A queue that got messages wakes the one that has slept longest; who
+found as many as it asked for wakes the next, so a thousand sleepers cost nothing and one message wakes one of them. A
+receive whose caller went away before the answer gives its messages back at once.
+
+A body that the disk lost (its checksum fails) is taken out of its queue, counted and logged, and the receive goes on.
+When the log fails nothing is confirmed any more: every call raises, and the process must end (`ended`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
+
+from minicloud.base.arn import Scope
+from minicloud.base.errors import CloudError, Internal, LimitExceeded, Throttled, Unavailable
+from minicloud.queue import columns, errors, limits
+from minicloud.queue.book import Queue
+from minicloud.queue.columns import Batch, Render
+from minicloud.queue.core import Broker
+from minicloud.queue.mailbox import Received
+from minicloud.queue.message import SendEntry
+from minicloud.queue.mover import MoveTask
+from minicloud.queue.ports import MessageLog
+from minicloud.queue.rows import IN_FLIGHT
+from minicloud.queue.sending import Run, Sent
+from minicloud.shell.clock import Clock, Timer
+from minicloud.shell.waiters import Waiters
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+RETRY_S = 1.0  # a step of time that failed (a full disk) is tried again after this
+
+
+class DurableLog(MessageLog, Protocol):
+    """A log on a disk."""
+
+    @property
+    def error(self) -> CloudError | None:
+        """Why it has failed for good."""
+        ...
+
+    async def flushed(self) -> None:
+        """Returns once everything appended before is on disk. Raises Fenced, Internal: it never will be."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the service is plugged into. `clock`: its wall never runs back, and starts behind nothing that is stored."""
+
+    log: DurableLog
+    clock: Clock
+    rand: random.Random
+    render: Render
+
+
+class Ask(NamedTuple):
+    """One receive call. None: the queue's own setting."""
+
+    want: int = 1
+    visibility_s: int | None = None
+    wait_s: int | None = None
+    attempt_id: str = ""
+
+
+class QueueService:
+    def __init__(self, core: Broker, ports: Ports) -> None:
+        """The core is replayed and started."""
+        self.core = core
+        self.waiters = Waiters(ports.clock)
+        self.damaged = 0
+        self._ports = ports
+        self._log = ports.log
+        self._unsynced_bytes = 0
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+        self._settle()
+
+    def now(self) -> float:
+        return self._ports.clock.wall()
+
+    def close(self) -> None:
+        """Sleepers find out; nothing is awaited."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.waiters.notify_all()
+
+    async def act(self, decide: Callable[[float], T], size: int = 0) -> T:
+        """One call of the core with the time, and its result once it is on disk. For neighbours that share the core.
+
+        size: bytes that it stores. Raises what `decide` does; Throttled, Unavailable, Fenced, Internal.
+        """
+        self._check(size)
+        try:
+            result = decide(self._ports.clock.wall())
+        finally:
+            self._settle()
+        self._unsynced_bytes += size
+        try:
+            await self._log.flushed()
+        finally:
+            self._unsynced_bytes -= size
+        return result
+
+    def _check(self, size: int) -> None:
+        if self._log.error is not None:
+            raise Unavailable("The message broker lost its disk and starts again; retry.") from self._log.error
+        if size and self._unsynced_bytes + size > limits.UNSYNCED_BYTES_MAX:
+            raise Throttled("More is sent than the broker's disk can take; slow down and retry.")
+
+    # --- time
+
+    def _settle(self) -> None:
+        """After every call: whom it woke, and when time next matters."""
+        for queue in self.core.take_awake():
+            self.waiters.notify(queue.number, count=1)
+        due = self.core.due()
+        if due is not None and (self._timer is None or due < self._timer_at):
+            self._arm(due)
+
+    def _arm(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._ports.clock.call_at(when, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        try:
+            self.core.tick(self._ports.clock.wall())
+        except CloudError as error:
+            log.error("a step of time failed: %s", error)
+            self._arm(self._ports.clock.wall() + RETRY_S)
+        self._settle()
+
+    # --- queues
+
+    async def create_queue(
+        self, scope: Scope, name: str, attributes: Mapping[str, str], tags: Mapping[str, str]
+    ) -> Queue:
+        rand = self._ports.rand
+        return await self.act(lambda now: self.core.create_queue(scope, name, now, rand, attributes, tags))
+
+    async def delete_queue(self, queue: Queue) -> None:
+        await self.act(lambda now: self._delete_queue(queue, now))
+
+    def _delete_queue(self, queue: Queue, now: float) -> None:
+        self.core.delete_queue(queue, now)
+        self.waiters.notify(queue.number)
+
+    async def attributes(self, queue: Queue, names: Sequence[str]) -> dict[str, str]:
+        return await self.act(lambda now: self.core.attributes(queue, names, now))
+
+    async def set_attributes(self, queue: Queue, given: Mapping[str, str]) -> None:
+        await self.act(lambda now: self.core.set_attributes(queue, given, now))
+
+    async def tag(self, queue: Queue, tags: Mapping[str, str], remove: Sequence[str]) -> None:
+        """Add or overwrite, then remove."""
+        await self.act(lambda now: self._tag(queue, tags, remove, now))
+
+    def _tag(self, queue: Queue, tags: Mapping[str, str], remove: Sequence[str], now: float) -> None:
+        if tags:
+            self.core.tag_queue(queue, tags, now)
+        if remove:
+            self.core.untag_queue(queue, remove, now)
+
+    async def names(self, scope: Scope, prefix: str) -> list[str]:
+        """Sorted."""
+        return await self.act(lambda _now: self.core.names(scope, prefix))
+
+    async def dead_letter_sources(self, queue: Queue) -> list[str]:
+        """Sorted ARNs."""
+        return await self.act(lambda _now: self.core.dead_letter_sources(queue))
+
+    async def purge(self, queue: Queue) -> int:
+        return await self.act(lambda now: self.core.purge(queue, now))
+
+    # --- messages
+
+    async def send_many(self, queue: Queue, bodies: list[bytes], delay_s: int | None) -> Run:
+        size = sum(map(len, bodies))
+        return await self.act(lambda now: self.core.send_many(queue, bodies, now, delay_s=delay_s), size)
+
+    async def send(self, queue: Queue, entries: Sequence[SendEntry]) -> list[Sent | CloudError]:
+        """One result for each entry, in order."""
+        size = sum(len(entry.body) for entry in entries)
+        return await self.act(lambda now: self.core.send_entries(queue, entries, now), size)
+
+    async def delete(self, queue: Queue, handles: Sequence[bytes]) -> dict[int, CloudError]:
+        return await self.act(lambda now: self._delete(queue, handles, now))
+
+    def _delete(self, queue: Queue, handles: Sequence[bytes], now: float) -> dict[int, CloudError]:
+        full = queue.rows.counts[IN_FLIGHT] >= limits.IN_FLIGHT_MAX
+        failed = self.core.delete_many(queue, handles, now)
+        if full:
+            self.waiters.notify(queue.number, count=1)
+        return failed
+
+    async def change_visibility(
+        self, queue: Queue, handles: Sequence[bytes], timeouts_s: Sequence[int]
+    ) -> dict[int, CloudError]:
+        return await self.act(lambda now: self.core.change_visibility(queue, handles, timeouts_s, now))
+
+    async def receive(self, queue: Queue, ask: Ask) -> Batch:
+        """Up to `ask.want` messages; waits for the first one. Raises what Broker.receive does, and Throttled."""
+        wait_s = queue.settings.wait_s if ask.wait_s is None else check_wait(ask.wait_s)
+        batch = self._take(queue, ask, patient=wait_s > 0)
+        if not batch.bodies and wait_s:
+            batch = await self._wait(queue, ask, wait_s)
+        if not batch.bodies:
+            return batch
+        try:
+            await self._log.flushed()
+        except asyncio.CancelledError:
+            self._give_back(batch)
+            raise
+        return batch
+
+    async def _wait(self, queue: Queue, ask: Ask, wait_s: float) -> Batch:
+        until = self.now() + wait_s
+        async with self.waiters.watch(queue.number) as watch:
+            while True:
+                batch = self._take(queue, ask, patient=True)
+                if batch.bodies or not await watch.wait(until - self.now()):
+                    break
+        if len(batch.bodies) == ask.want:
+            self.waiters.notify(queue.number, count=1)
+        return batch
+
+    def _take(self, queue: Queue, ask: Ask, *, patient: bool) -> Batch:
+        """What is there now, with its bodies. Ends: whatever has no body is received once and never again."""
+        self._check(0)
+        if self.core.book.queues.get(queue.number) is not queue:
+            raise errors.no_such_queue()
+        while True:
+            try:
+                got = self.core.receive(
+                    queue, ask.want, self.now(), visibility_s=ask.visibility_s, attempt_id=ask.attempt_id
+                )
+            except LimitExceeded:
+                if not patient:
+                    raise
+                return Batch(Received(queue))  # as AWS: a long poll waits at the limit, a short one fails
+            finally:
+                self._settle()
+            batch = self._read(got)
+            if batch.bodies or not got.seqs:
+                return batch
+
+    def _read(self, got: Received) -> Batch:
+        read = self._log.read
+        try:
+            frames = [read(address, 0, length) for address, length in zip(got.addresses, got.lengths, strict=True)]
+        except Internal:
+            frames = self._read_each(got)
+        return columns.batch(self.core, got, frames, self._ports.render)
+
+    def _read_each(self, got: Received) -> list[bytes]:
+        """Some cannot be read: they leave the queue, and this answer."""
+        frames: list[bytes] = []
+        kept: list[int] = []
+        for index, seq in enumerate(got.seqs):
+            try:
+                frames.append(self._log.read(got.addresses[index], 0, got.lengths[index]))
+                kept.append(index)
+            except Internal as error:
+                log.error("a message of %s is lost: %s", got.queue.arn, error)
+                self.damaged += 1
+                self.core.expel(got.queue, seq, self.now())
+        for column in (got.seqs, got.addresses, got.targets, got.lengths):
+            column[:] = [column[index] for index in kept]
+        return frames
+
+    def _give_back(self, batch: Batch) -> None:
+        handles = batch.received.handles()
+        try:
+            self.core.change_visibility(batch.received.queue, handles, [0] * len(handles), self.now())
+        except CloudError as error:
+            log.warning("messages that nobody waited for stay hidden until their timeout: %s", error)
+        self._settle()
+
+    # --- message move tasks
+
+    async def start_move(self, source_arn: str, destination_arn: str, rate: int) -> MoveTask:
+        return await self.act(
+            lambda now: self.core.start_move(source_arn, now, destination_arn=destination_arn, rate=rate)
+        )
+
+    async def cancel_move(self, number: int, source_arn: str) -> MoveTask:
+        return await self.act(lambda now: self._cancel_move(number, source_arn, now))
+
+    def _cancel_move(self, number: int, source_arn: str, now: float) -> MoveTask:
+        self.core.cancel_move(number, now)
+        tasks = self.core.list_moves(source_arn, limits.MOVE_TASKS_LISTED_MAX)
+        return next(task for task in tasks if task.number == number)
+
+    async def list_moves(self, source_arn: str, count: int) -> list[MoveTask]:
+        return await self.act(lambda _now: self.core.list_moves(source_arn, count))
+
+
+def check_wait(wait_s: int) -> int:
+    if not 0 <= wait_s <= limits.WAIT_S_MAX:
+        reason = f"Must be >= 0 and <= {limits.WAIT_S_MAX}, if provided."
+        raise errors.bad_value("WaitTimeSeconds", wait_s, reason)
+    return wait_s

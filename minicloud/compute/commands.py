@@ -244,9 +244,12 @@ class HostSeen:
 
 @dataclass(frozen=True, slots=True)
 class HostLost:
+    """Of one session of it; a host that came back as another one is not lost."""
+
     host_id: str
     code: str
     message: str
+    session: str
 
 
 @dataclass(frozen=True, slots=True)

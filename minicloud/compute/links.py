@@ -113,6 +113,10 @@ class Links:
             timer.cancel()
         self._timers[host_id] = asyncio.get_running_loop().call_later(within_s, self._silent, host_id)
 
+    def expected(self, host_id: str) -> bool:
+        """Whether there was a sign of life, and the next is not overdue."""
+        return host_id in self._timers
+
     def lost(self, host_id: str) -> None:
         """The host was given up: no link, no timer."""
         timer = self._timers.pop(host_id, None)

@@ -139,6 +139,8 @@ def host_lost(state: State, command: HostLost, context: Context) -> Outcome:
     host = state.hosts.get(command.host_id)
     if host is None:
         raise host_not_found(command.host_id)
+    if host.session != command.session:
+        return Outcome(host)
     draft = Draft()
     lost = replace(host, state="down", reason_code=command.code, reason_message=command.message)
     if lost == host:

@@ -18,6 +18,7 @@ from minicloud.wire import common_pb2, instance_pb2
 from minicloud.wire import fleet_pb2 as pb
 
 STOP_GRACE_S = 5.0  # ours: EC2 gives a guest "a few minutes" on real hardware; here init passes SIGTERM on at once
+START_PREFIX = "start:"
 END_PREFIX = "end:"
 IMAGE_PREFIX = "image:"
 
@@ -25,7 +26,8 @@ IMAGE_PREFIX = "image:"
 def for_instance(instance: Instance) -> pb.HostOrder | None:
     if instance.state == "pending":
         return pb.HostOrder(
-            order_id=f"start:{instance.id}:{instance.generation}", start=pb.StartGuest(spec=guest_spec(instance))
+            order_id=f"{START_PREFIX}{instance.id}:{instance.generation}",
+            start=pb.StartGuest(spec=guest_spec(instance)),
         )
     if instance.state == "stopping":
         return end(instance.id, instance.generation, force=instance.force_stop)

@@ -20,9 +20,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from minicloud.base.errors import CloudError, InsufficientCapacity, Unavailable
+from minicloud.base import limits
+from minicloud.base.errors import CloudError, InsufficientCapacity, Internal, Unavailable
 from minicloud.compute import commands, orders
 from minicloud.compute.links import HostLink, Links
 from minicloud.compute.machine import Compute, DiskDeleted
@@ -32,9 +33,12 @@ from minicloud.compute.state import Touched
 from minicloud.shell.waiters import Waiters
 from minicloud.wire import fleet_pb2 as pb
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 BOOT_GRACE_S = 45.0  # ours: hosts that the journal knows may take this long to say hello after a start
+END_AGAIN_S = 2.0  # ours: pause before a host that could not end a guest, or delete its disk, is told to again
+HOST_FAILURE = "Server.HostFailure"
 LAUNCH_TRIES = 4
 LAUNCH_PAUSE_S = 0.5
 
@@ -74,10 +78,15 @@ class ComputeService:
             raise Unavailable("The cloud is going down.")
         return await self._ports.submit(command)
 
-    async def settled(self) -> None:
-        """Return once what can be read is on disk, or undone: nobody is shown what a crash could take back."""
-        with contextlib.suppress(CloudError):
-            await self._ports.barrier()
+    async def shown(self, look: Callable[[], T]) -> T:
+        """What `look` sees, once all of it is on disk: nobody is shown what a crash or a full disk could take back."""
+        while True:
+            seen = look()
+            try:
+                await self._ports.barrier()
+            except CloudError:
+                continue  # some of it was undone: look again
+            return seen
 
     def start(self) -> None:
         """After the journal was loaded: every host that should be up must say hello in time."""
@@ -99,17 +108,14 @@ class ComputeService:
                 self._touched(effect)
 
     def _touched(self, effect: Touched) -> None:
+        """Acts on the entity as it was recorded: the state may be ahead of the disk already."""
         self.waiters.notify((effect.kind, effect.key))
-        if effect.kind == Instance.kind:
-            instance = self.state.instances.get(effect.key)
-            if instance is None:
-                self.samples.pop(effect.key, None)
-            else:
-                self.act(instance)
-        elif effect.kind == Image.kind:
-            image = self.state.images.get(effect.key)
-            if image is not None and image.state == "pending":
-                self._snapshot(image)
+        if isinstance(effect.entity, Instance):
+            self.act(effect.entity)
+        elif effect.kind == Instance.kind:
+            self.samples.pop(effect.key, None)
+        elif isinstance(effect.entity, Image) and effect.entity.state == "pending":
+            self._snapshot(effect.entity)
 
     def act(self, instance: Instance) -> None:
         """Do what this record implies, as far as its host can be reached now; the next hello does the rest."""
@@ -178,10 +184,11 @@ class ComputeService:
         """An actor that Ray took on could not be placed after all, or died before its guest ran."""
         self._spawn(self._launch_failed(instance_id, generation, error))
 
-    async def _settle(self, command: Any) -> Any:
-        """Submit what the fleet reported. A full disk must not lose it: it is tried until it is durable."""
+    async def _settle(self, command: Any, still: Callable[[], bool] = lambda: True) -> Any:
+        """Submit what the fleet reported. A full disk must not lose it: it is tried until it is durable, as long as
+        it is `still` so; asked before every try. None: it was not taken."""
         pause_s = 0.1
-        while not self.closing:
+        while not self.closing and still():
             try:
                 return await self._ports.submit(command)
             except CloudError as error:
@@ -210,7 +217,12 @@ class ComputeService:
 
     async def hello(self, command: commands.HostSeen) -> HostLink:
         """A host agent opened its stream: its host is up, its guests are held against the records."""
-        host = await self._settle(command)
+
+        def still_here() -> bool:  # its call stands, so it lives, however long the disk takes
+            self.links.expect(command.id, limits.HOST_LOST_AFTER_S)
+            return True
+
+        host = await self._settle(command, still_here)
         if host is None:
             raise Unavailable("The cloud is going down.")
         link = self.links.open(command.id, command.session)
@@ -264,12 +276,28 @@ class ComputeService:
             error = "" if result.ok else result.error.message or result.error.code or "the host gave no reason"
             image_id = result.order_id.removeprefix(orders.IMAGE_PREFIX)
             await self._settle(commands.ImageDone(image_id, result.size_bytes, error))
-        elif result.order_id.startswith(orders.END_PREFIX) and result.ok:
+        elif result.ok and result.order_id.startswith(orders.END_PREFIX):
             _, instance_id, generation, _ = result.order_id.split(":")
             await self._settle(commands.GuestSeen(instance_id, int(generation), "ended"))
             await self._settle(DiskDeleted(instance_id))
         elif not result.ok:
             log.warning("host %s refused order %s: %s", link.host_id, result.order_id, result.error.message)
+            await self._refused(result)
+
+    async def _refused(self, result: pb.OrderResult) -> None:
+        """A start that a host cannot carry out is given up; an end is ordered again, until its host can."""
+        verb, instance_id, generation, *_ = f"{result.order_id}::".split(":")
+        if f"{verb}:" == orders.START_PREFIX:
+            error = Internal(f"its host cannot start it: {result.error.message}")
+            await self._launch_failed(instance_id, int(generation), error)
+        elif f"{verb}:" == orders.END_PREFIX:
+            self._spawn(self._act_later(instance_id))
+
+    async def _act_later(self, instance_id: str) -> None:
+        await asyncio.sleep(END_AGAIN_S)
+        instance = self.state.instances.get(instance_id)
+        if instance is not None:
+            self.act(instance)
 
     def stream_ended(self, link: HostLink) -> None:
         self.links.drop(link)
@@ -277,21 +305,25 @@ class ComputeService:
     # --- hosts that are lost
 
     def _on_silence(self, host_id: str) -> None:
-        self._spawn(self.host_lost(host_id, "Server.HostFailure", "its agent has not been heard of"))
+        host = self.state.hosts.get(host_id)
+        if host is not None:
+            lost = commands.HostLost(host_id, HOST_FAILURE, "its agent has not been heard of", host.session)
+            self._spawn(self._host_lost(lost, lambda: not self.links.expected(host_id)))
 
     def node_died(self, session: str) -> None:
         """Ray says that this node is dead. It never comes back; a host that does is another node."""
         self._dead_sessions.add(session)
         for host in list(self.state.hosts.values()):
             if host.session == session and host.state == "up":
-                self._spawn(self.host_lost(host.id, "Server.HostFailure", "its Ray node died"))
+                self._spawn(self._host_lost(commands.HostLost(host.id, HOST_FAILURE, "its Ray node died", session)))
 
-    async def host_lost(self, host_id: str, code: str, message: str) -> None:
-        if self.closing:
+    async def _host_lost(self, command: commands.HostLost, still: Callable[[], bool] = lambda: True) -> None:
+        here = self.state.on_host(command.host_id)
+        doomed = [one for one in here if one.state in ("pending", "running", "stopping")]
+        host = await self._settle(command, still)
+        if host is None or host.state == "up":  # heard of again, or another session of it, before this was on disk
             return
-        doomed = [one for one in self.state.on_host(host_id) if one.state in ("pending", "running", "stopping")]
-        await self._settle(commands.HostLost(host_id, code, message))
-        self.links.lost(host_id)
+        self.links.lost(command.host_id)
         for instance in doomed:
             self._spawn(self._ports.launcher.kill(instance.id, instance.generation))
 

@@ -32,10 +32,11 @@ from minicloud.compute.placement import Fleet, HostView
 
 
 class Touched(NamedTuple):
-    """The effect of every record: this entity is another one now (or gone). The service looks and acts."""
+    """The effect of every record: this entity is another one now (None: gone). The service acts on it."""
 
     kind: str
     key: str
+    entity: Entity | None
 
 
 class Tally(NamedTuple):
@@ -50,15 +51,20 @@ class Draft:
     """The records of one decision, in order."""
 
     records: list[Record] = field(default_factory=list)
+    effects: list[Touched] = field(default_factory=list)
 
-    def put(self, entity: Entity, key: str = "") -> None:
-        self.records.append(Record(entity.kind, key or key_of(entity), entity.body()))
+    def put(self, entity: Entity) -> None:
+        key = key_of(entity)
+        self.records.append(Record(entity.kind, key, entity.body()))
+        self.effects.append(Touched(entity.kind, key, entity))
 
     def drop(self, entity: Entity) -> None:
-        self.records.append(Record(entity.kind, key_of(entity), None))
+        key = key_of(entity)
+        self.records.append(Record(entity.kind, key, None))
+        self.effects.append(Touched(entity.kind, key, None))
 
     def outcome(self, reply: Any = None) -> Outcome:
-        return Outcome(reply, self.records, [Touched(record.kind, record.key) for record in self.records])
+        return Outcome(reply, self.records, self.effects)
 
 
 def key_of(entity: Entity) -> str:

@@ -16,7 +16,7 @@ from minicloud.base.shape import Shape
 from minicloud.compute.commands import GuestSeen, HostSeen, Launch, LaunchSpec
 from minicloud.compute.lifecycle import HOLDS_CAPACITY
 from minicloud.compute.machine import Compute
-from minicloud.compute.model import KINDS, Instance
+from minicloud.compute.model import KINDS, Host, Instance
 
 HOME = Scope()
 STRANGER = Scope("111111111111", "us-east-1")
@@ -79,6 +79,9 @@ class Bench:
     def report(self, instance: Instance, state: str, **fields: Any) -> Any:
         now = self.state.instances[instance.id]
         return self.submit(GuestSeen(now.id, fields.pop("generation", now.generation), state, **fields))
+
+    def host_of(self, instance: Instance) -> Host:
+        return self.state.hosts[instance.host_id]
 
     def at(self, instance: Instance) -> Instance:
         return self.state.instances[instance.id]

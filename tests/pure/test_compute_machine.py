@@ -275,7 +275,7 @@ def test_a_lost_host_stops_its_instances_and_takes_no_new_ones(bench: Bench) -> 
     (one,) = bench.running(zone="us-east-1b")
     (ending,) = bench.running(zone="us-east-1b")
     bench.submit(ask.TerminateInstances(HOME, (ending.id,)))
-    bench.submit(ask.HostLost(one.host_id, "Server.HostFailure", "its Ray node died"))
+    bench.submit(ask.HostLost(one.host_id, "Server.HostFailure", "its Ray node died", bench.host_of(one).session))
     assert bench.at(one).state == "stopped" and bench.at(one).reason_code == "Server.HostFailure"
     assert bench.at(ending).state == "terminated"
     with pytest.raises(InsufficientCapacity):
@@ -294,7 +294,7 @@ def test_actors_that_died_with_their_host_say_so(bench: Bench) -> None:
     (one,) = bench.running(zone="us-east-1b")
     bench.report(one, "ended", reason_code="Server.ActorDied")
     bench.now += 1
-    bench.submit(ask.HostLost(one.host_id, "Server.HostFailure", "its Ray node died"))
+    bench.submit(ask.HostLost(one.host_id, "Server.HostFailure", "its Ray node died", bench.host_of(one).session))
     assert (bench.at(one).state, bench.at(one).reason_code) == ("stopped", "Server.HostFailure")
 
 
@@ -389,7 +389,7 @@ def test_images_are_made_from_instances_and_fail_with_their_host(bench: Bench) -
     (copy,) = bench.launch(image_id="golden")
     assert copy.image_id == image.id
     lost = bench.submit(ask.CreateImage(HOME, one.id, "silver"))
-    bench.submit(ask.HostLost(one.host_id, "Server.HostFailure", "gone"))
+    bench.submit(ask.HostLost(one.host_id, "Server.HostFailure", "gone", bench.host_of(one).session))
     assert bench.state.images[lost.id].state == "failed"
     bench.submit(ask.DeregisterImage(HOME, "golden"))
     with pytest.raises(NotFound):
@@ -443,7 +443,7 @@ def test_no_history_breaks_the_laws(steps: list[tuple[str, int, int]]) -> None:
             if step == "launch":
                 bench.launch("t3.micro", number + 1, min_count=1)
             elif step == "lost":
-                bench.submit(ask.HostLost(seen.id, "Server.HostFailure", "gone"))
+                bench.submit(ask.HostLost(seen.id, "Server.HostFailure", "gone", seen.session))
             elif step == "restart":
                 sessions[which] += 1
                 bench.submit(replace(seen, session=f"s{sessions[which]}"))

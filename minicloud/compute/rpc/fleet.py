@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +17,10 @@ from minicloud.compute.ports import ImageStore
 from minicloud.compute.service import ComputeService
 from minicloud.wire import fleet_pb2 as pb
 from minicloud.wire import instance_pb2
+
+log = logging.getLogger(__name__)
+
+REPORTS_WAITING_MAX = 10_000  # ours: reports of one host that wait for the disk
 
 
 class FleetServicer:
@@ -36,33 +40,52 @@ class FleetServicer:
             yield pb.HostOrder(order_id="fence", fence=pb.Fence(reason="the Ray node of this host is dead"))
             return
         link = await self._service.hello(host_seen(first.hello))
-        reader = asyncio.create_task(self._read(requests, link))
+        reports: asyncio.Queue[pb.HostReport] = asyncio.Queue(REPORTS_WAITING_MAX)
+        tasks = [
+            asyncio.create_task(self._read(requests, link, reports)),
+            asyncio.create_task(self._take(reports, link)),
+        ]
         try:
             yield pb.HostOrder(order_id="welcome", welcome=pb.Welcome(cloud_id=self._cloud_id, epoch=self._epoch))
             async for order in link.orders():
                 yield order
         finally:
-            reader.cancel()
+            for task in tasks:
+                task.cancel()
             self._service.stream_ended(link)
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, reports: AsyncIterator[pb.HostReport], link: HostLink) -> None:
-        """Each report in its turn; the end of the stream ends the link."""
+    async def _read(
+        self, requests: AsyncIterator[pb.HostReport], link: HostLink, reports: asyncio.Queue[pb.HostReport]
+    ) -> None:
+        """Beats at once: they are signs of life, also where the disk takes no reports. The end of the stream, or too
+        many reports that wait, end the link; the next hello says all that was on it."""
         try:
-            async for report in reports:
-                await self._take(report, link)
+            async for report in requests:
+                if report.WhichOneof("report") == "beat":
+                    self._service.beat(link, report.beat)
+                else:
+                    reports.put_nowait(report)
+        except asyncio.QueueFull:
+            log.warning("host %s: %d reports wait for the disk", link.host_id, REPORTS_WAITING_MAX)
         finally:
             link.close()
 
-    async def _take(self, report: pb.HostReport, link: HostLink) -> None:
-        kind = report.WhichOneof("report")
-        if kind == "beat":
-            self._service.beat(link, report.beat)
-        elif kind == "guest":
-            await self._service.guest_report(link, guest_seen(report.guest))
-        elif kind == "result":
-            await self._service.order_result(link, report.result)
+    async def _take(self, reports: asyncio.Queue[pb.HostReport], link: HostLink) -> None:
+        """Each report in its turn."""
+        try:
+            while True:
+                report = await reports.get()
+                kind = report.WhichOneof("report")
+                if kind == "guest":
+                    await self._service.guest_report(link, guest_seen(report.guest))
+                elif kind == "result":
+                    await self._service.order_result(link, report.result)
+        except Exception:
+            log.exception("a report of host %s", link.host_id)
+            raise
+        finally:
+            link.close()
 
     async def FetchImage(self, request: pb.FetchImageRequest, caller: str) -> AsyncIterator[pb.ImageChunk]:
         path = self._store.path(request.image_id)

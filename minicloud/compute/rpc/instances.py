@@ -55,11 +55,14 @@ class InstanceServicer:
         return pb.LaunchResponse(reservation_id=made.id, instances=[self._message(one) for one in made.instances])
 
     async def Get(self, request: pb.GetInstanceRequest, caller: Caller) -> pb.Instance:
-        await self._service.settled()
-        return self._message(instances.find(self._state, caller.scope, request.instance_id))
+        return await self._service.shown(
+            lambda: self._message(instances.find(self._state, caller.scope, request.instance_id))
+        )
 
     async def List(self, request: pb.ListInstancesRequest, caller: Caller) -> pb.ListInstancesResponse:
-        await self._service.settled()
+        return await self._service.shown(lambda: self._list(request, caller))
+
+    def _list(self, request: pb.ListInstancesRequest, caller: Caller) -> pb.ListInstancesResponse:
         found, token = queries.instances(
             self._state,
             caller.scope,
@@ -75,26 +78,19 @@ class InstanceServicer:
         if len(ids) > limits.PAGE_SIZE_MAX:
             raise InvalidParameterValue(f"at most {limits.PAGE_SIZE_MAX} instances at once", field="instance_ids")
         instances.find_all(self._state, caller.scope, ids)
-        await self._service.settled()
         last: dict[str, bytes] = {}
         async with self._service.waiters.watch(*[(Instance.kind, one) for one in ids]) as watch:
             while True:
-                for message in self._changed(ids, last):
-                    yield message
+                for message in await self._service.shown(lambda: self._messages(ids)):
+                    raw = message.SerializeToString(deterministic=True)
+                    if last.get(message.id) != raw:
+                        last[message.id] = raw
+                        yield message
                 await watch.wait()
 
-    def _changed(self, ids: list[str], last: dict[str, bytes]) -> list[pb.Instance]:
-        changed = []
-        for one in ids:
-            instance = self._state.instances.get(one)
-            if instance is None:
-                continue
-            message = self._message(instance)
-            raw = message.SerializeToString(deterministic=True)
-            if last.get(one) != raw:
-                last[one] = raw
-                changed.append(message)
-        return changed
+    def _messages(self, ids: list[str]) -> list[pb.Instance]:
+        found = (self._state.instances.get(one) for one in ids)
+        return [self._message(instance) for instance in found if instance is not None]
 
     async def Start(self, request: pb.InstanceIdsRequest, caller: Caller) -> pb.StateChanges:
         quota = self._ports.quotas.limit(caller.scope.account, "vcpus")

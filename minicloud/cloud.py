@@ -179,6 +179,8 @@ class ControlPlane:
         await self.shell.start("control-plane")
         for damage in self.journal.damage:
             log.error("state.db: %s", damage)
+        if not self.journal.damage:  # a record that was set aside may be of an image
+            await self._sweep_images()
         if self.cloud.auth:
             await ensure_admin(self.identity, self._rand, self._write_admin)
         self.service.start()
@@ -195,6 +197,12 @@ class ControlPlane:
         await self.service.close()
         await self.shell.stop()
         self.journal.close()
+
+    async def _sweep_images(self) -> None:
+        images = self.compute.state.images.values()
+        known = {image.id for image in images if image.state in ("pending", "available")}
+        for name in await asyncio.to_thread(self.store.keep, known):
+            log.warning("%s is deleted: no record knows this image", name)
 
     def _write_admin(self, content: bytes) -> None:
         settings.write_file(self.cloud.data_path / "admin.json", content)

@@ -61,7 +61,7 @@ def watch_nodes(on_change: Callable[[list[NodeState]], None], stop: threading.Ev
                 seen = now
                 on_change(now)
             subscription.wait(stop)
-        except (grpc.RpcError, ray.exceptions.RaySystemError, OSError) as error:
+        except (grpc.RpcError, ray.exceptions.RayError, OSError) as error:
             log.info("asking the GCS again: %s", type(error).__name__)
             if subscription:
                 subscription.close()

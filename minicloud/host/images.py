@@ -156,7 +156,7 @@ def _safe(member: tarfile.TarInfo, destination: str) -> tarfile.TarInfo:
 
 def _pack(root: Path, tar: Path) -> int:
     """The tar appears under its name only when it is whole and on disk."""
-    scratch = tar.with_suffix(".part")
+    scratch = tar.with_suffix(".packing")  # not `.part`: that is the control plane's, which may start just now
     try:
         with scratch.open("wb") as raw:
             with tarfile.open(fileobj=_Bounded(raw), mode="w|", format=tarfile.PAX_FORMAT) as archive:
@@ -164,6 +164,11 @@ def _pack(root: Path, tar: Path) -> int:
             raw.flush()
             os.fsync(raw.fileno())
         os.replace(scratch, tar)
+        folder = os.open(tar.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     finally:
         scratch.unlink(missing_ok=True)
     return tar.stat().st_size

@@ -13,7 +13,7 @@ import asyncio
 import errno
 import os
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path, PurePosixPath
 
 from minicloud.base.errors import CloudError, InsufficientStorage, Internal, InvalidParameterValue, LimitExceeded
@@ -45,6 +45,13 @@ class ImageFiles:
                 raise _typed(error) from None
             raise
         return size
+
+    def keep(self, image_ids: Collection[str]) -> list[str]:
+        """Delete the files of every other image; returns their names. For a start, before anybody stores here."""
+        strays = [path for path in self._folder.glob("ami-*") if path.stem not in image_ids]
+        for path in strays:
+            path.unlink(missing_ok=True)
+        return [path.name for path in strays]
 
     async def delete(self, image_id: str) -> None:
         await asyncio.to_thread(self.path(image_id).unlink, True)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from minicloud.base.arn import Caller
-from minicloud.base.errors import InvalidRequest, MissingParameter
+from minicloud.base.errors import CloudError, InvalidRequest, MissingParameter
 from minicloud.compute import commands, images, keypairs, keys, templates
 from minicloud.compute.model import Group, Image, KeyPair, Template
 from minicloud.compute.ports import ImageStore
@@ -64,7 +64,7 @@ class ImageServicer:
         )
         try:
             return translate.image(await self._service.submit(command))
-        except BaseException:
+        except CloudError:  # no other: a caller that goes away does not stop the commit, and the image needs its tar
             await self._store.delete(image_id)
             raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from minicloud.client.broker import Broker
 from minicloud.client.config import ClientConfig, ClientOptions, resolve, with_times
 from minicloud.client.hosts import AsyncHosts
 from minicloud.client.identity import AsyncIdentity
@@ -12,8 +13,10 @@ from minicloud.client.instance_types import AsyncTypes
 from minicloud.client.instances import AsyncInstances
 from minicloud.client.key_pairs import AsyncKeyPairs
 from minicloud.client.placement_groups import AsyncPlacementGroups
+from minicloud.client.queues import AsyncQueues
 from minicloud.client.tags import AsyncTags
 from minicloud.client.templates import AsyncTemplates
+from minicloud.client.topics import AsyncTopics
 from minicloud.client.transport import Transport
 
 
@@ -38,6 +41,9 @@ class AsyncClient:
         self.placement_groups = AsyncPlacementGroups(transport)
         self.identity = AsyncIdentity(transport)
         self.tags = AsyncTags(transport)
+        broker = Broker(transport)
+        self.queues = AsyncQueues(broker)
+        self.topics = AsyncTopics(broker)
 
     @property
     def config(self) -> ClientConfig:

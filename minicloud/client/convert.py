@@ -4,7 +4,7 @@ The field names are the same on both sides. What differs, differs by the type th
 
     datetime | None     Unix seconds (double); 0 means "not yet"          -> UTC
     tuple[X, ...]       repeated X
-    Mapping[str, str]   map<string, string>
+    Mapping[str, X]     map<string, X>
     X | None            optional scalar, or a message that is not set
 """
 
@@ -66,7 +66,8 @@ def _reader(name: str, hint: Any) -> Read:
         convert = _item(get_args(inner)[0])
         return lambda message: tuple(convert(item) for item in getattr(message, name))
     if get_origin(inner) is Mapping:
-        return lambda message: dict(getattr(message, name))
+        convert = _item(get_args(inner)[1])
+        return lambda message: {key: convert(item) for key, item in getattr(message, name).items()}
     convert = _item(inner)
     if optional:
         return lambda message: convert(getattr(message, name)) if message.HasField(name) else None

@@ -10,6 +10,9 @@ One rule per form of method:
     an answer AsyncX of this package      wrapped as X
     property                              passed through
     __aenter__, __aexit__                 __enter__, __exit__
+    __anext__                             __iter__, __next__
+    a base that is not async              kept: it is plain data, and shared
+    "Async only." in the docstring        left out
 """
 
 from __future__ import annotations
@@ -32,6 +35,10 @@ GROUPS = (
     "placement_groups",
     "identity",
     "tags",
+    "consumer",
+    "queue_handle",
+    "queues",
+    "topics",
 )
 _MODELS = """
 if TYPE_CHECKING:
@@ -99,6 +106,9 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from __future__ import annotations",
         "from collections.abc import Callable, Iterator, Mapping, Sequence",
         "from pathlib import Path",
+        "from minicloud.client.consumer import ConsumerOptions",
+        "from minicloud.client.messages import Message, SendResult",
+        "from minicloud.client.queue_handle import SendOptions",
         "from typing import TYPE_CHECKING, Unpack",
         f"from minicloud.client.{name} import {', '.join(own)}",
         "from minicloud.client.loop import LoopThread",
@@ -126,12 +136,15 @@ def _used(head: list[str], body: str) -> list[str]:
 
 
 def _class(node: ast.ClassDef, wrapped: dict[str, str]) -> str:
-    name, bases = node.name[5:], [ast.unparse(base)[5:] for base in node.bases]
+    name = node.name[5:]
+    bases = [base.removeprefix("Async") for base in map(ast.unparse, node.bases)]
     lines = [f"class {name}({', '.join(bases)}):" if bases else f"class {name}:"]
     lines += [f'    """{ast.get_docstring(node, clean=False)}"""']
     lines += [f"    _inner: {node.name}"]
     lines += [f"    def __init__(self, inner: {node.name}, loop: LoopThread) -> None:"]
     lines += ["        self._inner = inner", "        self._loop = loop"]
+    if any(not ast.unparse(base).startswith("Async") for base in node.bases):
+        lines += ["        self._share(inner)"]
     for method in node.body:
         if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and _is_public(method):
             lines += [_method(method, name, wrapped)]
@@ -139,16 +152,20 @@ def _class(node: ast.ClassDef, wrapped: dict[str, str]) -> str:
 
 
 def _is_public(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    if method.name in ("__aenter__", "__aexit__", "__anext__"):
+        return True
     doc = ast.get_docstring(method) or ""
-    return (not method.name.startswith("_") and not doc.startswith("Internal")) or method.name in (
-        "__aenter__",
-        "__aexit__",
-    )
+    return not method.name.startswith("_") and not doc.startswith(("Internal", "Async only."))
 
 
 def _method(method: ast.FunctionDef | ast.AsyncFunctionDef, cls: str, wrapped: dict[str, str]) -> str:
     if method.name == "__aenter__":
         return f"    def __enter__(self) -> {cls}:\n        return self"
+    if method.name == "__anext__":
+        return _iteration(method, cls)
+    if method.name == "__aexit__" and len(method.args.args) > 1:
+        passed = f"        self._loop.run(self._inner.__aexit__({_passed(method.args)}))"
+        return f"    def __exit__({ast.unparse(method.args)}) -> None:\n{passed}"
     if method.name == "__aexit__":
         return "    def __exit__(self, *exc: object) -> None:\n        self.close()"
     returns = ast.unparse(method.returns) if method.returns else "None"
@@ -156,6 +173,8 @@ def _method(method: ast.FunctionDef | ast.AsyncFunctionDef, cls: str, wrapped: d
     inner = f"self._inner.{method.name}" + ("" if decorated else f"({_passed(method.args)})")
     if returns.startswith("AsyncIterator["):
         returns, answer = returns[5:], f"return self._loop.iterate({inner})"
+    elif isinstance(method, ast.FunctionDef) and returns.startswith("Async"):
+        returns, answer = returns[5:], f"return {returns[5:]}({inner}, self._loop)"
     elif isinstance(method, ast.FunctionDef):
         answer = f"return {inner}"
     elif returns[5:] in wrapped and returns.startswith("Async"):
@@ -165,6 +184,13 @@ def _method(method: ast.FunctionDef | ast.AsyncFunctionDef, cls: str, wrapped: d
     doc = ast.get_docstring(method, clean=False)
     lines = [*decorated, f"    def {method.name}({ast.unparse(method.args)}) -> {returns}:"]
     return "\n".join([*lines, *([f'        """{doc}"""'] if doc else []), f"        {answer}"])
+
+
+def _iteration(method: ast.FunctionDef | ast.AsyncFunctionDef, cls: str) -> str:
+    item = ast.unparse(method.returns)[5:] if method.returns else ""
+    lines = [f"    def __iter__(self) -> {cls}:", "        return self", f"    def __next__(self) -> {item}:"]
+    lines += ["        try:", f"            return {item}(self._loop.run(self._inner.__anext__()), self._loop)"]
+    return "\n".join([*lines, "        except StopAsyncIteration:", "            raise StopIteration from None"])
 
 
 def _passed(args: ast.arguments) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,3 +341,141 @@ class Quota:
     limit: float
     used: float
     account: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerEndpoint:
+    """Where an account's queues and topics are served, and the ticket that opens them (Unix milliseconds)."""
+
+    address: str
+    ticket: str = field(repr=False)
+    expires_ms: int = 0
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """attributes: AWS's names and texts (`VisibilityTimeout`, ...); those asked for."""
+
+    name: str
+    arn: str
+    url: str
+    attributes: Mapping[str, str]
+    tags: Mapping[str, str]
+
+    @property
+    def fifo(self) -> bool:
+        return self.name.endswith(".fifo")
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAttribute:
+    """type: String, Number or Binary, with an optional label after a dot. value: its text or bytes, as bytes."""
+
+    type: str
+    value: bytes
+
+    @property
+    def data(self) -> str | bytes | int | Decimal:
+        """The value as Python sees it: str, bytes, int where it is whole, else Decimal."""
+        if self.type.startswith("Binary"):
+            return self.value
+        text = self.value.decode()
+        if not self.type.startswith("Number"):
+            return text
+        return int(text) if text.lstrip("+-").isdigit() else Decimal(text)
+
+
+# str, int, float, Decimal and bytes get the type they have; (type, value) names one: ("Number.int", 5).
+AttributeValue = (
+    str | int | float | Decimal | bytes | MessageAttribute | tuple[str, str | int | float | Decimal | bytes]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SendEntry:
+    """One message of a batch to a queue. delay_s: None is the queue's. trace_header: AWS X-Ray's."""
+
+    body: str | bytes
+    delay_s: int | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    group_id: str = ""
+    deduplication_id: str = ""
+    trace_header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishEntry:
+    """One message of a batch to a topic. json: `message` is a JSON object with a text for each protocol, "default"."""
+
+    message: str | bytes
+    subject: str = ""
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    json: bool = False
+    group_id: str = ""
+    deduplication_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryError:
+    """What went wrong with one entry of a batch. sender_fault: it will go wrong again."""
+
+    index: int
+    code: str
+    message: str
+    field: str
+    sender_fault: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MoveTask:
+    """Messages on their way from a dead-letter queue. status: RUNNING | COMPLETED | CANCELLED | FAILED."""
+
+    task_handle: str
+    status: str
+    source_arn: str
+    destination_arn: str
+    max_per_second: int
+    moved: int
+    to_move: int
+    failure_reason: str
+    started_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """attributes: AWS's names and texts (`DisplayName`, ...)."""
+
+    name: str
+    arn: str
+    attributes: Mapping[str, str]
+    tags: Mapping[str, str]
+
+    @property
+    def fifo(self) -> bool:
+        return self.name.endswith(".fifo")
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """protocol: sqs | http | https. arn is "PendingConfirmation" while its endpoint has not confirmed."""
+
+    arn: str
+    topic_arn: str
+    protocol: str
+    endpoint: str
+    owner: str
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionMetrics:
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicMetrics:
+    """Counters since the broker started, by AWS's metric names; subscriptions by ARN."""
+
+    values: Mapping[str, float]
+    subscriptions: Mapping[str, SubscriptionMetrics]

@@ -11,7 +11,7 @@ stands behind it does not, for `connect_s` when nobody listens at the endpoint.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -43,7 +43,24 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),  # gRPC's own default waits a second and more before it looks again
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # messages come many at once, and of up to 1 MiB
 )
+
+
+class Place:
+    """Where the message broker of this caller is, as the cloud said last. `asking`: whoever asks now, for all."""
+
+    __slots__ = ("asking", "calls", "endpoint", "metadata", "renew_at")
+
+    def __init__(self) -> None:
+        self.endpoint: models.BrokerEndpoint | None = None
+        self.metadata: Metadata = ()
+        self.renew_at = 0.0
+        self.calls: dict[str, Callable[..., Any]] = {}
+        self.asking: asyncio.Task[None] | None = None
+
+    def forget(self) -> None:
+        self.endpoint = None
 
 
 class Transport:
@@ -53,14 +70,18 @@ class Transport:
         self.config = config
         self._channels: dict[tuple[str, bool], grpc.aio.Channel] = {}
         self._metadata = _metadata(config)
+        self.place = Place()
+        self.closers: set[Callable[[], Awaitable[None]]] = set()
 
     def with_config(self, **changes: Any) -> Transport:
         """The same channels with other times."""
         other = Transport(replace(self.config, **changes))
-        other._channels = self._channels
+        other._channels, other.place, other.closers = self._channels, self.place, self.closers
         return other
 
     async def close(self) -> None:
+        for close in list(self.closers):
+            await close()
         channels = list(self._channels.values())
         self._channels.clear()
         for channel in channels:
@@ -156,6 +177,14 @@ class Transport:
         path = f"{_PACKAGE}GuestService/{method}"
         start = open_(path, request_serializer=_serialize, response_deserializer=reply.FromString)
         return GuestStream(start(*first, metadata=((TICKET_METADATA, endpoint.ticket),)))
+
+    def broker_unary(self, endpoint: models.BrokerEndpoint, method: str, reply: type[Message]) -> Callable[..., Any]:
+        """How a method of a message broker is called; the ticket is the caller's to give."""
+        channel = self._channel(endpoint.address, endpoint.tls)
+        start: Callable[..., Any] = channel.unary_unary(
+            _PACKAGE + method, request_serializer=_serialize, response_deserializer=reply.FromString
+        )
+        return start
 
     def _channel(self, address: str, tls: bool) -> grpc.aio.Channel:
         found = self._channels.get((address, tls))

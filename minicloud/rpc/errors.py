@@ -154,6 +154,12 @@ def _bare(code: grpc.StatusCode, text: str) -> CloudError:
     return _BARE.get(code, CloudError)(text or None)
 
 
+def from_code(code: str, message: str, field: str = "", sender_fault: bool = True) -> CloudError:
+    """The typed error of one entry of a batch: its class by its code, else by whose fault it is."""
+    kind = _BY_REASON.get(code) or (errors.InvalidRequest if sender_fault else errors.Internal)
+    return kind(message, code=code, field=field or None)
+
+
 def _from_status(raw: Any) -> CloudError | None:
     if not isinstance(raw, bytes):
         return None

@@ -21,9 +21,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from minicloud.base.errors import CloudError, NotFound
 from minicloud.rpc.errors import abort
-from minicloud.wire import catalog_pb2, guest_pb2, host_pb2, identity_pb2, instance_pb2
+from minicloud.wire import catalog_pb2, guest_pb2, host_pb2, identity_pb2, instance_pb2, queue_pb2, topic_pb2
 
-FILES = (catalog_pb2, guest_pb2, host_pb2, identity_pb2, instance_pb2)
+FILES = (catalog_pb2, guest_pb2, host_pb2, identity_pb2, instance_pb2, queue_pb2, topic_pb2)
 METHODS = {
     f"{service.name}/{method.name}": method
     for file in FILES
@@ -81,6 +81,15 @@ class FakeCloud(grpc.GenericRpcHandler):
         self.on(
             "InstanceService/GetEndpoint",
             lambda request, call: instance_pb2.Endpoint(address=self.address, ticket="ticket-1", expires=4e9),
+        )
+
+    def serve_broker(self) -> None:
+        """Locate leads to this server itself."""
+        self.on(
+            "MessagingService/Locate",
+            lambda request, call: queue_pb2.BrokerEndpoint(
+                address=self.address, ticket="ticket-1", expires_ms=4 * 10**12
+            ),
         )
 
     def _run(self, work: Any) -> Any:

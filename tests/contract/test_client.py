@@ -19,7 +19,7 @@ from minicloud import AsyncClient, Client
 from minicloud.base import errors
 from minicloud.client import aio, config, convert, generate, models
 from minicloud.client.sync import client as sync_client
-from minicloud.wire import catalog_pb2, common_pb2, host_pb2, identity_pb2, instance_pb2
+from minicloud.wire import catalog_pb2, common_pb2, host_pb2, identity_pb2, instance_pb2, queue_pb2, topic_pb2
 from tests.contract.fake_cloud import Call, FakeCloud
 
 
@@ -369,7 +369,7 @@ MESSAGES = {
     models.CallerIdentity: identity_pb2.WhoAmIResponse,
     **{
         getattr(models, name): getattr(file, name)
-        for file in (instance_pb2, host_pb2, catalog_pb2, identity_pb2)
+        for file in (instance_pb2, host_pb2, catalog_pb2, identity_pb2, queue_pb2, topic_pb2)
         for name in file.DESCRIPTOR.message_types_by_name
         if hasattr(models, name)
     },

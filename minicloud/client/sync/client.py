@@ -14,8 +14,10 @@ from minicloud.client.sync.instance_types import Types
 from minicloud.client.sync.instances import Instances
 from minicloud.client.sync.key_pairs import KeyPairs
 from minicloud.client.sync.placement_groups import PlacementGroups
+from minicloud.client.sync.queues import Queues
 from minicloud.client.sync.tags import Tags
 from minicloud.client.sync.templates import Templates
+from minicloud.client.sync.topics import Topics
 
 
 class Client:
@@ -40,6 +42,8 @@ class Client:
         self.placement_groups = PlacementGroups(inner.placement_groups, loop)
         self.identity = Identity(inner.identity, loop)
         self.tags = Tags(inner.tags, loop)
+        self.queues = Queues(inner.queues, loop)
+        self.topics = Topics(inner.topics, loop)
 
     @property
     def config(self) -> ClientConfig:

@@ -1,0 +1,142 @@
+"""The way to the message broker that serves the caller's queues and topics.
+
+    MessagingService.Locate  ->  address of the broker + a ticket for it, asked once and kept
+    QueueService, TopicService  ->  straight to the broker, with the ticket as metadata
+
+The ticket is asked for again before it ends (calls go on with the old one meanwhile), after UNAUTHENTICATED, and when
+the broker stays away: then it may have come up elsewhere. UNAVAILABLE is retried until `retry_s` has passed: a broker
+that restarts is back within seconds, and what it had acknowledged is there. A call whose answer was lost on the way is
+made again too, so a message may be sent twice (at least once, as AWS's SDKs do it); FIFO queues know it by its
+deduplication id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from minicloud.base.errors import CloudError, DeadlineExceeded, Unauthenticated, Unavailable
+from minicloud.client.config import jitter
+from minicloud.client.convert import to_model
+from minicloud.client.lazy import lazy
+from minicloud.client.streams import mapped
+from minicloud.client.transport import TICKET_METADATA, Transport
+
+if TYPE_CHECKING:
+    import grpc.aio
+    from google.protobuf.message import Message
+
+    from minicloud.client import models
+    from minicloud.wire import queue_pb2
+else:
+    models = lazy("minicloud.client.models")
+    queue_pb2 = lazy("minicloud.wire.queue_pb2")
+    grpc = lazy("grpc")
+
+M = TypeVar("M", bound="Message")
+
+_BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+_LOCATE_EVERY = 4  # attempts that failed, about half a second
+_RENEW_S_MIN = 60.0  # of a ticket that seems to end sooner: the clocks differ, UNAUTHENTICATED will tell
+_RENEW_PART = 0.8  # of a ticket's life
+
+
+class Broker:
+    """Unary calls to the caller's broker. Used from one event loop; clients made by `with_options` share the place."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._place = transport.place
+
+    async def call(self, method: str, request: Message, reply: type[M], *, wait_s: float = 0.0) -> M:
+        """One call ("QueueService/SendBulk"). wait_s: how long the broker itself may wait. Raises CloudError."""
+        config = self.transport.config
+        started = _now()
+        budget = config.timeout_s + wait_s
+        attempt, renewed = 0, False
+        while True:
+            try:
+                start = await self._start(method, reply, started + budget - _now())
+                left = max(started + budget - _now(), 0.001)
+                answer: M = await start(request, timeout=left, metadata=self._place.metadata)
+                return answer
+            except grpc.aio.AioRpcError as error:
+                failure = mapped(error)
+            if isinstance(failure, Unauthenticated) and not renewed:
+                renewed = True
+                self._place.forget()
+                continue
+            pause = self._pause(failure, attempt, _now() - started)
+            if pause is None:
+                raise failure
+            attempt += 1
+            if attempt % _LOCATE_EVERY == 0:
+                self._place.forget()
+            await asyncio.sleep(pause)
+
+    def _pause(self, failure: CloudError, attempt: int, elapsed: float) -> float | None:
+        """Seconds until the next attempt; None: give up."""
+        if not isinstance(failure, Unavailable):
+            return None
+        config = self.transport.config
+        pause = jitter() * _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+        return pause if elapsed + pause < min(config.retry_s, config.timeout_s) else None
+
+    async def _start(self, method: str, reply: type[Message], left: float) -> Callable[..., Any]:
+        place = self._place
+        if place.endpoint is None:
+            await self._locate(left)
+        elif _now() > place.renew_at and place.asking is None:
+            self._ask()
+        start = place.calls.get(method)
+        if start is None:
+            assert place.endpoint is not None
+            start = place.calls[method] = self.transport.broker_unary(place.endpoint, method, reply)
+        return start
+
+    async def _locate(self, left: float) -> None:
+        """Whoever comes while somebody asks waits for the same answer; one that leaves does not end it for the rest."""
+        task = self._place.asking or self._ask()
+        try:
+            async with asyncio.timeout(max(left, 0.001)):
+                await asyncio.shield(task)
+        except TimeoutError:
+            raise DeadlineExceeded("the cloud did not say in time where the message broker is") from None
+        except CloudError as error:
+            raise error.copy() from None
+
+    def _ask(self) -> asyncio.Task[None]:
+        place = self._place
+        task = asyncio.get_running_loop().create_task(self._renew())
+        place.asking = task
+        task.add_done_callback(_asked(place))
+        return task
+
+    async def _renew(self) -> None:
+        reply = await self.transport.call(
+            "MessagingService/Locate", queue_pb2.LocateRequest(), queue_pb2.BrokerEndpoint
+        )
+        place, endpoint = self._place, to_model(models.BrokerEndpoint, reply)
+        old = place.endpoint
+        place.endpoint = endpoint
+        place.metadata = ((TICKET_METADATA, endpoint.ticket),)
+        life = max(endpoint.expires_ms / 1000 - time.time(), _RENEW_S_MIN)
+        place.renew_at = _now() + life * _RENEW_PART
+        if old is None or (old.address, old.tls) != (endpoint.address, endpoint.tls):
+            place.calls.clear()
+
+
+def _asked(place: Any) -> Callable[[asyncio.Task[None]], None]:
+    def done(task: asyncio.Task[None]) -> None:
+        place.asking = None
+        if not task.cancelled() and task.exception() is not None:
+            # Nobody may wait for it: the old ticket goes on, and the next to need a new one asks again.
+            place.renew_at = max(place.renew_at, asyncio.get_running_loop().time() + 1.0)
+
+    return done
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

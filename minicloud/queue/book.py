@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from minicloud.queue.lines import FifoLine, Group, Line, StandardLine
 from minicloud.queue.ports import SEGMENT_SHIFT, MessageLog
 from minicloud.queue.rows import DEAD, DELAYED, IN_FLIGHT, VISIBLE, Chunk, Rows
 from minicloud.queue.settings import Settings
+from minicloud.queue.timers import Timers
 
 _DEDUP_MS = limits.DEDUPLICATION_S * 1000
 _SENT_SHIFT = 40
@@ -78,10 +79,15 @@ class Queue:
     newest_ms: int = 0
     retain_at: int = 0
     hidden: bool = False
+    moved_in: bool = False
 
     @property
     def arn(self) -> str:
         return self.scope.arn("sqs", self.name)
+
+    def is_plain(self) -> bool:
+        """Its messages have no groups, and none of them was moved here."""
+        return not (self.settings.fifo or self.groups or self.moved_in)
 
     def group_at(self, chunk: Chunk, row: int) -> Group | None:
         number = chunk.group_of(row)
@@ -103,8 +109,7 @@ class Book:
         self.awake: set[int] = set()
         self.counters = dict.fromkeys(_COUNTERS, 0)
         self._receives = epoch << 40
-        self._timers: list[tuple[int, int, Callable[..., None], Queue, object]] = []
-        self._serial = 0
+        self.timers = Timers(self.queues, _is_wanted)
 
     # --- time
 
@@ -112,19 +117,8 @@ class Book:
         """Bring every message to what it is at `now` (Unix seconds). Time never runs backwards here. Returns ms."""
         now_ms = max(self.now_ms, round(now * 1000))
         self.now_ms = now_ms
-        timers = self._timers
-        while timers and timers[0][0] <= now_ms:
-            _, _, action, queue, what = heapq.heappop(timers)
-            if self.queues.get(queue.number) is queue:
-                action(queue, what)
+        self.timers.run(now_ms)
         return now_ms
-
-    def due_ms(self) -> int | None:
-        return self._timers[0][0] if self._timers else None
-
-    def at(self, when_ms: int, action: Callable[..., None], queue: Queue, what: object = None) -> None:
-        self._serial += 1
-        heapq.heappush(self._timers, (when_ms, self._serial, action, queue, what))
 
     def next_receive(self) -> int:
         self._receives += 1
@@ -148,7 +142,10 @@ class Book:
         state = DELAYED if delay_s else VISIBLE
         first = queue.rows.append(sent_ms, addresses, lengths, state)
         count = len(addresses)
-        self.keep_all(addresses)
+        if addresses[0] >> SEGMENT_SHIFT == addresses[-1] >> SEGMENT_SHIFT:  # they ascend: of one append
+            self.log.keep(addresses[0], count)
+        else:
+            self.keep_all(addresses)
         if group:
             self._set_group(queue, first, count, group)
         if delay_s:
@@ -195,12 +192,12 @@ class Book:
         if not queue.settings.fifo:
             found = queue.rows.find(first)
             assert found is not None
-            self.at(found[0].touch()[4][found[1]], self._undelay, queue, (first, count))
+            self.timers.at(found[0].touch()[4][found[1]], self._undelay, queue, (first, count))
             return
         if queue.delayed is None:
             queue.delayed = deque()
         if not queue.delayed:
-            self.at(self._fifo_due(queue, first), self._undelay_fifo, queue)
+            self.timers.at(self._fifo_due(queue, first), self._undelay_fifo, queue)
         queue.delayed.extend(range(first, first + count))
 
     def _undelay(self, queue: Queue, run: tuple[int, int]) -> None:
@@ -228,7 +225,7 @@ class Book:
         while queue.delayed:
             due = self._fifo_due(queue, queue.delayed[0])
             if due > self.now_ms:
-                self.at(due, self._undelay_fifo, queue)
+                self.timers.at(due, self._undelay_fifo, queue)
                 return
             self.appear(queue, queue.delayed.popleft())
 
@@ -238,39 +235,20 @@ class Book:
 
     # --- in flight
 
-    def fly(self, queue: Queue, seqs: Iterable[int], number: int, times: tuple[int, int]) -> None:
+    def fly(self, queue: Queue, seqs: list[int], number: int, times: tuple[int, int]) -> None:
         """Messages are received: times = (now, deadline)."""
-        now_ms, deadline_ms = times
-        rows = queue.rows
-        counts = rows.counts
-        for seq in seqs:
-            chunk = rows.chunks[seq >> 9]
-            row = seq - chunk.base
-            count, first, received, numbers, deadlines = chunk.touch()
-            counts[chunk.state[row]] -= 1
-            chunk.state[row] = IN_FLIGHT
-            if not count[row]:
-                first[row] = now_ms
-            count[row] += 1
-            received[row] = now_ms
-            numbers[row] = number
-            deadlines[row] = deadline_ms
-            counts[IN_FLIGHT] += 1
+        if seqs:
+            queue.rows.fly(seqs, number, times)
 
     def watch(self, queue: Queue, flight: Flight) -> None:
         """Arm the end of a visibility timeout."""
-        self.at(flight.deadline_ms, self._land, queue, flight)
+        self.timers.at(flight.deadline_ms, self._land, queue, flight, len(flight.seqs))
 
     def _land(self, queue: Queue, flight: Flight) -> None:
         if flight.deadline_ms > self.now_ms:
             return  # prolonged by a repeated attempt, which armed its own timer
         for seq in flight.seqs:
-            found = queue.rows.find(seq)
-            if found is None or found[0].state[found[1]] != IN_FLIGHT:
-                continue
-            chunk, row = found
-            assert chunk.number is not None and chunk.deadline is not None
-            if chunk.number[row] == flight.number and chunk.deadline[row] == flight.deadline_ms:
+            if is_flying(queue, flight, seq):
                 self.land(queue, seq)
 
     def land(self, queue: Queue, seq: int) -> None:
@@ -330,7 +308,7 @@ class Book:
         when = sent_ms + queue.settings.retention_s * 1000
         if not queue.retain_at or when < queue.retain_at:
             queue.retain_at = when
-            self.at(when, self._retain, queue, when)
+            self.timers.at(when, self._retain, queue, when)
 
     def _retain(self, queue: Queue, when: object) -> None:
         if queue.retain_at == when:
@@ -365,7 +343,7 @@ class Book:
         if key not in queue.dedup:
             queue.dedup_order.append(key)
             if self.live and len(queue.dedup_order) == 1:
-                self.at(sent_ms + _DEDUP_MS, self._forget, queue)
+                self.timers.at(sent_ms + _DEDUP_MS, self._forget, queue)
         queue.dedup[key] = (seq, sent_ms)
 
     def _forget(self, queue: Queue, _: object) -> None:
@@ -373,7 +351,7 @@ class Book:
         while order:
             seq, sent_ms = queue.dedup[order[0]]
             if sent_ms + _DEDUP_MS > self.now_ms:
-                self.at(sent_ms + _DEDUP_MS, self._forget, queue)
+                self.timers.at(sent_ms + _DEDUP_MS, self._forget, queue)
                 return
             del queue.dedup[order.popleft()]
             address = queue.held.pop(seq, 0)
@@ -420,7 +398,7 @@ class Book:
         for queue in list(self.queues.values()):
             self.settle_time(queue)
         self.live = True
-        self.counters = dict.fromkeys(_COUNTERS, 0)
+        self.counters = dict.fromkeys(_COUNTERS, 0)  # what a replay counted was long ago
         for queue in list(self.queues.values()):
             self._index(queue)
             self.expire(queue)
@@ -482,14 +460,28 @@ class Book:
             self.log.drop(queue.held.pop(seq))
 
 
+def is_flying(queue: Queue, flight: Flight, seq: int) -> bool:
+    """Nothing happened to this message of a receive call since."""
+    found = queue.rows.find(seq)
+    if found is None or found[0].state[found[1]] != IN_FLIGHT:
+        return False
+    chunk, row = found
+    assert chunk.number is not None and chunk.deadline is not None
+    return chunk.number[row] == flight.number and chunk.deadline[row] == flight.deadline_ms
+
+
+def _is_wanted(queue: Queue, what: object) -> bool:
+    return not isinstance(what, Flight) or any(is_flying(queue, what, seq) for seq in what.seqs)
+
+
 def _new_line(queue: Queue) -> Line:
     return FifoLine(queue.rows) if queue.settings.fifo else StandardLine(queue.rows)
 
 
 def _by_segment(addresses: list[int]) -> list[tuple[int, int]]:
     """(one address, how many) for each run of addresses in one segment."""
-    if not addresses:
-        return []
+    if len(addresses) <= 1:
+        return [(address, 1) for address in addresses]
     if min(addresses) >> SEGMENT_SHIFT == max(addresses) >> SEGMENT_SHIFT:
         return [(addresses[0], len(addresses))]
     runs: dict[int, tuple[int, int]] = {}

@@ -198,6 +198,12 @@ def target_of(place: int) -> int:
     return place >> OFFSET_BITS & _TARGET_BITS
 
 
+def addresses(places: list[int]) -> tuple[list[int], list[int]]:
+    """Taken apart: addresses and targets."""
+    plain = [place & ADDRESS_MASK for place in places]
+    return plain, [0] * len(places) if plain == places else [target_of(place) for place in places]
+
+
 def fan_columns(targets: Sequence[FanTarget]) -> bytes:
     """Those that are the same for every message of a bulk."""
     queues, delays = array("I", [to.queue for to in targets]), array("H", [to.delay_s for to in targets])

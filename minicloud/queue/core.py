@@ -91,7 +91,7 @@ class Broker:
 
     def due(self) -> float | None:
         """When `tick` wants to be called next, Unix seconds."""
-        whens = [when for when in (self.book.due_ms(), self._mover.due_ms()) if when is not None]
+        whens = [when for when in (self.book.timers.due_ms(), self._mover.due_ms()) if when is not None]
         return min(whens) / 1000 if whens else None
 
     def tick(self, now: float) -> None:

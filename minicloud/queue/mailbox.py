@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from minicloud.base.errors import CloudError
 from minicloud.queue import codec, errors, limits, message, receipt
-from minicloud.queue.book import Book, Flight, Queue
+from minicloud.queue.book import Book, Flight, Queue, is_flying
 from minicloud.queue.mover import Mover
 from minicloud.queue.rows import IN_FLIGHT, Chunk
 
@@ -148,21 +148,19 @@ class Mailbox:
         return self._shown(queue, flight)
 
     def _shown(self, queue: Queue, flight: Flight) -> Received:
-        rows, places, lengths = queue.rows.chunks, [], []
-        for seq in flight.seqs:
-            chunk = rows[seq >> 9]
-            row = seq - chunk.base
-            places.append(chunk.address[row])
-            lengths.append(chunk.length[row])
-        addresses = [place & codec.ADDRESS_MASK for place in places]
-        targets = [0] * len(places) if addresses == places else [codec.target_of(place) for place in places]
+        places, lengths = queue.rows.stored(flight.seqs)
+        addresses, targets = codec.addresses(places)
         mac = receipt.mac(self._book.secret, queue.number, flight.number)
         return Received(queue, flight.number, flight.deadline_ms, flight.seqs, addresses, targets, lengths, mac)
 
     def _again(self, queue: Queue, attempt: bytes, deadline: int) -> Received | None:
         """The same messages and handles, with a new visibility timeout, if nothing happened to them since."""
         expires, flight = queue.attempts.get(attempt, (0, None))
-        if flight is None or expires <= self._book.now_ms or not _untouched(queue, flight):
+        if (
+            flight is None
+            or expires <= self._book.now_ms
+            or not all(is_flying(queue, flight, seq) for seq in flight.seqs)
+        ):
             return None
         values = array("Q", [value for seq in flight.seqs for value in (seq, deadline)])
         frame = codec.numbers(codec.VISIBILITY, queue.number, self._book.now_ms, values, codec.FLAG_RESET)
@@ -178,25 +176,25 @@ class Mailbox:
         now_ms = self._book.advance(now)
         failed: dict[int, CloudError] = {}
         seqs: list[int] = []
-        own, rows, unpack = queue.number, queue.rows, receipt.HANDLE.unpack
+        own, rows, fifo, unpack = queue.number, queue.rows, queue.settings.fifo, receipt.HANDLE.unpack
         for index, handle in enumerate(handles):
             if len(handle) == receipt.HANDLE_BYTES:
                 to, seq, number, _ = unpack(handle)
                 found = rows.find(seq)
                 if found is not None and to == own:
                     chunk, row = found
-                    current = chunk.touch()[3][row] == number
-                    if current and (chunk.state[row] == IN_FLIGHT or not queue.settings.fifo):
+                    if chunk.number_of(row) == number and (not fifo or chunk.state[row] == IN_FLIGHT):
                         seqs.append(seq)
                         continue
             error = self._stale(queue, handle)
             if error is not None:
                 failed[index] = error
-        seqs = list(dict.fromkeys(seqs))
+        if len(seqs) > 1:
+            seqs = list(dict.fromkeys(seqs))
         if seqs:
             frame = codec.numbers(codec.DELETE, own, now_ms, array("Q", seqs))
             self._book.log.append([frame], essential=True)
-            end_all(self._book, queue, seqs, "deleted")
+            _end(self._book, queue, seqs, "deleted")
         return failed
 
     def _stale(self, queue: Queue, handle: bytes) -> CloudError | None:
@@ -251,7 +249,7 @@ class Mailbox:
         if found is None:
             raise errors.no_such_message()
         chunk, row = found
-        if chunk.state[row] != IN_FLIGHT or chunk.touch()[3][row] != number:
+        if chunk.state[row] != IN_FLIGHT or chunk.number_of(row) != number:
             raise errors.not_in_flight()
         return chunk, row, seq
 
@@ -296,7 +294,12 @@ class Mailbox:
 
 
 def end_all(book: Book, queue: Queue, seqs: Sequence[int], counter: str) -> None:
-    gone = [book.end(queue, seq) for seq in seqs if queue.rows.find(seq) is not None]
+    """Those that live of these messages end."""
+    _end(book, queue, [seq for seq in seqs if queue.rows.find(seq) is not None], counter)
+
+
+def _end(book: Book, queue: Queue, live: list[int], counter: str) -> None:
+    gone = queue.rows.end_plain(live) if queue.is_plain() else [book.end(queue, seq) for seq in live]
     book.drop_all([address for address in gone if address])
     book.counters[counter] += len(gone)
 
@@ -336,17 +339,6 @@ def identity(book: Book, delivery: Delivery, head: codec.Head) -> str:
     if head.state is not None:
         return message.message_id(head.state.id_tag, head.state.id_seq)
     return message.message_id(head.tag, head.seq)
-
-
-def _untouched(queue: Queue, flight: Flight) -> bool:
-    return all(_flies(queue.rows.find(seq), flight) for seq in flight.seqs)
-
-
-def _flies(found: tuple[Chunk, int] | None, flight: Flight) -> bool:
-    if found is None or found[0].state[found[1]] != IN_FLIGHT:
-        return False
-    _, _, _, numbers, deadlines = found[0].touch()
-    return numbers[found[1]] == flight.number and deadlines[found[1]] == flight.deadline_ms
 
 
 def _checked_visibility(visibility_s: int) -> int:

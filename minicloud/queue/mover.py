@@ -102,6 +102,7 @@ class Mover:
         book.moved[place] = Moved(target.number, new, *renamed)
         there = target.rows.find(new)
         assert there is not None
+        target.moved_in = True
         there[0].sources()[there[1]] = queue.number | (REDRIVEN if redrive else 0)
         if count:
             columns = there[0].touch()

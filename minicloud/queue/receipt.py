@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import struct
+from functools import lru_cache
 
 from minicloud.queue.errors import bad_handle
 
@@ -21,7 +22,14 @@ _HEAD = struct.Struct("<IQ")
 
 
 def mac(secret: bytes, queue: int, number: int) -> bytes:
-    return hashlib.blake2b(_HEAD.pack(queue, number), key=secret, digest_size=8).digest()
+    digest = _keyed(secret).copy()
+    digest.update(_HEAD.pack(queue, number))
+    return digest.digest()
+
+
+@lru_cache(maxsize=16)
+def _keyed(secret: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(key=secret, digest_size=8)
 
 
 def to_text(handle: bytes) -> str:

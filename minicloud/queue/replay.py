@@ -173,6 +173,7 @@ class Replay:
             if not book.live:
                 rows.set_state(chunk, row, stored.state)
             if stored.source:
+                queue.moved_in = True
                 chunk.sources()[row] = stored.source
         elif copy.delay_s:
             chunk.touch()[4][row] = copy.sent_ms + copy.delay_s * 1000

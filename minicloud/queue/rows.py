@@ -14,6 +14,7 @@ BITS = 9
 ROWS = 1 << BITS
 REDRIVEN = 0x80000000  # in `source`, with the queue that the row came from: redriven or forwarded, no dead letter
 _KEPT_EMPTY_ROWS = 32
+_RUN_MIN = 16  # from here on slices are faster than rows one by one
 _COLUMNS = ("address", "length", "sent", "count", "first", "received", "number", "deadline", "group", "source")
 
 
@@ -86,6 +87,10 @@ class Chunk:
     def source_of(self, row: int) -> int:
         return self.source[row] if self.source is not None and row < len(self.source) else 0
 
+    def number_of(self, row: int) -> int:
+        """Of the last receive; 0: none."""
+        return self.number[row] if self.number is not None and row < len(self.number) else 0
+
     def count_of(self, row: int) -> int:
         return self.count[row] if self.count is not None and row < len(self.count) else 0
 
@@ -118,6 +123,10 @@ class Rows:
     def append(self, sent_ms: int, addresses: list[int], lengths: list[int], state: int) -> int:
         """Add live rows behind the last; returns the first one's sequence number."""
         first, total, done = self.tail, len(addresses), 0
+        chunk = self.chunks.get(first >> BITS)
+        if chunk is not None and len(chunk.state) == first - chunk.base and total <= ROWS - (first & (ROWS - 1)):
+            self._extend(chunk, sent_ms, (addresses, lengths), state)
+            return first
         while done < total:
             chunk = self.chunks.get(self.tail >> BITS)
             if chunk is None:
@@ -125,15 +134,20 @@ class Rows:
             self._pad(chunk, self.tail - chunk.base)
             step = min(total - done, ROWS - (self.tail & (ROWS - 1)))
             part = slice(done, done + step)
-            chunk.state.extend(bytes((state,)) * step)
-            chunk.address.extend(addresses[part])
-            chunk.length.extend(lengths[part])
-            chunk.sent.extend((sent_ms,) * step)
-            chunk.live += step
-            self.counts[state] += step
-            self.tail += step
+            self._extend(chunk, sent_ms, (addresses[part], lengths[part]), state)
             done += step
         return first
+
+    def _extend(self, chunk: Chunk, sent_ms: int, stored: tuple[list[int], list[int]], state: int) -> None:
+        addresses, lengths = stored
+        size = len(addresses)
+        chunk.state.extend(bytes((state,)) * size)
+        chunk.address.extend(addresses)
+        chunk.length.extend(lengths)
+        chunk.sent.extend((sent_ms,) * size)
+        chunk.live += size
+        self.counts[state] += size
+        self.tail += size
 
     def _open_chunk(self) -> Chunk:
         number = self.tail >> BITS
@@ -200,6 +214,85 @@ class Rows:
                 self._release(chunk)
         return before
 
+    # --- many rows at once
+
+    def pieces(self, seqs: list[int]) -> list[tuple[Chunk, int, int]] | None:
+        """(chunk, first row, row behind the last) of live messages with consecutive numbers. None: they are not."""
+        start, end = seqs[0], seqs[-1] + 1
+        if end - start != len(seqs) or seqs != list(range(start, end)):
+            return None
+        out = []
+        while start < end:
+            chunk = self.chunks[start >> BITS]
+            stop = min(end, (start | ROWS - 1) + 1)
+            out.append((chunk, start - chunk.base, stop - chunk.base))
+            start = stop
+        return out
+
+    def fly(self, seqs: list[int], number: int, times: tuple[int, int]) -> None:
+        """Live messages are received: times = (now, deadline)."""
+        pieces = self.pieces(seqs) if len(seqs) >= _RUN_MIN else None
+        if pieces is not None and all(_is_fresh(*piece) for piece in pieces):
+            self._fly_fresh(pieces, number, times)
+            return
+        now_ms, deadline_ms = times
+        counts = self.counts
+        for seq in seqs:
+            chunk = self.chunks[seq >> BITS]
+            row = seq - chunk.base
+            count, first, received, numbers, deadlines = chunk.touch()
+            counts[chunk.state[row]] -= 1
+            chunk.state[row] = IN_FLIGHT
+            if not count[row]:
+                first[row] = now_ms
+            count[row] += 1
+            received[row] = now_ms
+            numbers[row] = number
+            deadlines[row] = deadline_ms
+        counts[IN_FLIGHT] += len(seqs)
+
+    def _fly_fresh(self, pieces: list[tuple[Chunk, int, int]], number: int, times: tuple[int, int]) -> None:
+        now_ms, deadline_ms = times
+        for chunk, row, to in pieces:
+            count, first, received, numbers, deadlines = chunk.touch()
+            size = to - row
+            chunk.state[row:to] = bytes((IN_FLIGHT,)) * size
+            count[row:to] = array("I", (1,)) * size
+            first[row:to] = received[row:to] = array("Q", (now_ms,)) * size
+            numbers[row:to] = array("Q", (number,)) * size
+            deadlines[row:to] = array("Q", (deadline_ms,)) * size
+            self.counts[VISIBLE] -= size
+            self.counts[IN_FLIGHT] += size
+
+    def stored(self, seqs: list[int]) -> tuple[list[int], list[int]]:
+        """(places, frame lengths) of live messages."""
+        places: list[int] = []
+        lengths: list[int] = []
+        pieces = self.pieces(seqs) if len(seqs) >= _RUN_MIN else None
+        for chunk, row, to in pieces or ():
+            places += chunk.address[row:to]
+            lengths += chunk.length[row:to]
+        if pieces is None:
+            for seq in seqs:
+                chunk = self.chunks[seq >> BITS]
+                places.append(chunk.address[seq - chunk.base])
+                lengths.append(chunk.length[seq - chunk.base])
+        return places, lengths
+
+    def end_plain(self, seqs: list[int]) -> list[int]:
+        """End live messages of no group that were never moved; returns their places."""
+        counts, chunks, places = self.counts, self.chunks, []
+        for seq in seqs:
+            chunk = chunks[seq >> BITS]
+            row = seq - chunk.base
+            counts[chunk.state[row]] -= 1
+            chunk.state[row] = DEAD
+            places.append(chunk.address[row])
+            chunk.live -= 1
+            if not chunk.live:
+                self._release(chunk)
+        return places
+
     def _release(self, chunk: Chunk) -> None:
         number = chunk.base >> BITS
         if number == self.tail >> BITS and len(chunk.state) <= _KEPT_EMPTY_ROWS:
@@ -224,3 +317,8 @@ class Rows:
             for row, state in enumerate(chunk.state)
             if state
         ]
+
+
+def _is_fresh(chunk: Chunk, row: int, to: int) -> bool:
+    """All visible and never received."""
+    return chunk.state.count(VISIBLE, row, to) == to - row and (chunk.count is None or not any(chunk.count[row:to]))

@@ -96,6 +96,12 @@ class Sending:
         """Appended in one go; put in runs of equal delay and group."""
         book = self._book
         addresses = book.log.append([new.frame for new in accepted])
+        if len(accepted) == 1:
+            (new,) = accepted
+            seq = book.put(queue, now_ms, (addresses, [len(new.frame)]), new.delay_s, new.group)
+            if new.key:
+                book.remember(queue, new.key, seq, now_ms)
+            return
         at = 0
         for (delay_s, group), run in groupby(accepted, lambda new: (new.delay_s, new.group)):
             news = list(run)

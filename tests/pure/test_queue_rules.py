@@ -435,3 +435,39 @@ def test_names_and_numbers_never_come_twice(world):
     world.restart()
     queue = world.broker.find(SCOPE, "a")
     assert world.broker.send_many(queue, [b"y"], world.now).first == 11
+
+
+def test_timers_of_deleted_messages_do_not_pile_up(world, monkeypatch):
+    monkeypatch.setattr("minicloud.queue.timers._WEIGHT_MIN", 50)
+    world.broker.book.timers._weight_max = 50
+    queue, gone = world.queue("a", VisibilityTimeout="43200"), world.queue("b")
+    world.broker.send_many(queue, [b"stays in flight"], world.now)
+    kept = world.broker.receive(queue, 1, world.now, visibility_s=100)
+    world.broker.delete_queue(gone, world.now)
+    for _ in range(500):
+        world.broker.send_many(queue, [b"x"], world.now)
+        world.broker.delete_many(queue, world.broker.receive(queue, 1, world.now).handles(), world.now)
+    assert len(world.broker.book.timers) <= 52
+    world.pass_time(100)
+    assert world.broker.receive(queue, 10, world.now).seqs == kept.seqs
+
+
+def test_bulk_calls_across_chunks_of_rows(world):
+    """The fast ways for consecutive messages and the slow one for scattered ones come to the same."""
+    queue = world.queue("a", VisibilityTimeout="10")
+    world.broker.send_many(queue, [b"%d" % index for index in range(900)], world.now)
+    first = world.broker.receive(queue, 700, world.now)
+    world.check_replay()
+    assert bodies(world, first) == [b"%d" % index for index in range(700)]
+    world.broker.delete_many(queue, first.handles()[::2] + first.handles()[:1], world.now)
+    world.broker.change_visibility(queue, first.handles()[1:101:2], [0] * 50, world.now)
+    second = world.broker.receive(queue, 700, world.now)
+    assert len(second.seqs) == 250
+    assert {item.count for item in second.deliveries()} == {1, 2}
+    world.check_replay()
+    assert world.broker.delete_many(queue, second.handles(), world.now) == {}
+    world.pass_time(10)
+    third = world.broker.receive(queue, 1000, world.now)
+    assert third.seqs == first.seqs[101::2]
+    assert {item.count for item in third.deliveries()} == {2}
+    assert world.broker.counters()["deleted"] == 600

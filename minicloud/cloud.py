@@ -1,7 +1,8 @@
 """The composition root: the one file that knows every adapter. What runs where is decided here, and nothing else is.
 
 run_control_plane   in the control plane actor: journal, machines, doors
-run_host_agent      in each host agent actor: sandboxes, streams into guests
+run_host_agent      in each host agent actor: sandboxes, streams into guests                    (cloud_host.py)
+run_message_broker  in each message broker actor: the log, queues and topics, their doors       (cloud_broker.py)
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from minicloud.base import limits
 from minicloud.base.arn import Caller
 from minicloud.base.errors import CloudError
 from minicloud.base.machine import Context
-from minicloud.cloud_host import machine_arch, socket_dir
+from minicloud.cloud_host import advertised, machine_arch, socket_dir
 from minicloud.compute.machine import Compute
 from minicloud.compute.ports import ActorSpec
 from minicloud.compute.queries import Pager
@@ -54,6 +55,9 @@ from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.http import CloudHealth, Operations, control_app
 from minicloud.rpc.http_guard import serve
+from minicloud.rpc.messaging import DESCRIPTOR as MESSAGING
+from minicloud.rpc.messaging import Brokers, MessagingServicer, visitors
+from minicloud.rpc.peer import Peer
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.tls import channel_credentials
 from minicloud.settings import CloudSettings
@@ -168,6 +172,7 @@ class ControlPlane:
         self.identity = Identity(
             self.identity_machine, Addressed(self.shell, IDENTITY_SLICE), Usage(self.compute), self._derived("pages")
         )
+        self.brokers = [Peer(f"unix:{cloud.broker_socket(number)}") for number in range(len(cloud.brokers))]
         self.server: RpcServer | None = None
         self.stopped = asyncio.Event()
 
@@ -184,6 +189,8 @@ class ControlPlane:
         if self.cloud.auth:
             await ensure_admin(self.identity, self._rand, self._write_admin)
         self.service.start()
+        for broker in self.brokers:
+            broker.start()
         self.server = RpcServer(
             self._services(), self._request_id, Listen(self.cloud.control_host, self.cloud.control_port)
         )
@@ -194,6 +201,8 @@ class ControlPlane:
     async def stop(self) -> None:
         if self.server is not None:
             await self.server.stop()
+        for broker in self.brokers:
+            await broker.close()
         await self.service.close()
         await self.shell.stop()
         self.journal.close()
@@ -234,6 +243,7 @@ class ControlPlane:
             door(KeyPairServicer(service, pager), catalog["KeyPairService"], users),
             door(PlacementGroupServicer(service, pager), catalog["PlacementGroupService"], users),
             door(IdentityRpc(self.identity, __version__), IDENTITY, users),
+            door(self._messaging(), MESSAGING, Entry(visitors(admit), self._request_id)),
             door(fleet, fleet_pb2.DESCRIPTOR.services_by_name["FleetService"], agents),
         ]
 
@@ -246,6 +256,11 @@ class ControlPlane:
             tls=self.cloud.tls is not None,
         )
         return InstanceServicer(self.service, ports)
+
+    def _messaging(self) -> MessagingServicer:
+        ports = tuple(broker.port for broker in self.cloud.brokers)
+        brokers = Brokers(advertised(self.cloud.bind), ports, self.cloud.tls is not None)
+        return MessagingServicer(brokers, self._secret, time.time)
 
     def _new_image_id(self) -> str:
         return Context(self._clock.wall(), self._rand).new_id("ami")
@@ -303,15 +318,21 @@ class ControlPlane:
             )
 
     async def health(self) -> CloudHealth:
-        """Ready once every host of this cloud has said hello, or is known to be down; and one at least is up."""
+        """Ready once every host has said hello or is known to be down, one at least is up, and every broker answered.
+
+        A broker that is away later makes the cloud `degraded`: everything else goes on.
+        """
         linked = {link.host_id for link in self.service.links.all()}
         hosts = self.compute.state.hosts
         up = sum(1 for host in hosts.values() if host.state == "up" and host.id in linked)
         running = self.shell.error is None and not self.service.closing
         settled = all(one.host_id in linked or self._is_down(one.host_id) for one in self.cloud.hosts)
-        ready = running and settled and up > 0
-        status = "stopped" if self.stopped.is_set() else "stopping" if not running else "ok" if ready else "starting"
-        return CloudHealth(ready, status, self.cloud.cloud_id, __version__, up, len(hosts) - up)
+        ready = running and settled and up > 0 and all(broker.seen for broker in self.brokers)
+        brokers = tuple("up" if broker.up else "down" for broker in self.brokers)
+        status = "degraded" if "down" in brokers else "ok"
+        if not ready:
+            status = "stopped" if self.stopped.is_set() else "stopping" if not running else "starting"
+        return CloudHealth(ready, status, self.cloud.cloud_id, __version__, up, len(hosts) - up, brokers)
 
     def _is_down(self, host_id: str) -> bool:
         host = self.compute.state.hosts.get(host_id)

@@ -14,6 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import uvloop
+
+from minicloud import settings
 from minicloud.queue.codec import Stored
 from minicloud.queue.core import Broker
 from minicloud.queue.message import Attribute
@@ -23,7 +26,10 @@ from minicloud.queue.service import DurableLog, Ports, QueueService
 from minicloud.rpc.broker_ticket import ticket_door
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.tls import server_credentials
+from minicloud.settings import CloudSettings
 from minicloud.shell.clock import Clock, SteadyClock
+from minicloud.sim.log import MemoryLog
 
 log = logging.getLogger("minicloud.broker")
 
@@ -55,6 +61,18 @@ class MessageBroker:
         queues = QueueServicer(self.service, Door(derived(parts.secret, "pages"), parts.base_url))
         self.server = RpcServer([door(queues, QUEUES, entry)], entry.new_request_id, parts.listen)
 
+    @staticmethod
+    def of(log: DurableLog, epoch: int, cloud: CloudSettings, number: int) -> MessageBroker:
+        """Broker `number` of a cloud."""
+        listen = Listen(
+            broker_bind(cloud),
+            cloud.brokers[number].port,
+            None if cloud.tls is None else server_credentials(cloud.tls.cert, cloud.tls.key),
+            socket=str(cloud.broker_socket(number)),
+        )
+        parts = BrokerParts(number, settings.read_secret(cloud), listen, cloud.endpoints["http"], random.SystemRandom())
+        return MessageBroker(log, epoch, parts)
+
     async def start(self) -> int:
         """Serve. Returns the gRPC port."""
         port = await self.server.start()
@@ -64,6 +82,30 @@ class MessageBroker:
     async def stop(self, grace_s: float = 2.0) -> None:
         self.service.close()
         await self.server.stop(grace_s)
+
+
+def broker_bind(cloud: CloudSettings) -> str:
+    """Where brokers serve users: where the front door does."""
+    return "127.0.0.1" if cloud.bind == "localhost" else cloud.bind
+
+
+def run_message_broker(cloud: CloudSettings, number: int) -> None:
+    """Blocks until the log is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
+    uvloop.run(_message_broker(cloud, number))
+
+
+async def _message_broker(cloud: CloudSettings, number: int) -> None:
+    began = time.monotonic()
+    store = MemoryLog()
+    broker = MessageBroker.of(store, store.epoch, cloud, number)
+    port = await broker.start()
+    log.info("serves on port %d after %.2f s", port, time.monotonic() - began)
+    try:
+        await store.ended.wait()
+        log.error("the message broker ends: %s", store.error)
+    finally:
+        await broker.stop(0)
+        store.close()
 
 
 def derived(secret: bytes, use: str) -> bytes:

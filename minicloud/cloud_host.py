@@ -154,6 +154,7 @@ async def _guest_network(
         cloud.cloud_id,
         host.name,
         (
+            *(NetService(broker.port, "127.0.0.1", broker.port) for broker in cloud.brokers),
             NetService(80, "127.0.0.1", imds_port, "169.254.169.254", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "http"),
             NetService(cloud.grpc_port, "127.0.0.1", cloud.grpc_port, None, "MINICLOUD_ENDPOINT"),
             NetService(cloud.http_port, "127.0.0.1", cloud.http_port, None, "AWS_ENDPOINT_URL", "http"),

@@ -6,9 +6,10 @@ A `CloudSettings` is frozen, holds no secret, and goes as JSON to the supervisor
 (argument), so all processes of a cloud agree by construction. Only two things are decided later, by the supervisor
 under the data directory's lock: ports given as 0, and the hosts of a joined Ray cluster.
 
-    cloud.json      id and region of the cloud, how many hosts the last `up` had   (made once)
+    cloud.json      id and region of the cloud, its number of brokers, how many hosts the last `up` had   (made once)
     secret.key      32 random bytes, mode 0600: HMAC of tickets and page tokens, AES of stored secrets   (made once)
     state.db        the control plane's journal
+    messages/<n>/   the log of message broker n
     run/            pids, ports, sockets; gone after `down`             (beside these: log/ hosts/<host name>/ images/)
 
 A machine with N hosts divides what it truly has among them; flags may say otherwise (`--cpus-per-host`), for tests.
@@ -76,15 +77,25 @@ class HostSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """Where one message broker listens: gRPC for users (where the front door is), HTTP on loopback behind it."""
+
+    port: int = 0
+    http_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EntryPoints:
-    """What the actors run, as `module:function`; tests put stand-ins here. Both block until SIGTERM or failure.
+    """What the actors run, as `module:function`; tests put stand-ins here. All block until SIGTERM or failure.
 
     control_plane(settings: CloudSettings) -> None
     host_agent(settings: CloudSettings, host: HostSettings, ray_node_id: str) -> None
+    message_broker(settings: CloudSettings, number: int) -> None
     """
 
     control_plane: str = "minicloud.cloud:run_control_plane"
     host_agent: str = "minicloud.cloud_host:run_host_agent"
+    message_broker: str = "minicloud.cloud_broker:run_message_broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,7 @@ class CloudSettings:
     allowed_hosts: tuple[str, ...] = ()
     overcommit: Overcommit = field(default_factory=Overcommit)
     hosts: tuple[HostSettings, ...] = ()
+    brokers: tuple[BrokerSettings, ...] = ()
     ray_address: str = ""
     ray_namespace: str = "minicloud"
     host_restart_after_s: float = HOST_RESTART_AFTER_S
@@ -136,6 +148,10 @@ class CloudSettings:
     def images_path(self) -> Path:
         return self.data_path / "images"
 
+    def messages_path(self, broker: int) -> Path:
+        """The log of one message broker."""
+        return self.data_path / "messages" / str(broker)
+
     @property
     def secret_path(self) -> Path:
         return self.data_path / "secret.key"
@@ -150,6 +166,19 @@ class CloudSettings:
     @property
     def zones(self) -> tuple[str, ...]:
         return tuple(sorted({host.zone for host in self.hosts}))
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """What to give to clients: MINICLOUD_ENDPOINT and AWS_ENDPOINT_URL."""
+        host = f"[{self.bind}]" if ":" in self.bind else self.bind
+        if self.bind in ("0.0.0.0", "::"):  # every address of this machine; this one is true on it
+            host = "localhost"
+        scheme = "https" if self.tls else "http"
+        return {"grpc": f"{host}:{self.grpc_port}", "http": f"{scheme}://{host}:{self.http_port}"}
+
+    def broker_socket(self, broker: int) -> Path:
+        """Where the control plane asks a message broker for its health."""
+        return self.socket_path / f"broker-{broker}"
 
     def host_path(self, host_name: str) -> Path:
         return self.data_path / "hosts" / host_name
@@ -169,6 +198,7 @@ class CloudSettings:
             hosts = tuple(HostSettings(**{**h, "gpu_indices": tuple(h["gpu_indices"])}) for h in raw.pop("hosts"))
             return CloudSettings(
                 hosts=hosts,
+                brokers=tuple(BrokerSettings(**broker) for broker in raw.pop("brokers")),
                 tls=TlsFiles(**tls) if (tls := raw.pop("tls")) else None,
                 overcommit=Overcommit(**raw.pop("overcommit")),
                 entry_points=EntryPoints(**raw.pop("entry_points")),
@@ -185,6 +215,7 @@ class UpFlags:
 
     data_dir: str | None = None
     hosts: int | None = None
+    brokers: int | None = None
     grpc_port: int = GRPC_PORT_DEFAULT
     http_port: int = HTTP_PORT_DEFAULT
     bind: str = "127.0.0.1"
@@ -235,8 +266,9 @@ def resolve(
     check(bare)
     if flags.region is not None and not _REGION.match(flags.region):
         raise InvalidParameterValue(f"not a region name, such as {REGION_DEFAULT}: {flags.region!r}", field="region")
-    identity = open_cloud(data, flags.region, flags.hosts)
-    settings = replace(bare, cloud_id=identity.cloud_id, region=identity.region)
+    identity = open_cloud(data, flags.region, flags.hosts, flags.brokers)
+    brokers = (BrokerSettings(),) * identity.brokers
+    settings = replace(bare, cloud_id=identity.cloud_id, region=identity.region, brokers=brokers)
     if settings.ray_address:  # a cluster may hold several clouds
         return replace(settings, ray_namespace=f"minicloud-{identity.cloud_id}")
     capacity = machine or probe_machine(data)

@@ -1,4 +1,4 @@
-"""Stand-ins for the composition root: a control plane that only answers HTTP, a host agent that only waits.
+"""Stand-ins for the composition root: a control plane that only answers HTTP, agents and brokers that only wait.
 
 Named in `EntryPoints` by the tests of bringing a cloud up and down, which are about processes, not about instances.
 """
@@ -58,6 +58,11 @@ def run_control_plane(settings: CloudSettings) -> None:
         allow_reuse_address = True
 
     Server((settings.control_host, settings.control_http_port), Handler).serve_forever()
+
+
+def run_message_broker(_settings: CloudSettings, _number: int) -> None:
+    """Waits."""
+    threading.Event().wait()
 
 
 def run_host_agent(settings: CloudSettings, host: HostSettings, ray_node_id: str) -> None:

@@ -15,7 +15,7 @@ last to go. What it watches, and what it does when that dies:
     gcs, again and again: the whole of Ray is started anew, the control plane restarts its instances from the journal
 
 A raylet that was stopped (SIGSTOP) is dead to Ray after 4.5 s and cannot come back as the same node; after FROZEN_S it
-is killed, and so becomes one of the cases above. Control plane and agents are Ray's to restart.
+is killed, and so becomes one of the cases above. Control plane, brokers and agents are Ray's to restart.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from minicloud.cluster.boot import GCS, RAYLET, RayBoot
 from minicloud.cluster.child import Child
 from minicloud.cluster.ports import claim_port, free_port
 from minicloud.cluster.processes import ProcessTable, end_marked, marks
+from minicloud.cluster.ray_commands import LOOPBACK
 from minicloud.cluster.teardown import DataDirLock, ask_shutdown, end_processes, get_health, make_run, remove_run
 from minicloud.proxy.front_door import DoorPaths, front_door
 from minicloud.proxy.process import Haproxy, ProxyEvents
-from minicloud.settings import CloudSettings, child_env, write_file
+from minicloud.settings import BrokerSettings, CloudSettings, child_env, write_file
 
 log = logging.getLogger("minicloud.cluster.supervisor")
 
@@ -131,7 +132,7 @@ class Supervisor:
         env = child_env() | marks(self.settings)
         self._door = self._door or Haproxy(run, self.settings.log_path / "front-door.log", env, events)
         await self._door.start(front_door(self.settings, DoorPaths(self.settings.socket_path / "door", cert)))
-        self.say("front-door", pid=self._door.pid, **endpoints(self.settings))
+        self.say("front-door", pid=self._door.pid, **self.settings.endpoints)
 
     async def _await_health(self) -> None:
         """Readiness of another process has no event; asking costs less than a millisecond."""
@@ -304,7 +305,7 @@ class Supervisor:
         state = {
             "phase": self.phase,
             "supervisor": os.getpid(),
-            "endpoints": endpoints(self.settings),
+            "endpoints": self.settings.endpoints,
             "nodes": self.nodes,
             "restarts": self.restarts,
             "settings": json.loads(self.settings.to_json()),
@@ -313,21 +314,12 @@ class Supervisor:
             write_file(self.settings.run_path / "state.json", json.dumps(state, indent=1).encode())
 
 
-def endpoints(settings: CloudSettings) -> dict[str, str]:
-    """What to give to clients: MINICLOUD_ENDPOINT and AWS_ENDPOINT_URL."""
-    host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
-    if settings.bind in ("0.0.0.0", "::"):  # every address of this machine; this one is true on it
-        host = "localhost"
-    scheme = "https" if settings.tls else "http"
-    return {"grpc": f"{host}:{settings.grpc_port}", "http": f"{scheme}://{host}:{settings.http_port}"}
-
-
 def _how_to_reach(settings: CloudSettings) -> dict[str, str]:
     """Endpoints, and what a client needs besides: the CA to trust, the file with the administrator's key."""
     extra = {"ca": settings.tls.ca} if settings.tls and settings.tls.ca else {}
     if settings.auth:
         extra["admin"] = str(settings.data_path / "admin.json")
-    return endpoints(settings) | extra
+    return settings.endpoints | extra
 
 
 def _with_ports(settings: CloudSettings) -> CloudSettings:
@@ -339,6 +331,7 @@ def _with_ports(settings: CloudSettings) -> CloudSettings:
         http_port=claim_port(bind, settings.http_port, "http_port"),
         control_port=free_port(settings.control_host),
         control_http_port=free_port(settings.control_host),
+        brokers=tuple(BrokerSettings(free_port(bind), free_port(LOOPBACK)) for _ in settings.brokers),
     )
 
 

@@ -4,6 +4,9 @@ Two doors, one process:
 
     :7077  gRPC (HTTP/2)            -> control plane, gRPC port
     :4566  HTTP/1.1 and HTTP/2      -> control plane, HTTP port (AWS protocols, health, metrics, console)
+           /_minicloud/sns/<n>/...  -> message broker n, HTTP port (certificates, confirmations of subscriptions)
+
+Message brokers' gRPC ports are no business of the front door: callers reach them directly, with a ticket.
 
 Whom it keeps out. A cloud on localhost must not be drivable by a web page in the user's browser. A page reaches
 localhost in two ways, and each is closed before any of our code runs:
@@ -49,6 +52,9 @@ from minicloud.settings import CloudSettings, is_loopback
 
 HEALTH_PATH = "/_minicloud/health"
 INTERNAL_PATH = "/_minicloud/internal"
+TOPICS_PATH = "/_minicloud/sns"
+REACHED_AS = "X-Minicloud-Reached-As"  # rpc/messaging.py reads it
+LOOPBACK = "127.0.0.1"
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 LOCAL_SUFFIX = ".localhost"  # RFC 6761: names that always mean this machine
 HEAD_MS_MAX = 10_000
@@ -105,6 +111,7 @@ def _grpc_door(settings: CloudSettings, paths: DoorPaths) -> Frontend:
 def _grpc_rules(settings: CloudSettings) -> tuple[Rule, ...]:
     return (
         *_host_rules(settings),
+        SetHeader(REACHED_AS, fetch="req.hdr(host)"),
         Acl("from_a_page", "req.hdr(origin)", "found"),
         Deny(403, When(("from_a_page",)), "minicloud: web pages have no business at the gRPC door"),
         Acl("is_grpc", "req.hdr(content-type)", "beg", ("application/grpc",)),
@@ -131,6 +138,7 @@ def _http_door(settings: CloudSettings, paths: DoorPaths) -> Frontend:
         SetHeader("X-Forwarded-Proto", value="https" if paths.cert else "http"),
         Acl("health", "path", "str", (HEALTH_PATH,)),
         UseBackend("control_health", When(("health",))),
+        *_broker_rules(settings),
     )
     return Frontend(
         "http",
@@ -157,7 +165,24 @@ def _backends(settings: CloudSettings) -> tuple[Backend, ...]:
         ),
         Backend("control_http", (http,), timeouts=Timeouts(server=REPLY_MS_MAX, tunnel=STREAM_MS_MAX)),
         Backend("control_health", (http,), retries=0, timeouts=Timeouts(server=5_000, connect=1_000)),
+        *(
+            Backend(
+                f"broker_{number}",
+                (Server("broker", LOOPBACK, broker.http_port),),
+                timeouts=Timeouts(server=REPLY_MS_MAX),
+            )
+            for number, broker in enumerate(settings.brokers)
+        ),
     )
+
+
+def _broker_rules(settings: CloudSettings) -> tuple[Rule, ...]:
+    """Each message broker's own part of the path."""
+    rules: list[Rule] = []
+    for number in range(len(settings.brokers)):
+        rules.append(Acl(f"of_broker_{number}", "path", "beg", (f"{TOPICS_PATH}/{number}/",)))
+        rules.append(UseBackend(f"broker_{number}", When((f"of_broker_{number}",))))
+    return tuple(rules)
 
 
 def known_names(settings: CloudSettings) -> tuple[str, ...]:

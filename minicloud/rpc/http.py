@@ -47,6 +47,7 @@ class CloudHealth:
     version: str
     hosts_up: int
     hosts_down: int
+    brokers: tuple[str, ...] = ()  # of each message broker: up | down
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minicloud.base.arn import Caller
+from minicloud.base.errors import Unavailable
 from minicloud.rpc import broker_ticket
 from minicloud.rpc.door import Metadata
 from minicloud.wire import queue_pb2 as wire
@@ -57,6 +58,8 @@ class MessagingServicer:
 
     async def Locate(self, _request: wire.LocateRequest, visitor: Visitor) -> wire.BrokerEndpoint:
         brokers, scope = self._brokers, visitor.caller.scope
+        if not brokers.ports:
+            raise Unavailable("this cloud has no message broker")
         number = broker_ticket.broker_of(scope, len(brokers.ports))
         expires = int(self._wall() + broker_ticket.TICKET_S)
         host = brokers.host if ":" not in brokers.host else f"[{brokers.host.strip('[]')}]"

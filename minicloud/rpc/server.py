@@ -47,12 +47,16 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where a server listens. Port 0: a free one. `credentials` None: plain text, for loopback and behind a proxy."""
+    """Where a server listens. Port 0: a free one. `credentials` None: plain text, for loopback and behind a proxy.
+
+    `socket`: the path of a unix socket to listen on as well, for processes of the same cloud and machine ('': none).
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     credentials: grpc.ServerCredentials | None = None
     calls_max: int = GRPC_CALLS_MAX
+    socket: str = ""
 
 
 class RpcServer:
@@ -83,6 +87,8 @@ class RpcServer:
                 self.port = self._server.add_insecure_port(where)
             else:
                 self.port = self._server.add_secure_port(where, self._listen.credentials)
+            if self._listen.socket:
+                self._server.add_insecure_port(f"unix:{self._listen.socket}")
         except RuntimeError as error:
             raise Unavailable(f"cannot listen on {where}: is another process there?") from error
         await self._server.start()

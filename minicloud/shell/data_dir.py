@@ -17,17 +17,19 @@ from minicloud.base.errors import Internal, InvalidParameterCombination, Invalid
 
 REGION_DEFAULT = "us-east-1"
 HOSTS_MAX = 26  # one zone a host, and zones are letters
+BROKERS_MAX = 64  # ours
 SECRET_BYTES = 32
 _CLOUD_ID = re.compile(r"^[0-9a-f]{8}$")
 
 
 @dataclass(frozen=True, slots=True)
 class CloudIdentity:
-    """What `cloud.json` keeps: a second `up` finds the same cloud, and the hosts it had."""
+    """What `cloud.json` keeps: a second `up` finds the same cloud, the hosts it had, and its message brokers."""
 
     cloud_id: str
     region: str
     hosts: int
+    brokers: int = 1
 
 
 def data_dir(flag: str | None, env: Mapping[str, str] | None = None) -> Path:
@@ -40,7 +42,9 @@ def find_cloud(data: Path) -> CloudIdentity | None:
     """The cloud in this directory; None where there is none. Raises Internal where cloud.json cannot be understood."""
     try:
         raw = json.loads((data / "cloud.json").read_text())
-        identity = CloudIdentity(str(raw["cloud_id"]), str(raw["region"]), int(raw["hosts"]))
+        identity = CloudIdentity(
+            str(raw["cloud_id"]), str(raw["region"]), int(raw["hosts"]), int(raw.get("brokers", 1))
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -50,11 +54,16 @@ def find_cloud(data: Path) -> CloudIdentity | None:
     return identity
 
 
-def open_cloud(data: Path, region: str | None = None, hosts: int | None = None) -> CloudIdentity:
-    """Find or make the cloud of a data directory, with its secret. The region of a cloud never changes.
+def open_cloud(
+    data: Path, region: str | None = None, hosts: int | None = None, brokers: int | None = None
+) -> CloudIdentity:
+    """Find or make the cloud of a data directory, with its secret. Region and number of brokers never change.
 
-    Raises InvalidParameterValue (hosts), InvalidParameterCombination (another region), Internal (damaged cloud.json).
+    Raises InvalidParameterValue (hosts, brokers), InvalidParameterCombination (another region, another number of
+    brokers), Internal (damaged cloud.json).
     """
+    if brokers is not None and not 1 <= brokers <= BROKERS_MAX:
+        raise InvalidParameterValue(f"a cloud has 1 to {BROKERS_MAX} message brokers, not {brokers}", field="brokers")
     if hosts is not None and not 1 <= hosts <= HOSTS_MAX:
         raise InvalidParameterValue(f"a cloud on one machine has 1 to {HOSTS_MAX} hosts, not {hosts}", field="hosts")
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,8 +72,14 @@ def open_cloud(data: Path, region: str | None = None, hosts: int | None = None) 
         raise InvalidParameterCombination(
             f"the cloud in {data} is in {known.region}; another region needs another --data-dir", field="region"
         )
+    if known and brokers and known.brokers != brokers:
+        raise InvalidParameterCombination(
+            f"the queues and topics of the cloud in {data} are dealt to {known.brokers} message brokers; another "
+            "number needs another --data-dir",
+            field="brokers",
+        )
     if known is None:
-        made = CloudIdentity(os.urandom(4).hex(), region or REGION_DEFAULT, hosts or 1)
+        made = CloudIdentity(os.urandom(4).hex(), region or REGION_DEFAULT, hosts or 1, brokers or 1)
         write_file(data / "cloud.json", json.dumps(asdict(made)).encode(), once=True)
         known = find_cloud(data) or made  # two first `up`s at once: one of them made it
     if not (data / "secret.key").exists():

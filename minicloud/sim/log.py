@@ -5,9 +5,10 @@ It counts live frames exactly, and can be full. `compact` frees the oldest segme
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 
-from minicloud.base.errors import InsufficientStorage
+from minicloud.base.errors import CloudError, InsufficientStorage
 from minicloud.queue.ports import SEGMENT_SHIFT
 
 
@@ -16,6 +17,9 @@ class MemoryLog:
         self.frames: dict[int, bytes] = {}
         self.live: dict[int, int] = {}
         self.full = False
+        self.error: CloudError | None = None  # set: the disk has failed
+        self.ended = asyncio.Event()
+        self.epoch = 1
         self._segment_bytes = segment_bytes
         self._segment = 1
         self._offset = 0
@@ -32,6 +36,13 @@ class MemoryLog:
             self._offset += len(frame)
             addresses.append(address)
         return addresses
+
+    async def flushed(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        pass
 
     def keep(self, address: int, count: int = 1) -> None:
         segment = address >> SEGMENT_SHIFT

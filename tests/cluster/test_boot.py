@@ -87,7 +87,9 @@ def until(what: Callable[[], Any], seconds: float, story: str) -> tuple[Any, flo
 
 def start(data: Path, hosts: int | None, address: str | None = None) -> Cloud:
     settings = resolve(UpFlags(data_dir=str(data), hosts=hosts, grpc_port=0, http_port=0, address=address))
-    entry_points = EntryPoints(f"{STAND_IN}:run_control_plane", f"{STAND_IN}:run_host_agent")
+    entry_points = EntryPoints(
+        *(f"{STAND_IN}:run_{role}" for role in ("control_plane", "host_agent", "message_broker"))
+    )
     settings = replace(settings, entry_points=entry_points, host_restart_after_s=HOST_RESTART_AFTER_S)
     cloud = Cloud(settings, Daemon(settings, lifeline=True))
     began = time.monotonic()

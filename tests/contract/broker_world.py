@@ -20,7 +20,6 @@ from typing import Any
 import grpc
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import CloudError
 from minicloud.cloud_broker import BrokerParts, MessageBroker
 from minicloud.identity.machine import IdentityMachine
 from minicloud.identity.rpc import DESCRIPTOR as IDENTITY
@@ -41,17 +40,6 @@ from tests.contract.door_world import MemoryShell
 
 SECRET = bytes(range(32))
 TICKET_S = 600.0
-
-
-class FlushedLog(MemoryLog):
-    """Everything is on disk at once. `error` set: the disk has failed."""
-
-    error: CloudError | None = None
-    epoch = 1
-
-    async def flushed(self) -> None:
-        if self.error is not None:
-            raise self.error
 
 
 @dataclass(slots=True)
@@ -94,7 +82,7 @@ class _Ticketed:
 @contextlib.asynccontextmanager
 async def broker_world(locked: bool = False, log: Any = None, clock: Clock | None = None) -> AsyncIterator[World]:
     ids = itertools.count(1)
-    log = log if log is not None else FlushedLog()
+    log = log if log is not None else MemoryLog()
     time_at = clock or SteadyClock()
     parts = BrokerParts(
         0, SECRET, Listen(), "http://127.0.0.1:4566", random.Random(7), lambda _latest: time_at, time_at.wall

@@ -96,6 +96,7 @@ async def test_health(cloud: tuple[Cloud, HttpServer]) -> None:
         "version": "1.2.3",
         "hosts_up": 2,
         "hosts_down": 1,
+        "brokers": [],
     }
     assert answer.headers["content-type"] == "application/json"
     assert "access-control-allow-origin" not in answer.headers

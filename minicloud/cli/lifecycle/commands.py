@@ -67,6 +67,7 @@ def _memory_mib(_ctx: click.Context, _option: click.Parameter, value: str | None
 @click.option("--http-port", type=int, default=HTTP_PORT_DEFAULT, show_default=True, help="0: any free one.")
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address; others than loopback need auth and TLS.")
 @click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME", help="Another name the cloud goes by.")
+@click.option("--brokers", type=int, help="Message brokers of a new cloud; queues are dealt to them (default: 1).")
 @click.option("--address", metavar="RAY", help="Join this Ray cluster; its nodes are the hosts.")
 @click.option("--region", help="Region of a new cloud (default: us-east-1).")
 @click.option("--auth/--no-auth", default=None, help="Ask for access keys (default: only beyond loopback).")
@@ -203,6 +204,7 @@ def status(ctx: click.Context, data_dir: str | None, output: str | None) -> int:
             }
             for host in state.settings.hosts
         ],
+        "brokers": _brokers(state.settings, _parsed(body)),
         "restarts": state.restarts,
         "processes": [{"role": record.role, "pid": record.pid} for record in state.processes],
     }
@@ -230,6 +232,20 @@ def _parsed(body: str) -> Any:
         return None
 
 
+def _brokers(settings: CloudSettings, health: Any) -> list[dict[str, str]]:
+    """Where each listens, and how the control plane sees it ('' when nobody answers)."""
+    seen = health.get("brokers", []) if isinstance(health, dict) else []
+    host = settings.endpoints["grpc"].rpartition(":")[0]
+    return [
+        {
+            "name": f"message-broker-{number}",
+            "address": f"{host}:{broker.port}",
+            "state": seen[number] if number < len(seen) else "",
+        }
+        for number, broker in enumerate(settings.brokers)
+    ]
+
+
 def _show_status(report: dict[str, Any]) -> None:
     word = report["phase"] if report["healthy"] or report["phase"] != "ready" else "not healthy"
     rows = [
@@ -248,6 +264,9 @@ def _show_status(report: dict[str, Any]) -> None:
         for host in report["hosts"]
     ]
     write_table(["HOST", "ZONE", "CORES", "MEMORY", "GPUS"], hosts)
+    write_line("")
+    brokers = [[broker["name"], broker["address"], broker["state"] or "-"] for broker in report["brokers"]]
+    write_table(["BROKER", "ADDRESS", "STATE"], brokers)
     write_line("")
     processes = [[item["role"], str(item["pid"])] for item in report["processes"]]
     write_table(["PROCESS", "PID"], processes)

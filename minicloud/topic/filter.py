@@ -1,0 +1,251 @@
+"""Filter policies: compiled once to closures, asked for every message.
+
+Source: SNS guide, "Message filtering"; where it is silent, Event Ruler, which SNS is built on.
+
+- A policy is an object; every key must match (and), one of a key's conditions must (or); `$or` holds two or more
+  objects of which one must match. With FilterPolicyScope MessageBody keys may nest, and a list in the body means any of
+  its elements; keys of one nested object match within one and the same element. Lists in lists are flattened.
+- MessageAttributes: a String.Array is a list; Binary is not there. A message without attributes matches no policy.
+- `exists: false` holds when no leaf lies under the key anywhere; `exists: true` needs one that is neither null nor "".
+- `anything-but` on a list: an element that is none of the unwanted values is enough.
+
+Where we differ: a policy is in force at once; a dot in a key is just a character.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from minicloud.topic import errors, limits
+from minicloud.topic.message import Attribute
+from minicloud.topic.operators import KEYWORDS, PolicyError, compile_conditions
+
+ATTRIBUTES, BODY = "MessageAttributes", "MessageBody"
+# A value under a key (or _MISSING) and the whole message, which `exists: false` looks at.
+Check = Callable[[Any, Any], bool]
+_MISSING: Any = object()
+
+
+class InvalidPayload(Exception):
+    """A message that a policy of this scope cannot look into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A compiled policy. `matches` takes what `attribute_view` or `body_view` made of a message."""
+
+    scope: str
+    _check: Check
+
+    def matches(self, view: Any) -> bool:
+        return self._check(view, view)
+
+
+def compile_filter(text: str, scope: str, prefix: str = "") -> Filter | None:
+    """None: the policy takes everything. `prefix` goes before the error's text: "Attributes Reason: " in a Subscribe.
+
+    Raises InvalidParameter.
+    """
+    try:
+        return _compile(text, scope)
+    except PolicyError as error:
+        raise errors.invalid(prefix + str(error), "FilterPolicy") from None
+
+
+def attribute_view(attributes: Mapping[str, Attribute]) -> dict[str, Any]:
+    """Names to leaves or lists of leaves. Raises InvalidPayload."""
+    view: dict[str, Any] = {}
+    for name, (kind, value) in attributes.items():
+        if kind == "String.Array":
+            view[name] = _array(value)
+        elif kind.startswith("Number"):
+            view[name] = float(value)
+        elif kind.startswith("String"):
+            view[name] = _string(value)
+    return view
+
+
+def body_view(body: bytes) -> dict[str, Any]:
+    """Raises InvalidPayload when the body is no JSON object."""
+    try:
+        view = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise InvalidPayload from None
+    if not isinstance(view, dict):
+        raise InvalidPayload
+    return view
+
+
+def _array(value: bytes) -> list[Any]:
+    try:
+        items = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise InvalidPayload from None
+    if not isinstance(items, list) or any(isinstance(item, dict | list) for item in items):
+        raise InvalidPayload
+    return items
+
+
+def _string(value: bytes) -> str:
+    """The guide: quotation marks and backslashes of an attribute are escaped twice; what is not valid never matches."""
+    if b"\\" not in value and b'"' not in value:
+        return value.decode()
+    try:
+        text = json.loads(b'"' + value + b'"', strict=False)
+    except ValueError:
+        raise InvalidPayload from None
+    assert isinstance(text, str)
+    return text
+
+
+# --- compiling
+
+
+@lru_cache(maxsize=4096)
+def _compile(text: str, scope: str) -> Filter | None:
+    policy = _parse(text)
+    if not policy:
+        return None
+    if len(policy) > limits.FILTER_KEYS_MAX:
+        raise PolicyError(f"FilterPolicy: Filter policy can not have more than {limits.FILTER_KEYS_MAX} keys")
+    if _nested(policy) and scope == ATTRIBUTES:
+        raise PolicyError(f"Filter policy scope {ATTRIBUTES} does not support nested filter policy")
+    try:
+        combinations = _combinations(policy, 1)
+        check = _object(policy, ())
+    except PolicyError as error:
+        raise PolicyError(f"FilterPolicy: {error}") from None
+    if combinations > limits.FILTER_COMBINATIONS_MAX:
+        raise PolicyError("FilterPolicy: Filter policy is too complex")
+    if scope == ATTRIBUTES:
+        inner = check
+        return Filter(scope, lambda view, root: bool(view) and inner(view, root))
+    return Filter(scope, check)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    if len(text.encode("utf-8", "surrogatepass")) > limits.FILTER_BYTES_MAX:
+        raise PolicyError(f"FilterPolicy: a filter policy has at most {limits.FILTER_BYTES_MAX} bytes")
+    try:
+        policy = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise PolicyError("FilterPolicy: failed to parse JSON.") from None
+    if not isinstance(policy, dict):
+        raise PolicyError("FilterPolicy: Filter is not an object")
+    return policy
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _is_or(key: str, value: Any) -> bool:
+    """Ruler's rule: two or more objects, none with an operator's name as a key; else `$or` is a key as any other."""
+    if key != "$or" or not isinstance(value, list) or len(value) < 2:
+        return False
+    return all(isinstance(one, dict) and one and not KEYWORDS & one.keys() for one in value)
+
+
+def _nested(policy: dict[str, Any]) -> bool:
+    for key, value in policy.items():
+        branches = value if _is_or(key, value) else []
+        if isinstance(value, dict) or any(_nested(branch) for branch in branches):
+            return True
+    return False
+
+
+def _combinations(policy: dict[str, Any], depth: int) -> int:
+    """The guide: the product of every list's length times the depth of its key; branches of an `$or` add up."""
+    if depth > limits.FILTER_DEPTH_MAX:
+        raise PolicyError(f"at most {limits.FILTER_DEPTH_MAX} keys can nest")
+    total = 1
+    for key, value in policy.items():
+        if _is_or(key, value):
+            total *= sum(_combinations(branch, depth) for branch in value)
+        elif isinstance(value, dict):
+            if not value:
+                raise PolicyError("Empty objects are not allowed")
+            total *= _combinations(value, depth + 1)
+        elif isinstance(value, list):
+            if not value:
+                raise PolicyError("Empty arrays are not allowed")
+            total *= len(value) * depth
+        else:
+            raise PolicyError(f'"{key}" must be an object or an array')
+    return total
+
+
+def _object(policy: dict[str, Any], path: tuple[str, ...]) -> Check:
+    """A check of an object of the message: every key, and every `$or`."""
+    keys: list[tuple[str, Check]] = []
+    ors: list[list[Check]] = []
+    for key, value in policy.items():
+        if _is_or(key, value):
+            ors.append([_object(branch, path) for branch in value])
+        elif isinstance(value, dict):
+            keys.append((key, _inside(_object(value, (*path, key)))))
+        else:
+            keys.append((key, _key(value, (*path, key))))
+
+    def check(node: Any, root: Any) -> bool:
+        for key, matches in keys:
+            if not matches(node.get(key, _MISSING), root):
+                return False
+        return all(any(branch(node, root) for branch in branches) for branches in ors)
+
+    return check
+
+
+def _inside(inner: Check) -> Check:
+    """A nested policy: one of the objects under the key; or none, when all that it asks for is absence."""
+
+    def check(value: Any, root: Any) -> bool:
+        return any(inner(node, root) for node in _objects(value)) or inner({}, root)
+
+    return check
+
+
+def _key(conditions: list[Any], path: tuple[str, ...]) -> Check:
+    test, absent = compile_conditions(conditions)
+
+    def check(value: Any, root: Any) -> bool:
+        if isinstance(value, list):
+            found = any(test(leaf) for leaf in _leaves(value))
+        else:
+            found = value is not _MISSING and not isinstance(value, dict) and test(value)
+        return found or (absent and not _has_leaf(root, path))
+
+    return check
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """The elements of a list, of lists in it, and so on; of something else: itself."""
+    stack = [value]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, list):
+            stack.extend(reversed(top))
+        elif top is not _MISSING:
+            yield top
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    return (one for one in _flat(value) if not isinstance(one, dict))
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    return (one for one in _flat(value) if isinstance(one, dict))
+
+
+def _has_leaf(root: Any, path: tuple[str, ...]) -> bool:
+    *parents, last = path
+    nodes = [root]
+    for key in parents:
+        nodes = [inner for node in nodes for inner in _objects(node.get(key, _MISSING))]
+    return any(True for node in nodes for _ in _leaves(node.get(last, _MISSING)))

@@ -25,6 +25,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -72,6 +74,11 @@ class Filter:
     table: str
     services: tuple[Service, ...] = ()
     bridges: dict[str, IPv4Network] = field(default_factory=dict)
+
+
+def program() -> str | None:
+    """Where `nft` is; users often have no sbin on their PATH."""
+    return shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
 
 
 def bridge_name(cloud: str, host: str, account: str) -> str:

@@ -9,7 +9,6 @@ The answer is a value. `minicloud doctor` prints it, hosts report it, instances 
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -174,7 +173,7 @@ def _cgroup_text(groups: Cgroups) -> str:
 
 def _network() -> tuple[Ability, str | None, Ability]:
     """Namespaces, the path of nft, and whether both together do what the bridge driver needs."""
-    nft_path = shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    nft_path = nftables.program()
     outcome: list[str] = ["not tried", "not tried"]
 
     def trial() -> None:

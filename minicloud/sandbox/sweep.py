@@ -5,9 +5,8 @@ For the end of a cloud, after its processes have ended; disks are not touched. I
 
 from __future__ import annotations
 
-import shutil
-
 from minicloud.base.errors import CloudError
+from minicloud.sandbox import nftables
 from minicloud.sandbox.cgroup import Cgroups
 from minicloud.sandbox.network import BRIDGE, NetworkConfig, open_network
 
@@ -26,7 +25,7 @@ def sweep_host(cloud_id: str, host_name: str) -> list[str]:
         Cgroups.detect().remove(cgroup_prefix(cloud_id, host_name))
     except (CloudError, OSError) as error:
         left.append(f"control groups of {host_name}: {error}")
-    nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    nft = nftables.program()
     if nft is None:
         return left  # without it there was no bridge
     try:

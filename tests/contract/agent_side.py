@@ -23,6 +23,7 @@ from minicloud.host.guest import Command, Exit, Guest, Output
 from minicloud.host.hearing import Hearing
 from minicloud.host.instances import instance_secret
 from minicloud.host.places import Places
+from minicloud.host.ports import Credits
 from minicloud.host.walls import Walls
 from minicloud.host.watch import ProcessWatch, identify
 from minicloud.sandbox import probe as probing
@@ -148,6 +149,7 @@ class Host:
     agent: HostAgent | None = None
     actors: dict[tuple[str, int], asyncio.subprocess.Process] = field(default_factory=dict)
     images_dir: Path | None = None
+    credits: Credits | None = None
     floor: int = 0
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[str] | None = None
@@ -201,6 +203,7 @@ class Host:
             walls.memory_enforced,
             self.places.root,
             time.time,
+            self.credits,
         )
         self.agent = HostAgent(config, parts)
         self._stop = asyncio.Event()

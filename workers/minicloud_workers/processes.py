@@ -132,7 +132,7 @@ def _become(start: Start, errors: int) -> None:
     """In the child, after fork. Never returns."""
     try:
         _signal.set_wakeup_fd(-1)
-        for number in (_signal.SIGPIPE, _signal.SIGXFSZ, SIGTERM, SIGHUP, _signal.SIGINT, SIGCHLD):
+        for number in (_signal.SIGPIPE, _signal.SIGXFSZ, SIGTERM, SIGHUP, _signal.SIGINT, _signal.SIGQUIT, SIGCHLD):
             _signal.signal(number, _signal.SIG_DFL)
         _take_files(start)
         os.umask(0o022)

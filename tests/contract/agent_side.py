@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,9 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
         self.images: dict[str, bytes] = {}
         self.port = 0
         self.hung_up = asyncio.Event()  # no stream is left that could take an order with it
-        self._orders: asyncio.Queue[fleet_pb2.HostOrder] = asyncio.Queue()
+        self._orders: deque[fleet_pb2.HostOrder] = deque()
+        self._ordered = asyncio.Event()
+        self._stream = 0
         self._news = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
         self._sent = 0
@@ -67,6 +70,9 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
     async def Sync(self, requests: Any, context: Any) -> AsyncIterator[fleet_pb2.HostOrder]:
         assert dict(context.invocation_metadata())["x-minicloud-fleet"] == TOKEN
         first = await anext(requests)
+        self._stream += 1  # the newest stream alone takes orders: an older one may not have noticed its end yet
+        mine = self._stream
+        self._ordered.set()
         await self._note(first)
         yield fleet_pb2.HostOrder(
             order_id="welcome", welcome=fleet_pb2.Welcome(cloud_id=self.cloud_id, epoch=self.epoch)
@@ -74,11 +80,16 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
         reading = asyncio.ensure_future(self._read(requests))
         self.hung_up.clear()
         try:
-            while True:
-                yield await self._orders.get()
+            while self._stream == mine:
+                if self._orders:
+                    yield self._orders.popleft()
+                    continue
+                self._ordered.clear()
+                await self._ordered.wait()
         finally:
             reading.cancel()
-            self.hung_up.set()
+            if self._stream == mine:
+                self.hung_up.set()
 
     async def FetchImage(self, request: Any, context: Any) -> AsyncIterator[fleet_pb2.ImageChunk]:
         data = self.images.get(request.image_id)
@@ -114,7 +125,8 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
     def send(self, order_id: str = "", **order: Any) -> str:
         self._sent += 1
         order_id = order_id or f"order-{self._sent}"
-        self._orders.put_nowait(fleet_pb2.HostOrder(order_id=order_id, **order))
+        self._orders.append(fleet_pb2.HostOrder(order_id=order_id, **order))
+        self._ordered.set()
         return order_id
 
     async def until(self, fact: Callable[[], Any], seconds: float = 20.0) -> Any:

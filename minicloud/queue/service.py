@@ -6,7 +6,7 @@ Calls of the same moment share one sync: each appends its frames and waits, and 
 receive reads its bodies in the same turn as it decides, so nothing can move them meanwhile; the disk syncs beside it.
 
 Long polls sleep on their queue (shell/waiters.py). A queue that got messages wakes the one that has slept longest; who
-found as many as it asked for wakes the next, so a thousand sleepers cost nothing and one message wakes one of them. A
+left some wakes the next, so a thousand sleepers cost nothing and one message wakes one of them. A
 receive whose caller went away before the answer gives its messages back at once.
 
 A body that the disk lost (its checksum fails) is taken out of its queue, counted and logged, and the receive goes on.
@@ -32,7 +32,7 @@ from minicloud.queue.mailbox import Received
 from minicloud.queue.message import SendEntry
 from minicloud.queue.mover import MoveTask
 from minicloud.queue.ports import MessageLog
-from minicloud.queue.rows import IN_FLIGHT
+from minicloud.queue.rows import IN_FLIGHT, VISIBLE
 from minicloud.queue.sending import Run, Sent
 from minicloud.shell.clock import Clock, Timer
 from minicloud.shell.waiters import Waiters
@@ -235,7 +235,7 @@ class QueueService:
                 batch = self._take(queue, ask, patient=True)
                 if batch.bodies or not await watch.wait(until - self.now()):
                     break
-        if len(batch.bodies) == ask.want:
+        if batch.bodies and queue.rows.counts[VISIBLE]:
             self.waiters.notify(queue.number, count=1)
         return batch
 
@@ -255,8 +255,9 @@ class QueueService:
                 return Batch(Received(queue))  # as AWS: a long poll waits at the limit, a short one fails
             finally:
                 self._settle()
+            there_were = bool(got.seqs)
             batch = self._read(got)
-            if batch.bodies or not got.seqs:
+            if batch.bodies or not there_were:
                 return batch
 
     def _read(self, got: Received) -> Batch:

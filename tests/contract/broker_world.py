@@ -57,10 +57,14 @@ class World:
     def stub(self, account: str, region: str = "us-east-1") -> Any:
         return queue_pb2_grpc.QueueServiceStub(self.as_account(account, region))  # type: ignore[no-untyped-call]
 
-    def as_account(self, account: str, region: str = "us-east-1") -> Any:
+    def over(self, channel: grpc.aio.Channel) -> Any:
+        """The same over another connection."""
+        return queue_pb2_grpc.QueueServiceStub(self.as_account("000000000000", channel=channel))  # type: ignore[no-untyped-call]
+
+    def as_account(self, account: str, region: str = "us-east-1", channel: Any = None) -> Any:
         """A channel to the broker whose calls show a ticket of that account."""
         proof = issue(SECRET, 0, Scope(account, region), self.broker.service.now() + TICKET_S)
-        return _Ticketed(self.channel, proof)
+        return _Ticketed(channel or self.channel, proof)
 
 
 class _Ticketed:

@@ -78,13 +78,15 @@ class Mover:
         for new, seq in enumerate(seqs, first):
             target.rows.tail = max(target.rows.tail, new)
             if queue.rows.find(seq) is not None:
-                self._move_one(queue, target, seq, redrive=redrive)
+                self._move_one(queue, target, (seq, new), redrive=redrive)
         target.rows.tail = max(target.rows.tail, first + len(seqs))
         if task and task in self.running:
             self.running[task].moved += len(seqs)
 
-    def _move_one(self, queue: Queue, target: Queue, seq: int, *, redrive: bool) -> None:
+    def _move_one(self, queue: Queue, target: Queue, seqs: tuple[int, int], *, redrive: bool) -> None:
+        """seqs: before and after."""
         book = self._book
+        seq, new = seqs
         found = queue.rows.find(seq)
         assert found is not None
         chunk, row = found
@@ -97,16 +99,14 @@ class Mover:
         book.end(queue, seq, forget=False)
         if redrive or target.settings.fifo:
             sent = book.now_ms
-        new = target.rows.append(sent, [place], [length], VISIBLE)
+        there, at = target.rows.put(new, sent, (place, length), VISIBLE)
         renamed = (target.tag, new) if redrive else (before.id_tag, before.id_seq) if before else (0, 0)
         book.moved[place] = Moved(target.number, new, *renamed)
-        there = target.rows.find(new)
-        assert there is not None
         target.moved_in = True
-        there[0].sources()[there[1]] = queue.number | (REDRIVEN if redrive else 0)
+        there.sources()[at] = queue.number | (REDRIVEN if redrive else 0)
         if count:
-            columns = there[0].touch()
-            columns[0][there[1]], columns[1][there[1]] = count, first
+            columns = there.touch()
+            columns[0][at], columns[1][at] = count, first
         if name:
             book._set_group(target, new, 1, name)
         if book.live:

@@ -7,6 +7,7 @@ the log's order. `rewrite` is what compaction calls: the frames that keep alive 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from minicloud.queue import codec, limits
@@ -56,19 +57,23 @@ class Replay:
         opened, waiting = set[int](), set[int]()
         for address, prefix in log.replay(codec.PREFIX_BYTES):
             kind, _, _, _, length, number = codec.COMMON.unpack_from(prefix)
-            if kind == codec.FANOUT:
-                wanted = _wanted(prefix)
-                frame = prefix if wanted <= len(prefix) else log.read(address, 0, wanted)
-                waiting.update(number for number in codec.fan_queues(frame) if number not in opened)
-                continue
             if kind != codec.QUEUE:
-                if number not in opened:
-                    waiting.add(number)
+                waiting.update(one for one in self._spoken_of(address, prefix) if one not in opened)
                 continue
             opened.add(number)
             if number in waiting:
                 waiting.discard(number)
                 self._directory.apply(number, log.read(address, 0, length)[codec.LIST_HEAD.size :], address)
+
+    def _spoken_of(self, address: int, prefix: bytes) -> Iterable[int]:
+        """The queues that a frame needs."""
+        kind, *_, number = codec.COMMON.unpack_from(prefix)
+        if kind == codec.MOVE:
+            return number, codec.MOVE_HEAD.unpack_from(prefix)[7]
+        if kind == codec.FANOUT:
+            wanted = _wanted(prefix)
+            return codec.fan_queues(prefix if wanted <= len(prefix) else self._book.log.read(address, 0, wanted))
+        return (number,)
 
     def apply(self, frame: bytes, address: int) -> None:
         kind, _, _, attempt_bytes, _, number = codec.COMMON.unpack_from(frame)

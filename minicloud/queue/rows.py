@@ -138,6 +138,18 @@ class Rows:
             done += step
         return first
 
+    def put(self, seq: int, sent_ms: int, stored: tuple[int, int], state: int) -> tuple[Chunk, int]:
+        """One row at its number, most often the next one; stored: place, frame length."""
+        place, length = stored
+        if seq == self.tail:
+            self.append(sent_ms, [place], [length], state)
+            chunk = self.chunks[seq >> BITS]
+            return chunk, seq - chunk.base
+        chunk, row = self.place(seq)
+        chunk.address[row], chunk.length[row], chunk.sent[row] = place, length, sent_ms
+        self.set_state(chunk, row, state)
+        return chunk, row
+
     def _extend(self, chunk: Chunk, sent_ms: int, stored: tuple[list[int], list[int]], state: int) -> None:
         addresses, lengths = stored
         size = len(addresses)

@@ -44,6 +44,10 @@ class World:
     def stored(self, delivery: Delivery) -> codec.Stored:
         return codec.open_message(self.log.read(delivery.address, 0, delivery.length), delivery.target)
 
+    def opened(self, place: int) -> codec.Stored:
+        """What a row points to."""
+        return codec.open_message(self.log.frames[place & codec.ADDRESS_MASK], codec.target_of(place))
+
     def body(self, address: int) -> bytes:
         return codec.body_of(self.log.frames[address & codec.ADDRESS_MASK])
 

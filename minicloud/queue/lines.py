@@ -40,10 +40,10 @@ class Group:
         self.waiting.append(seq)
 
     def pop(self) -> int:
-        """Raises IndexError when empty."""
-        if self.returned:
-            return self.returned.pop(0)
+        """The lower of both heads: after a restart a returned message waits among the others. IndexError when empty."""
         waiting = self.waiting
+        if self.returned and (not waiting or self.returned[0] < waiting[0]):
+            return self.returned.pop(0)
         return waiting.popleft() if isinstance(waiting, deque) else waiting.pop(0)
 
     def __bool__(self) -> bool:

@@ -471,3 +471,15 @@ def test_bulk_calls_across_chunks_of_rows(world):
     assert third.seqs == first.seqs[101::2]
     assert {item.count for item in third.deliveries()} == {2}
     assert world.broker.counters()["deleted"] == 600
+
+
+def test_fifo_order_of_a_returned_and_a_flying_message_holds_over_a_restart(world):
+    queue = world.queue("a.fifo")
+    for body in (b"1", b"2"):
+        fifo_send(world, queue, body)
+    one, two = world.broker.receive(queue, 2, world.now).handles()
+    world.broker.change_visibility(queue, [one], [0], world.now)
+    world.restart()
+    queue = world.broker.find(SCOPE, "a.fifo")
+    world.broker.change_visibility(queue, [two], [0], world.now)
+    assert bodies(world, world.broker.receive(queue, 1, world.now)) == [b"1"]

@@ -5,9 +5,9 @@
 
 The ticket is asked for again before it ends (calls go on with the old one meanwhile), after UNAUTHENTICATED, and when
 the broker stays away: then it may have come up elsewhere. UNAVAILABLE is retried until `retry_s` has passed: a broker
-that restarts is back within seconds, and what it had acknowledged is there. A call whose answer was lost on the way is
-made again too, so a message may be sent twice (at least once, as AWS's SDKs do it); FIFO queues know it by its
-deduplication id.
+that restarts is back within seconds, and what it had acknowledged is there. So are calls that were throttled. A call
+whose answer was lost on the way is made again too, so a message may be sent twice (at least once, as AWS's SDKs do it);
+FIFO queues know it by its deduplication id.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from minicloud.base.errors import CloudError, DeadlineExceeded, Unauthenticated, Unavailable
+from minicloud.base.errors import CloudError, DeadlineExceeded, Throttled, Unauthenticated, Unavailable
 from minicloud.client.config import jitter
 from minicloud.client.convert import to_model
 from minicloud.client.lazy import lazy
@@ -78,7 +78,7 @@ class Broker:
 
     def _pause(self, failure: CloudError, attempt: int, elapsed: float) -> float | None:
         """Seconds until the next attempt; None: give up."""
-        if not isinstance(failure, Unavailable):
+        if not isinstance(failure, Unavailable | Throttled):
             return None
         config = self.transport.config
         pause = jitter() * _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]

@@ -20,7 +20,8 @@ FIFO        Of each message group one message is out at a time, in order. When o
             group goes back, behind it.
 Stop        `stop` ends fetching and the iteration. `close`, which is the end of the block and of `run`, lets handlers
             finish (`grace_s`), returns what was not handled to the queue, and waits for deletes. A message whose answer
-            was on its way just then comes again when its visibility timeout has passed.
+            was on its way just then comes again when its visibility timeout has passed: a poll that has just begun is
+            waited for, one that is parked at the broker takes nothing with it when it is cancelled.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ Handler = Callable[["AsyncDelivery"], Awaitable[None] | None]
 
 _LOG = logging.getLogger(__name__)
 _POLLS = 2  # long polls at once
+_YOUNG_POLL_S = 0.5  # an answer that is on its way is here by then
 _AWAY_S = 1.0  # pause after a fetch that failed for a while
 _PASSING = (Unavailable, DeadlineExceeded, LimitExceeded, Throttled, Unauthenticated)  # errors that may pass
 _VISIBILITY_S_MAX = 43_200  # queue.limits.VISIBILITY_S_MAX
@@ -151,10 +153,12 @@ class AsyncConsumer:
         self._batches: set[_Batch] = set()
         self._takers: deque[asyncio.Future[None]] = deque()
         self._asked = 0
+        self._polled = 0.0  # when the newest poll began
         self._room = asyncio.Event()
         self._fetchers: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         self._beating: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._stopping = False
         self._failure: CloudError | None = None
@@ -193,9 +197,9 @@ class AsyncConsumer:
     async def stop(self) -> None:
         """Take no more: iteration and `run` end. Messages in hand can still be done. Idempotent."""
         self._stopping = True
-        for task in self._fetchers:
-            task.cancel()
-        self._wake(len(self._takers))
+        self._stop_taking()
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().create_task(self._end())
 
     async def close(self) -> None:
         """Stop; handlers finish, what was not handled goes back to the queue, deletes are done. Idempotent."""
@@ -242,7 +246,7 @@ class AsyncConsumer:
                 continue
             self._asked += count
             try:
-                since = _now()
+                since = self._polled = _now()
                 columns = await self._handle._receive(count, self._settings.wait_s, self._settings.visibility_s)
             except _PASSING as error:
                 _LOG.info("receiving from %s: %s", self._handle.queue, error)
@@ -407,9 +411,16 @@ class AsyncConsumer:
 
     # ------------------------------------------------------------ the end
 
-    async def _close(self) -> None:
+    async def _end(self) -> None:
+        left = self._polled + _YOUNG_POLL_S - _now()
+        if left > 0 and self._fetchers:
+            await asyncio.wait(self._fetchers, timeout=left)
         await _ended(self._fetchers)
         await self._give_back(_HELD)
+
+    async def _close(self) -> None:
+        if self._ending is not None:
+            await self._ending
         working = [task for task in self._workers if not task.done()]
         if working:
             await asyncio.wait(working, timeout=self._settings.grace_s)

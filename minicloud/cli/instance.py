@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from minicloud.cli import guest, options
-from minicloud.cli.output import Columns, shape, show_list, show_one, write_json_line, write_line
+from minicloud.cli.output import Columns, shape, show_list, show_one, show_tags, write_json_line, write_line
 from minicloud.cli.progress import Progress
 from minicloud.cli.session import Session, verb
 from minicloud.client.models import Instance
@@ -253,7 +253,7 @@ def watch(session: Session, instance_ids: tuple[str, ...]) -> None:
 @click.argument("tags", nargs=-1, required=True, metavar="KEY=VALUE...", callback=options.parse_pairs)
 def tag(session: Session, resource_id: str, tags: dict[str, str]) -> None:
     """Add tags or change their values (instances, images, templates, key pairs)."""
-    _show_tags(session, session.client.tags.add(resource_id, tags))
+    show_tags(session, session.client.tags.add(resource_id, tags))
 
 
 @verb(instance, "untag")
@@ -261,14 +261,7 @@ def tag(session: Session, resource_id: str, tags: dict[str, str]) -> None:
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 def untag(session: Session, resource_id: str, keys: tuple[str, ...]) -> None:
     """Remove tags."""
-    _show_tags(session, session.client.tags.remove(resource_id, *keys))
-
-
-def _show_tags(session: Session, tags: dict[str, str]) -> None:
-    if session.json:
-        write_json_line(tags)
-        return
-    show_list(session, sorted(tags.items()), (("KEY", lambda t: t[0]), ("VALUE", lambda t: t[1])))
+    show_tags(session, session.client.tags.remove(resource_id, *keys))
 
 
 guest.add_to(instance)

@@ -34,6 +34,8 @@ NOUNS = {
     "template": ("minicloud.cli.template:template", "Launch templates and their versions."),
     "key": ("minicloud.cli.key:key", "SSH key pairs for instances."),
     "placement-group": ("minicloud.cli.placement_group:placement_group", "Instances near to, or far from, each other."),
+    "queue": ("minicloud.cli.queue:queue", "Queues: send, receive, delete messages; dead letters."),
+    "topic": ("minicloud.cli.topic:topic", "Topics: publish messages to all who are subscribed."),
     "account": ("minicloud.cli.account:account", "Accounts and their access keys."),
     "quota": ("minicloud.cli.account:quota", "How much an account may use."),
 }

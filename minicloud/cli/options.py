@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from minicloud.client.models import MessageAttribute
+
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+_CHUNK = 1_000
 
 
 def parse_pairs(ctx: click.Context, option: click.Parameter, value: Sequence[str]) -> dict[str, str]:
@@ -58,3 +65,60 @@ def _read(file: str) -> bytes:
         return Path(file).expanduser().read_bytes()
     except OSError as error:
         raise click.UsageError(f"cannot read {file}: {error.strerror}") from None
+
+
+# ---------------------------------------------------------------- messages
+
+
+def message_attributes(texts: Sequence[str]) -> dict[str, MessageAttribute]:
+    """NAME[:TYPE]=VALUE, several times; the type is String where none is named; Binary values are base64."""
+    from minicloud.client.models import MessageAttribute
+
+    found = {}
+    for text in texts:
+        head, equals, value = text.partition("=")
+        name, _, kind = head.partition(":")
+        if not equals or not name:
+            raise click.UsageError(f"{text!r} is not NAME=VALUE or NAME:TYPE=VALUE")
+        raw = _decoded(text, value) if kind.startswith("Binary") else value.encode("utf-8", "surrogateescape")
+        found[name] = MessageAttribute(kind or "String", raw)
+    return found
+
+
+def bodies(given: Sequence[str], body: str | None, lines: bool) -> Iterator[bytes]:
+    """What is to be sent: arguments, all of standard input ('-'), or each line of it."""
+    texts = [*given, *([] if body is None else [body])]
+    if lines and texts:
+        raise click.UsageError("either --lines or messages")
+    if not lines and not texts:
+        raise click.UsageError("a BODY is needed; --body - takes standard input, --lines each line of it")
+    if lines:
+        return (line.removesuffix(b"\n").removesuffix(b"\r") for line in sys.stdin.buffer)
+    return (sys.stdin.buffer.read() if text == "-" else text.encode("utf-8", "surrogateescape") for text in texts)
+
+
+def chunked(entries: Iterable[T]) -> Iterator[list[T]]:
+    """So that standard input may be longer than memory."""
+    chunk: list[T] = []
+    for entry in entries:
+        chunk.append(entry)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def printable(value: bytes) -> str:
+    """Text as it is, other bytes as base64."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
+
+
+def _decoded(text: str, value: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise click.UsageError(f"{text!r}: a Binary value is given as base64") from None

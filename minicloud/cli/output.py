@@ -36,6 +36,22 @@ def show_one(session: Session, item: object) -> None:
     write_table([], [[name, cell(value)] for name, value in _flat("", data) if value not in ("", None, [])])
 
 
+def show_tags(session: Session, tags: Mapping[str, str]) -> None:
+    """The tags that a resource has; JSON: an object."""
+    if session.json:
+        write_json_line(tags)
+        return
+    show_list(session, sorted(tags.items()), (("KEY", lambda t: t[0]), ("VALUE", lambda t: t[1])))
+
+
+def say(session: Session, data: Mapping[str, object], text: str) -> None:
+    """What was done: a sentence; JSON: an object."""
+    if session.json:
+        write_json(data)
+    else:
+        write_line(text)
+
+
 def write_json(data: object) -> None:
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 

@@ -19,6 +19,9 @@ _BY_CODE = {
     "InvalidUserData.Malformed": "user data is text of at most 16 KiB; larger things go into an image or are fetched",
     "InstanceLimitExceeded": "`minicloud quota list` shows the limits; an administrator may `quota set` them",
     "VcpuLimitExceeded": "`minicloud quota list` shows the limits; an administrator may `quota set` them",
+    "QueueDoesNotExist": "`minicloud queue list` shows the queues of this account and region",
+    "QueueDeletedRecently": "wait a minute, or take another name",
+    "ReceiptHandleIsInvalid": "a receipt handle comes from `minicloud queue receive`, for this queue",
     "CommandEnded": "the command did not wait for its input",
 }
 _BY_CLASS: tuple[tuple[type[CloudError], str], ...] = (

@@ -281,12 +281,14 @@ class Broker:
     def start_move(self, source_arn: str, now: float, *, destination_arn: str = "", rate: int = 0) -> MoveTask:
         """Redrive a dead-letter queue. rate: messages a second, 0 as fast as it goes.
 
-        Raises ResourceNotFoundException, InvalidParameterValue, UnsupportedOperation.
+        Raises ResourceNotFoundException, InvalidParameterValue.
         """
         source = self.book.arns.get(source_arn)
         target = self.book.arns.get(destination_arn) if destination_arn else None
-        if source is None or (destination_arn and target is None):
+        if source is None:
             raise errors.no_such_resource()
+        if destination_arn and target is None:
+            raise errors.no_such_resource("DestinationArn")
         return self._mover.start(source, target, rate, now)
 
     def cancel_move(self, task: int, now: float) -> int:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterable, Mapping
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import LimitExceeded
+from minicloud.base.errors import CloudError, LimitExceeded
 from minicloud.base.tags import check_tags
 from minicloud.queue import codec, errors, limits, settings
 from minicloud.queue.book import Book, Queue
@@ -57,10 +57,8 @@ class Directory:
         """given: attributes and tags. An existing queue with equal attributes is returned as it is."""
         attributes, tags = given
         now_ms = self._book.advance(now)
-        fifo = name.endswith(".fifo") or attributes.get("FifoQueue") == "true"
+        fifo = attributes.get("FifoQueue") == "true"
         settings.check_name(name, fifo)
-        if fifo and attributes.get("FifoQueue") != "true":
-            raise errors.bad_value("QueueName", name, "The name ends with .fifo, but FifoQueue is not true.")
         checked = settings.merged({}, settings.check_given(attributes, creating=True, fifo=fifo))
         known = self._book.arns.get(scope.arn("sqs", name))
         if known is not None:
@@ -102,17 +100,19 @@ class Directory:
                 raise errors.queue_name_exists(name)
 
     def _check_redrive(self, queue: Queue, parsed: settings.Settings) -> None:
+        """Raises InvalidParameterValue."""
         if not parsed.dlq_arn:
             return
         target = self._book.arns.get(parsed.dlq_arn)
-        name, value = "RedrivePolicy", parsed.dlq_arn
         if target is None or target.scope != queue.scope:
-            raise errors.bad_value(name, value, "Dead letter target does not exist.")
+            raise _bad_target(parsed, "Dead letter target does not exist.")
         if target.settings.fifo != parsed.fifo:
-            raise errors.bad_value(name, value, "Dead letter target must be of the same type as the source.")
+            raise _bad_target(parsed, "Dead-letter queue must be same type of queue as the source.")
+        if target is queue:
+            raise _bad_target(parsed, "A queue cannot be its own dead-letter queue.")
         allowed = target.settings
         if allowed.redrive == "denyAll" or (allowed.redrive == "byQueue" and queue.arn not in allowed.redrive_sources):
-            raise errors.bad_value(name, value, "Queue does not have permission to use the dead letter target.")
+            raise _bad_target(parsed, f"The RedriveAllowPolicy of the dead letter target does not allow {queue.arn}.")
 
     def delete(self, queue: Queue, now: float) -> None:
         now_ms = self._book.advance(now)
@@ -154,7 +154,8 @@ class Directory:
         fifo = queue.settings.fifo
         attributes = settings.merged(queue.attributes, settings.check_given(given, creating=False, fifo=fifo))
         parsed = settings.parse(attributes)
-        self._check_redrive(queue, parsed)
+        if "RedrivePolicy" in given:
+            self._check_redrive(queue, parsed)
         before = (queue.attributes, queue.modified_ms)
         queue.attributes, queue.modified_ms = attributes, now_ms
         try:
@@ -235,3 +236,8 @@ class Directory:
         queue.attributes, queue.tags, queue.modified_ms = body["attributes"], body["tags"], body["modified"]
         queue.rows.tail = max(queue.rows.tail, body["tail"])
         self.note(queue, address)
+
+
+def _bad_target(parsed: settings.Settings, reason: str) -> CloudError:
+    value = json.dumps({"deadLetterTargetArn": parsed.dlq_arn, "maxReceiveCount": parsed.max_receives})
+    return errors.bad_value("RedrivePolicy", value, reason)

@@ -1,7 +1,7 @@
 """The errors of queues: classes of the one tree (base/errors.py) with SQS's codes and texts.
 
 Codes are those of the JSON protocol; the AWS door adds the query protocol's old names (`QUERY_CODES`).
-Texts are SQS's own where it has one; handles and values are cut to 100 characters.
+Texts are SQS's own where it has one; handles and values are cut.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from minicloud.base.errors import (
 )
 from minicloud.queue import limits
 
+_VALUE_CHARS_MAX = 256
 QUERY_CODES = {
     "QueueDoesNotExist": "AWS.SimpleQueueService.NonExistentQueue",
     "QueueDeletedRecently": "AWS.SimpleQueueService.QueueDeletedRecently",
@@ -39,9 +40,13 @@ def no_such_queue() -> NotFound:
     return NotFound("The specified queue does not exist.", code="QueueDoesNotExist", field="queue")
 
 
-def no_such_resource() -> NotFound:
-    text = "The resource that you specified for the SourceArn parameter doesn't exist."
-    return NotFound(text, code="ResourceNotFoundException", field="source_arn")
+def no_such_resource(parameter: str = "SourceArn") -> NotFound:
+    text = f"The resource that you specified for the {parameter} parameter doesn't exist."
+    return NotFound(text, code="ResourceNotFoundException", field=parameter)
+
+
+def no_such_task() -> NotFound:
+    return NotFound("Task does not exist.", code="ResourceNotFoundException", field="TaskHandle")
 
 
 def queue_name_exists(attribute: str) -> AlreadyExists:
@@ -69,7 +74,7 @@ def bad_attribute_value(name: str, reason: str = "") -> InvalidRequest:
 
 
 def bad_value(name: str, value: object, reason: str) -> InvalidParameterValue:
-    text = f"Value {str(value)[:100]} for parameter {name} is invalid. Reason: {reason}"
+    text = f"Value {str(value)[:_VALUE_CHARS_MAX]} for parameter {name} is invalid. Reason: {reason}"
     return InvalidParameterValue(text, field=name)
 
 
@@ -78,7 +83,7 @@ def missing(name: str) -> MissingParameter:
 
 
 def message_too_long(maximum: int) -> MessageTooLarge:
-    text = f"One or more parameters are invalid. Reason: Message must be shorter than {maximum + 1} bytes."
+    text = f"One or more parameters are invalid. Reason: Message must be shorter than {maximum} bytes."
     return MessageTooLarge(text, code="InvalidParameterValue", field="MessageBody")
 
 
@@ -93,17 +98,13 @@ def bad_handle(handle: str = "") -> InvalidRequest:
     return InvalidRequest(text, code="ReceiptHandleIsInvalid", field="ReceiptHandle")
 
 
-def expired_handle() -> InvalidParameterValue:
-    text = "Value for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
-    return InvalidParameterValue(text, field="ReceiptHandle")
+def expired_handle(handle: str) -> InvalidParameterValue:
+    return bad_value("ReceiptHandle", handle, "The receipt handle has expired.")
 
 
-def no_such_message() -> InvalidParameterValue:
-    text = (
-        "Value for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available "
-        "for visibility timeout change."
-    )
-    return InvalidParameterValue(text, field="ReceiptHandle")
+def no_such_message(handle: str) -> InvalidParameterValue:
+    reason = "Message does not exist or is not available for visibility timeout change."
+    return bad_value("ReceiptHandle", handle, reason)
 
 
 def not_in_flight() -> Conflict:

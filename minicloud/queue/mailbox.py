@@ -94,7 +94,8 @@ class Mailbox:
         visibility = queue.settings.visibility_s if visibility_s is None else _checked_visibility(visibility_s)
         attempt = message.check_token("ReceiveRequestAttemptId", attempt_id) if attempt_id else b""
         if attempt and not queue.settings.fifo:
-            raise errors.bad_value("ReceiveRequestAttemptId", attempt_id, "It applies only to FIFO queues.")
+            reason = "The request include parameter that is not valid for this queue type."
+            raise errors.bad_value("ReceiveRequestAttemptId", attempt_id, reason)
         now_ms = self._book.advance(now)
         deadline = now_ms + visibility * 1000
         if attempt and (again := self._again(queue, attempt, deadline)) is not None:
@@ -206,7 +207,7 @@ class Mailbox:
         found = queue.rows.find(seq)
         if not queue.settings.fifo or found is None or found[0].number is None:
             return None
-        return errors.expired_handle()
+        return errors.expired_handle(receipt.to_text(handle))
 
     def _open(self, queue: Queue, handle: bytes) -> tuple[int, int]:
         if len(handle) != receipt.HANDLE_BYTES:
@@ -247,7 +248,7 @@ class Mailbox:
         seq, number = self._open(queue, handle)
         found = queue.rows.find(seq)
         if found is None:
-            raise errors.no_such_message()
+            raise errors.no_such_message(receipt.to_text(handle))
         chunk, row = found
         if chunk.state[row] != IN_FLIGHT or chunk.number_of(row) != number:
             raise errors.not_in_flight()

@@ -15,7 +15,7 @@ import json
 from array import array
 from dataclasses import asdict, dataclass
 
-from minicloud.base.errors import UnsupportedOperation
+from minicloud.base.errors import InvalidParameterValue
 from minicloud.queue import codec, errors, limits
 from minicloud.queue.book import Book, Moved, Queue
 from minicloud.queue.rows import REDRIVEN, VISIBLE
@@ -115,19 +115,24 @@ class Mover:
     # --- tasks
 
     def start(self, source: Queue, target: Queue | None, rate: int, now: float) -> MoveTask:
-        """Raises InvalidParameterValue, UnsupportedOperation."""
+        """Raises InvalidParameterValue."""
         now_ms = self._book.advance(now)
         if not 0 <= rate <= limits.MOVE_RATE_MAX:
             reason = f"Must be between 1 and {limits.MOVE_RATE_MAX}, if provided."
             raise errors.bad_value("MaxNumberOfMessagesPerSecond", rate, reason)
         queues = self._book.queues.values()
         if not any(queue.settings.dlq_arn == source.arn and not queue.hidden for queue in queues):
-            raise UnsupportedOperation("Source queue must be configured as a Dead Letter Queue.", field="SourceArn")
+            raise InvalidParameterValue("Source queue must be configured as a Dead Letter Queue.", field="SourceArn")
         if any(task.source == source.number for task in self.running.values()):
-            text = "There is already a task running. Only one active task is allowed for a source queue."
-            raise UnsupportedOperation(text, field="SourceArn")
+            text = "There is already a task running. "
+            text += "Only one active task is allowed for a source queue arn at a given time."
+            raise InvalidParameterValue(text, field="SourceArn")
+        if target is source:
+            text = "Source queue arn and destination queue arn cannot be the same."
+            raise InvalidParameterValue(text, field="DestinationArn")
         if target is not None and target.settings.fifo != source.settings.fifo:
-            raise UnsupportedOperation("Both queues must be of the same type.", field="DestinationArn")
+            text = "The source queue and destination queue must be of the same queue type."
+            raise InvalidParameterValue(text, field="DestinationArn")
         task = MoveTask(
             self.task_last + 1, source.number, source.arn, target.number if target else 0, target.arn if target else "",
             rate, source.rows.counts[VISIBLE], now_ms, next_ms=now_ms,
@@ -177,7 +182,7 @@ class Mover:
         self._book.advance(now)
         task = self.running.get(number)
         if task is None:
-            raise errors.no_such_resource()
+            raise errors.no_such_task()
         self._finish(task, "CANCELLED")
         return task.moved
 

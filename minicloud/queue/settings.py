@@ -88,7 +88,7 @@ def check_name(name: str, fifo: bool) -> None:
 def check_given(given: Mapping[str, str], *, creating: bool, fifo: bool) -> dict[str, str]:
     """The attributes to store; an empty text takes RedrivePolicy, RedriveAllowPolicy, Policy, KmsMasterKeyId away.
 
-    Raises InvalidAttributeName, InvalidAttributeValue, UnsupportedOperation.
+    Raises InvalidAttributeName, InvalidAttributeValue, InvalidParameterValue (redrive), UnsupportedOperation.
     """
     for name, value in given.items():
         if name not in NAMES or name in READ_ONLY:
@@ -149,7 +149,8 @@ def _parse(items: frozenset[tuple[str, str]]) -> Settings:
             "FifoThroughputLimit", "perMessageGroupId needs DeduplicationScope messageGroup."
         )
     target, receives = redrive_policy(given["RedrivePolicy"]) if given.get("RedrivePolicy") else ("", 0)
-    permission, sources = redrive_allow(given.get("RedriveAllowPolicy", "") or "{}")
+    allow = given.get("RedriveAllowPolicy")
+    permission, sources = redrive_allow(allow) if allow else ("allowAll", ())
     return Settings(
         fifo=given.get("FifoQueue") == "true",
         delay_s=int(given["DelaySeconds"]),
@@ -172,41 +173,67 @@ def shown(attributes: Mapping[str, str], fifo: bool) -> dict[str, str]:
 
 
 def redrive_policy(text: str) -> tuple[str, int]:
-    """(dead-letter queue ARN, maxReceiveCount). Raises InvalidAttributeValue."""
-    name = "RedrivePolicy"
-    policy = _object(name, text)
-    if set(policy) - {"deadLetterTargetArn", "maxReceiveCount"} or not isinstance(
-        policy.get("deadLetterTargetArn"), str
-    ):
-        raise errors.bad_attribute_value(name, "It needs deadLetterTargetArn, and may hold maxReceiveCount.")
+    """(dead-letter queue ARN, maxReceiveCount). Raises InvalidParameterValue."""
+    policy = _map(text)
+    if policy is None:
+        raise _bad_redrive(text, "Redrive policy is not a valid JSON map.")
+    if "deadLetterTargetArn" not in policy:
+        raise _bad_redrive(text, "Redrive policy does not contain mandatory attribute: deadLetterTargetArn.")
+    if set(policy) - {"deadLetterTargetArn", "maxReceiveCount"}:
+        reason = "Only following attributes are supported: [maxReceiveCount, deadLetterTargetArn]."
+        raise _bad_redrive(text, reason)
     try:
-        Arn.parse(policy["deadLetterTargetArn"])
-        receives = int(policy.get("maxReceiveCount", limits.MAX_RECEIVE_COUNT_DEFAULT))
-    except (InvalidParameterValue, TypeError, ValueError):
-        raise errors.bad_attribute_value(name) from None
+        arn = str(Arn.parse(policy["deadLetterTargetArn"]))
+    except (InvalidParameterValue, TypeError, ValueError, AttributeError):
+        raise _bad_redrive(text, "Dead-letter target ARN should be fully qualified ARN.") from None
+    given = policy.get("maxReceiveCount", limits.MAX_RECEIVE_COUNT_DEFAULT)
+    receives = int(given) if re.match(r"^[0-9]{1,9}\Z", str(given)) else 0
     if not 1 <= receives <= limits.MAX_RECEIVE_COUNT_MAX:
-        raise errors.bad_attribute_value(name, f"maxReceiveCount: 1 to {limits.MAX_RECEIVE_COUNT_MAX}.")
-    return policy["deadLetterTargetArn"], receives
+        valid = f"valid values are from 1 to {limits.MAX_RECEIVE_COUNT_MAX} both inclusive."
+        raise _bad_redrive(text, f"Invalid value for maxReceiveCount: {str(given)[:100]}, {valid}")
+    return arn, receives
+
+
+def _bad_redrive(text: str, reason: str) -> InvalidParameterValue:
+    return errors.bad_value("RedrivePolicy", text, reason)
 
 
 def redrive_allow(text: str) -> tuple[str, tuple[str, ...]]:
-    """(permission, source queue ARNs). Raises InvalidAttributeValue."""
-    name = "RedriveAllowPolicy"
-    policy = _object(name, text)
-    permission = policy.get("redrivePermission", "allowAll")
-    sources = policy.get("sourceQueueArns", [])
-    if permission not in ("allowAll", "denyAll", "byQueue") or not isinstance(sources, list):
-        raise errors.bad_attribute_value(name)
-    if bool(sources) != (permission == "byQueue") or len(sources) > limits.REDRIVE_SOURCES_MAX:
-        raise errors.bad_attribute_value(name, "sourceQueueArns goes with byQueue, up to 10 of them.")
-    return permission, tuple(str(source) for source in sources)
+    """(permission, source queue ARNs). Raises InvalidParameterValue."""
+    policy = _map(text) or {}
+    permission, sources = policy.get("redrivePermission"), policy.get("sourceQueueArns")
+    wrong = ", as it's in an unsupported format."
+    if permission in ("allowAll", "denyAll", "byQueue") and not set(policy) - {"redrivePermission", "sourceQueueArns"}:
+        wrong = _wrong_sources(permission, sources)
+    if wrong:
+        reason = "Amazon SQS can't create the redrive allow policy" + wrong
+        raise errors.bad_value("RedriveAllowPolicy", text, reason)
+    return str(permission), tuple(sources or ())
 
 
-def _object(name: str, text: str) -> dict[str, Any]:
+def _wrong_sources(permission: str, sources: Any) -> str:
+    """'': nothing."""
+    if sources is not None and not (isinstance(sources, list) and all(isinstance(one, str) for one in sources)):
+        return ", as it's in an unsupported format."
+    if permission != "byQueue":
+        needed = ". To specify one or more source queue ARNs, you must set redrivePermission to byQueue."
+        return needed if sources else ""
+    if not sources:
+        return (
+            ". When you specify the byQueue permission type, you must also specify one or more sourceQueueArns values."
+        )
+    most = limits.REDRIVE_SOURCES_MAX
+    return f". The maximum number of source queue ARNs you can specify is {most}." if len(sources) > most else ""
+
+
+def _map(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise errors.bad_attribute_value(name, "It must be a JSON object.") from None
-    if not isinstance(value, dict):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _object(name: str, text: str) -> None:
+    if _map(text) is None:
         raise errors.bad_attribute_value(name, "It must be a JSON object.")
-    return value

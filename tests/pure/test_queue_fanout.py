@@ -260,7 +260,7 @@ def test_a_hidden_queue_is_seen_by_nobody(world):
     assert world.broker.names(SCOPE) == ["a"]
     assert world.broker.find(SCOPE, "a") is a
     assert world.broker.dead_letter_sources(a) == []
-    assert code_of(lambda: world.broker.start_move(a.arn, world.now)) == "UnsupportedOperation"
+    assert code_of(lambda: world.broker.start_move(a.arn, world.now)) == "InvalidParameterValue"
     world.restart()
     assert world.broker.names(SCOPE) == ["a"]
     assert world.broker.find_internal("a").hidden

@@ -180,7 +180,7 @@ def test_move_task_with_rate_is_cancelled(world):
     queue = world.queue("a", RedrivePolicy=json.dumps({"deadLetterTargetArn": dlq.arn}))
     world.broker.send_many(dlq, [b"x"] * 50, world.now)
     task = world.broker.start_move(dlq.arn, world.now, destination_arn=queue.arn, rate=10)
-    assert code_of(lambda: world.broker.start_move(dlq.arn, world.now)) == "UnsupportedOperation"
+    assert code_of(lambda: world.broker.start_move(dlq.arn, world.now)) == "InvalidParameterValue"
     world.pass_time(2)
     assert 18 <= task.moved <= 22
     assert world.broker.cancel_move(task.number, world.now) == task.moved
@@ -190,12 +190,6 @@ def test_move_task_with_rate_is_cancelled(world):
     world.pass_time(1)
     assert (failing.status, failing.failure) == ("FAILED", "CouldNotDetermineMessageSource")
     assert len(world.broker.receive(dlq, 50, world.now).seqs) == 50 - task.moved
-
-
-def test_redrive_allow_policy(world):
-    dlq = world.queue("dead", RedriveAllowPolicy=json.dumps({"redrivePermission": "denyAll"}))
-    policy = json.dumps({"deadLetterTargetArn": dlq.arn})
-    assert code_of(lambda: world.queue("a", RedrivePolicy=policy)) == "InvalidParameterValue"
 
 
 def test_purge(world):
@@ -322,9 +316,17 @@ def test_create_is_idempotent_and_a_name_rests_after_deletion(world):
         ("a", {"Nonsense": "1"}, "InvalidAttributeName"),
         ("a", {"QueueArn": "1"}, "InvalidAttributeName"),
         ("a", {"ContentBasedDeduplication": "true"}, "InvalidAttributeName"),
-        ("a", {"RedrivePolicy": "{}"}, "InvalidAttributeValue"),
-        ("a", {"RedrivePolicy": "[" * 5000}, "InvalidAttributeValue"),
-        ("a", {"RedriveAllowPolicy": '{"redrivePermission":"byQueue"}'}, "InvalidAttributeValue"),
+        ("a", {"RedrivePolicy": "{}"}, "InvalidParameterValue"),
+        ("a", {"RedrivePolicy": "[" * 5000}, "InvalidParameterValue"),
+        ("a", {"RedrivePolicy": '{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:1:x"}'}, "InvalidParameterValue"),
+        ("a", {"RedriveAllowPolicy": "{}"}, "InvalidParameterValue"),
+        ("a", {"RedriveAllowPolicy": '{"redrivePermission":"byQueue"}'}, "InvalidParameterValue"),
+        ("a", {"RedriveAllowPolicy": '{"redrivePermission":"all"}'}, "InvalidParameterValue"),
+        (
+            "a",
+            {"RedriveAllowPolicy": '{"redrivePermission":"denyAll","sourceQueueArns":["x"]}'},
+            "InvalidParameterValue",
+        ),
         ("a", {"KmsMasterKeyId": "alias/aws/sqs"}, "UnsupportedOperation"),
         ("a.fifo", {"FifoThroughputLimit": "perMessageGroupId"}, "InvalidAttributeValue"),
     ],

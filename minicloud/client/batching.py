@@ -6,10 +6,10 @@
     a failed call        each item fails with a copy of the error; after Unavailable also those that gathered behind it,
                          which have waited through all its retries
 
-There is no timer, and nobody waits for a batch to fill. A caller of `put` waits for its own result, so a lane holds no
-more than its callers do; `post` returns before the item is done, so it waits for room instead (`buffer_max`). Items
-leave in the order in which they came; with `flights` = 1 they also arrive in it. A caller that is cancelled before its
-item left takes it back.
+Nobody who waits is kept for a batch to fill. A caller of `put` waits for its own result, so a lane holds no more than
+its callers do; `post` returns before the item is done, so it waits for room instead (`buffer_max`), and what was only
+posted may linger: up to `linger_s`, or until `linger_count` of them are there. Items leave in the order in which they
+came; with `flights` = 1 they also arrive in it. A caller that is cancelled before its item left takes it back.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ BYTES_MAX = 3 * 1024 * 1024  # below gRPC's default for a message, 4 MiB
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """flights: calls at once. bytes_max: of one call. buffer_max: items that are posted and have not left."""
+    """flights: calls at once. bytes_max: of one call. buffer_max: items that are posted and have not left.
+
+    linger_s, linger_count: how long, and how many, items that nobody waits for may be kept for company.
+    """
 
     flights: int = 2
     count_max: int = COUNT_MAX
     bytes_max: int = BYTES_MAX
     buffer_max: int = 10_000
+    linger_s: float = 0.0
+    linger_count: int = 256
 
 
 def chunks(items: Sequence[I], size: Callable[[I], int]) -> Iterator[list[I]]:
@@ -60,8 +65,8 @@ class Lane(Generic[I, R]):
     """
 
     __slots__ = (
-        "_bytes", "_call", "_flying", "_futures", "_items", "_limits", "_loop", "_lost", "_room", "_scheduled", "_size",
-        "_tasks",
+        "_awaited", "_bytes", "_call", "_flying", "_futures", "_items", "_limits", "_loop", "_lost", "_room",
+        "_scheduled", "_size", "_tasks", "_timer",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +84,9 @@ class Lane(Generic[I, R]):
         self._futures: list[asyncio.Future[R] | None] = []
         self._bytes = 0
         self._flying = 0
+        self._awaited = False  # somebody waits for one of the items
         self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -91,6 +98,7 @@ class Lane(Generic[I, R]):
     def put(self, item: I) -> asyncio.Future[R]:
         """The future of its result. Raises CloudError when it is awaited."""
         future: asyncio.Future[R] = (self._loop or self._bind()).create_future()
+        self._awaited = True
         self._add(item, future)
         return future
 
@@ -104,8 +112,10 @@ class Lane(Generic[I, R]):
 
     async def drain(self) -> None:
         """Until everything that is in the lane now has its result."""
+        self._launch()
         while not self.idle:
             await self._change()
+            self._launch()
 
     def _bind(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
@@ -116,17 +126,27 @@ class Lane(Generic[I, R]):
         self._futures.append(future)
         self._bytes += self._size(item)
         if not self._scheduled and self._flying < self._limits.flights:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        """The items go at the end of this turn, or when they have lingered."""
+        assert self._loop is not None
+        if self._awaited or not self._limits.linger_s or len(self._items) >= self._limits.linger_count:
             self._scheduled = True
-            assert self._loop is not None
             self._loop.call_soon(self._launch)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._limits.linger_s, self._launch)
 
     def _launch(self) -> None:
         self._scheduled = False
-        assert self._loop is not None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._flying < self._limits.flights:
             items, futures = self._take()
             if not items:
                 return
+            assert self._loop is not None
             self._flying += 1
             self._tell()
             task = self._loop.create_task(self._fly(items, futures))
@@ -141,7 +161,7 @@ class Lane(Generic[I, R]):
             self._bytes = sum(map(self._size, self._items))
         items, futures = self._items, self._futures
         if len(items) <= self._limits.count_max and self._bytes <= self._limits.bytes_max:
-            self._items, self._futures, self._bytes = [], [], 0
+            self._items, self._futures, self._bytes, self._awaited = [], [], 0, False
             return items, futures
         count, size = self._fitting()
         self._items, self._futures = items[count:], futures[count:]
@@ -178,7 +198,8 @@ class Lane(Generic[I, R]):
             self._deliver(futures, results)
         finally:
             self._flying -= 1
-            self._launch()
+            if self._items and not self._scheduled:
+                self._schedule()
             self._tell()
 
     def _deliver(self, futures: list[asyncio.Future[R] | None], results: Sequence[R | CloudError]) -> None:
@@ -198,11 +219,11 @@ class Lane(Generic[I, R]):
         if posted and self._lost is not None:
             self._lost(posted, error)
 
-    async def _change(self) -> None:
-        """Until a call has begun or ended."""
+    def _change(self) -> asyncio.Future[None]:
+        """Is done when a call has begun or ended."""
         if self._room is None:
             self._room = (self._loop or self._bind()).create_future()
-        await asyncio.shield(self._room)
+        return asyncio.shield(self._room)
 
     def _tell(self) -> None:
         room, self._room = self._room, None

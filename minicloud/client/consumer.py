@@ -40,7 +40,6 @@ from minicloud.base.errors import (
     InvalidParameterValue,
     LimitExceeded,
     Throttled,
-    Unauthenticated,
     Unavailable,
 )
 from minicloud.client.batching import COUNT_MAX
@@ -58,7 +57,7 @@ _LOG = logging.getLogger(__name__)
 _POLLS = 2  # long polls at once
 _YOUNG_POLL_S = 0.5  # an answer that is on its way is here by then
 _AWAY_S = 1.0  # pause after a fetch that failed for a while
-_PASSING = (Unavailable, DeadlineExceeded, LimitExceeded, Throttled, Unauthenticated)  # errors that may pass
+_PASSING = (Unavailable, DeadlineExceeded, LimitExceeded, Throttled)  # errors that may pass
 _VISIBILITY_S_MAX = 43_200  # queue.limits.VISIBILITY_S_MAX
 _CONCURRENCY_MAX = 10_000
 _HELD, _OUT, _SETTLED = range(3)
@@ -68,7 +67,7 @@ class ConsumerOptions(TypedDict, total=False):
     """Keyword arguments of `consumer`.
 
     prefetch: the most messages in the buffer (256). visibility_s: how long a message stays invisible if this program
-    dies (30); a heartbeat extends it meanwhile. wait_s: of one long poll (20). backoff_s: pause before a failed message
+    dies (30); a heartbeat extends it meanwhile. wait_s: of one long poll (1 to 20; 20). backoff_s: pause before a failed message
     comes again, first and longest ((1, 300)). grace_s: how long `stop` waits for handlers (30).
     """
 
@@ -359,6 +358,7 @@ class AsyncConsumer:
         batch.open -= 1
         if not batch.open:
             self._batches.discard(batch)
+            batch.deliveries = []  # no cycle: bodies are freed at once
         if done:
             self._handled += 1
             if self._groups:
@@ -465,7 +465,7 @@ class AsyncConsumer:
 
 def _checked(settings: _Settings) -> _Settings:
     """Raises InvalidParameterValue."""
-    bounds = {"visibility_s": (1, _VISIBILITY_S_MAX), "wait_s": (0, WAIT_S_MAX), "grace_s": (0, 86_400)}
+    bounds = {"visibility_s": (1, _VISIBILITY_S_MAX), "wait_s": (1, WAIT_S_MAX), "grace_s": (0, 86_400)}
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:
             raise InvalidParameterValue(f"{low} to {high} seconds, not {getattr(settings, name)}", field=name)

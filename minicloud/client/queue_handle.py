@@ -40,6 +40,7 @@ else:
     queue_pb2 = lazy("minicloud.wire.queue_pb2")
 
 _LOG = logging.getLogger(__name__)
+_DELETES = LaneLimits(linger_s=0.005)  # of messages whose handlers are done with them
 WAIT_S_MAX = 20  # queue.limits.WAIT_S_MAX
 
 
@@ -67,7 +68,7 @@ class AsyncQueueHandle:
         flights = LaneLimits(flights=1) if self.fifo else LaneLimits()
         self._plain: Lane[bytes, SendResult] = Lane(self._send_plain, len, flights)
         self._entries: Lane[queue_pb2.SendEntry, SendResult] = Lane(self._send_entries, _entry_bytes, flights)
-        self._deletes: Lane[bytes, None] = Lane(self._delete, len, lost=self._undeleted)
+        self._deletes: Lane[bytes, None] = Lane(self._delete, len, _DELETES, self._undeleted)
 
     @property
     def queue(self) -> str:

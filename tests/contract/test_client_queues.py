@@ -351,6 +351,19 @@ async def test_a_broker_that_is_away_is_waited_for_and_looked_for(broker: FakeCl
     assert len(broker.seen("MessagingService/Locate")) == 2
 
 
+async def test_sends_outlive_a_restart_of_the_broker(broker: FakeCloud) -> None:
+    broker.on("QueueService/SendBulk", bulk)
+    async with AsyncClient(broker.address) as client:
+        jobs = client.queues.bound("jobs")
+        await jobs.send("a")
+        port = int(broker.address.rpartition(":")[2])
+        await asyncio.to_thread(broker.stop)
+        waiting = [asyncio.ensure_future(jobs.send("b")) for _ in range(20)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(broker.start, port)
+        await asyncio.gather(*waiting)
+
+
 async def test_waiting_ends_with_its_time(broker: FakeCloud) -> None:
     broker.on("QueueService/SendBulk", failing(10**6, bulk, errors.Throttled))
     async with AsyncClient(broker.address, retry=0.3) as client:

@@ -131,12 +131,21 @@ class Story:
                 assert number in sent or isinstance(error, Unavailable)
 
 
-@given(st.lists(ACTIONS, max_size=60), st.integers(1, 3), st.integers(1, 7), st.integers(1, 60), st.integers(1, 5))
-def test_nothing_is_lost_doubled_or_given_to_another(
-    actions: list[tuple[str, int, int]], flights: int, count: int, size: int, buffer: int
-) -> None:
+LIMITS = st.builds(
+    LaneLimits,
+    flights=st.integers(1, 3),
+    count_max=st.integers(1, 7),
+    bytes_max=st.integers(1, 60),
+    buffer_max=st.integers(1, 5),
+    linger_s=st.sampled_from([0.0, 3600.0]),
+    linger_count=st.integers(1, 5),
+)
+
+
+@given(st.lists(ACTIONS, max_size=60), LIMITS)
+def test_nothing_is_lost_doubled_or_given_to_another(actions: list[tuple[str, int, int]], limits: LaneLimits) -> None:
     async def run() -> None:
-        story = Story(LaneLimits(flights, count, size, buffer))
+        story = Story(limits)
         for action in actions:
             await story.act(*action)
             story.check_calls()
@@ -205,6 +214,30 @@ async def test_a_post_waits_for_room() -> None:
     wire.end(0, "all")
     await turn(5)
     assert all(post.done() for post in posts)
+
+
+async def test_what_is_only_posted_may_linger_for_company_but_no_one_who_waits() -> None:
+    wire = Wire()
+    limits = LaneLimits(linger_s=3600, linger_count=4)
+    lane: Lane[Item, int] = Lane(wire.call, lambda item: item[1], limits)
+    await lane.post((1, 1))
+    await turn(3)
+    assert wire.open == []
+    waits = lane.put((2, 1))
+    await turn(2)
+    assert wire.sent == [(1, 1), (2, 1)]
+    for number in range(3, 7):
+        await lane.post((number, 1))
+    await turn(2)
+    assert len(wire.sent) == 6  # four of them are company enough
+    await lane.post((7, 1))
+    drained = asyncio.ensure_future(lane.drain())
+    for _ in range(4):
+        await turn(2)
+        for index in range(len(wire.open)):
+            wire.end(index, "all")
+    await drained
+    assert await waits == 2 and len(wire.sent) == 7
 
 
 def test_chunks_fit_into_a_call() -> None:

@@ -25,8 +25,8 @@ from minicloud.queue.settings import Settings
 from minicloud.queue.timers import Timers
 
 _DEDUP_MS = limits.DEDUPLICATION_S * 1000
-_SENT_SHIFT = 40
-_COUNTERS = ("sent", "received", "deleted", "expired", "purged", "dead_lettered", "forwarded", "damaged")
+SENT_SHIFT = 40
+COUNTERS = ("sent", "received", "deleted", "expired", "purged", "dead_lettered", "forwarded", "damaged")
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class Book:
         self.hidden: dict[str, Queue] = {}
         self.moved: dict[int, Moved] = {}
         self.awake: set[int] = set()
-        self.counters = dict.fromkeys(_COUNTERS, 0)
+        self.counters = dict.fromkeys(COUNTERS, 0)
         self._receives = epoch << 40
         self.timers = Timers(self.queues, _is_wanted)
 
@@ -147,15 +147,15 @@ class Book:
         else:
             self.keep_all(addresses)
         if group:
-            self._set_group(queue, first, count, group)
+            self.set_group(queue, first, count, group)
         if delay_s:
             self.set_deadlines(queue, range(first, first + count), sent_ms + delay_s * 1000)
         self.counters["sent"] += count
         if self.live:
-            self._settle_arrivals(queue, first, count)
+            self.settle_arrivals(queue, first, count)
         return first
 
-    def _set_group(self, queue: Queue, first: int, count: int, name: bytes) -> None:
+    def set_group(self, queue: Queue, first: int, count: int, name: bytes) -> None:
         group = self.group(queue, name)
         assert group is not None
         group.size += count
@@ -170,7 +170,7 @@ class Book:
             if found is not None:
                 found[0].touch()[4][found[1]] = deadline_ms
 
-    def _settle_arrivals(self, queue: Queue, first: int, count: int) -> None:
+    def settle_arrivals(self, queue: Queue, first: int, count: int) -> None:
         """The index for rows that were just added: one run, of one state, group and time."""
         found = queue.rows.find(first)
         assert found is not None
@@ -178,7 +178,7 @@ class Book:
         sent = chunk.sent[row]
         if sent < queue.newest_ms:
             for seq in range(first, first + count):
-                heapq.heappush(queue.strays, sent << _SENT_SHIFT | seq)
+                heapq.heappush(queue.strays, sent << SENT_SHIFT | seq)
         queue.newest_ms = max(queue.newest_ms, sent)
         self.arm_retention(queue, sent)
         if chunk.state[row] == DELAYED:
@@ -319,13 +319,13 @@ class Book:
         """End every message older than the retention period, and arm the timer for the next."""
         limit = self.now_ms - queue.settings.retention_s * 1000
         gone: list[int] = []
-        while queue.strays and queue.strays[0] >> _SENT_SHIFT <= limit:
+        while queue.strays and queue.strays[0] >> SENT_SHIFT <= limit:
             entry = heapq.heappop(queue.strays)
-            seq = entry & ((1 << _SENT_SHIFT) - 1)
+            seq = entry & ((1 << SENT_SHIFT) - 1)
             if queue.rows.find(seq) is not None:
                 gone.append(self.end(queue, seq))
         if queue.strays:
-            self.arm_retention(queue, queue.strays[0] >> _SENT_SHIFT)
+            self.arm_retention(queue, queue.strays[0] >> SENT_SHIFT)
         while (oldest := queue.rows.oldest()) is not None:
             chunk, row = oldest
             if chunk.sent[row] > limit:
@@ -343,15 +343,16 @@ class Book:
         if key not in queue.dedup:
             queue.dedup_order.append(key)
             if self.live and len(queue.dedup_order) == 1:
-                self.timers.at(sent_ms + _DEDUP_MS, self._forget, queue)
+                self.timers.at(sent_ms + _DEDUP_MS, self.forget, queue)
         queue.dedup[key] = (seq, sent_ms)
 
-    def _forget(self, queue: Queue, _: object) -> None:
+    def forget(self, queue: Queue, _: object = None) -> None:
+        """Deduplication ids that are over; arms the timer for the next."""
         order = queue.dedup_order
         while order:
             seq, sent_ms = queue.dedup[order[0]]
             if sent_ms + _DEDUP_MS > self.now_ms:
-                self.timers.at(sent_ms + _DEDUP_MS, self._forget, queue)
+                self.timers.at(sent_ms + _DEDUP_MS, self.forget, queue)
                 return
             del queue.dedup[order.popleft()]
             address = queue.held.pop(seq, 0)
@@ -362,14 +363,19 @@ class Book:
 
     def clear(self, queue: Queue) -> int:
         """End every message at once. Deduplication ids stay. Returns how many ended."""
-        gone = [self.end(queue, seq) for _, _, seq in queue.rows.walk()]
-        self.drop_all([address for address in gone if address])
+        count = queue.rows.live()
+        if queue.is_plain():
+            for places in queue.rows.places():
+                self.drop_all(places)
+        else:
+            gone = [self.end(queue, seq) for _, _, seq in queue.rows.walk()]
+            self.drop_all([address for address in gone if address])
         queue.rows.clear()
         queue.strays.clear()
         queue.delayed = None
-        queue.line = _new_line(queue) if self.live else None
+        queue.line = new_line(queue) if self.live else None
         queue.attempts.clear()
-        return len(gone)
+        return count
 
     def remove(self, queue: Queue) -> None:
         self.clear(queue)
@@ -390,75 +396,6 @@ class Book:
         else:
             self.arns[queue.arn] = queue
 
-    # --- after a replay
-
-    def start(self, now: float) -> None:
-        """Build lines and timers from the rows; from here on the book is live."""
-        self.now_ms = max(self.now_ms, round(now * 1000))
-        for queue in list(self.queues.values()):
-            self.settle_time(queue)
-        self.live = True
-        self.counters = dict.fromkeys(_COUNTERS, 0)  # what a replay counted was long ago
-        for queue in list(self.queues.values()):
-            self._index(queue)
-            self.expire(queue)
-
-    def settle_time(self, queue: Queue) -> None:
-        """In a replay: make true what time did to this queue's messages until now_ms."""
-        limit = self.now_ms - queue.settings.retention_s * 1000
-        gone: list[int] = []
-        for chunk, row, seq in queue.rows.walk():
-            state = chunk.state[row]
-            if chunk.sent[row] <= limit:
-                gone.append(self.end(queue, seq))
-            elif (
-                (state == IN_FLIGHT or (state == DELAYED and not queue.settings.fifo))
-                and (chunk.touch()[4][row] <= self.now_ms)
-            ) or (
-                state == DELAYED
-                and queue.settings.fifo
-                and chunk.sent[row] + queue.settings.delay_s * 1000 <= self.now_ms
-            ):
-                queue.rows.set_state(chunk, row, VISIBLE)
-        self.drop_all([address for address in gone if address])
-
-    def _index(self, queue: Queue) -> None:
-        queue.line = _new_line(queue)
-        flights: dict[tuple[int, int], Flight] = {}
-        queue.newest_ms = 0
-        for chunk, row, seq in queue.rows.walk():
-            if chunk.state[row] == IN_FLIGHT:
-                assert chunk.number is not None and chunk.deadline is not None
-                key = (chunk.number[row], chunk.deadline[row])
-                flight = flights.setdefault(key, Flight(*key, []))
-                flight.seqs.append(seq)
-                group = queue.group_at(chunk, row)
-                if group is not None:
-                    group.flying += 1
-        for flight in flights.values():
-            self.watch(queue, flight)
-        for chunk, row, seq in queue.rows.walk():
-            if chunk.state[row] == IN_FLIGHT:
-                self._note_sent(queue, chunk.sent[row], seq)
-            else:
-                self._settle_arrivals(queue, seq, 1)
-        self._index_dedup(queue)
-
-    def _note_sent(self, queue: Queue, sent: int, seq: int) -> None:
-        if sent < queue.newest_ms:
-            heapq.heappush(queue.strays, sent << _SENT_SHIFT | seq)
-        queue.newest_ms = max(queue.newest_ms, sent)
-        self.arm_retention(queue, sent)
-
-    def _index_dedup(self, queue: Queue) -> None:
-        entries = sorted((sent, key) for key, (_, sent) in queue.dedup.items())
-        queue.dedup_order = deque(key for _, key in entries) if entries else None
-        if entries:
-            self._forget(queue, None)
-        known = {seq for seq, _ in queue.dedup.values()}
-        for seq in [seq for seq in queue.held if seq not in known]:
-            self.log.drop(queue.held.pop(seq))
-
 
 def is_flying(queue: Queue, flight: Flight, seq: int) -> bool:
     """Nothing happened to this message of a receive call since."""
@@ -474,7 +411,7 @@ def _is_wanted(queue: Queue, what: object) -> bool:
     return not isinstance(what, Flight) or any(is_flying(queue, what, seq) for seq in what.seqs)
 
 
-def _new_line(queue: Queue) -> Line:
+def new_line(queue: Queue) -> Line:
     return FifoLine(queue.rows) if queue.settings.fifo else StandardLine(queue.rows)
 
 

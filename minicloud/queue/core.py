@@ -36,7 +36,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, InvalidParameterValue
-from minicloud.queue import errors, limits, message
+from minicloud.queue import errors, index, limits, message
 from minicloud.queue.book import Book, Queue
 from minicloud.queue.codec import Head
 from minicloud.queue.directory import Directory
@@ -79,7 +79,7 @@ class Broker:
 
     def start(self, now: float) -> None:
         """Build the index over what was replayed. O(messages + queues)."""
-        self.book.start(now)
+        index.start(self.book, now)
 
     def latest(self) -> float:
         """Unix seconds of the newest thing known; a clock must not start before it."""

@@ -15,6 +15,7 @@ from minicloud.base.errors import CloudError, LimitExceeded
 from minicloud.base.tags import check_tags
 from minicloud.queue import codec, errors, limits, settings
 from minicloud.queue.book import Book, Queue
+from minicloud.queue.index import settle_time
 from minicloud.queue.lines import FifoLine, StandardLine
 from minicloud.queue.mover import Mover
 from minicloud.queue.rows import DELAYED, IN_FLIGHT, VISIBLE, Rows
@@ -232,7 +233,7 @@ class Directory:
             before = settings.parse(queue.attributes)
             after = settings.parse(body["attributes"])
             if before.retention_s != after.retention_s or before.delay_s != after.delay_s:
-                self._book.settle_time(queue)
+                settle_time(self._book, queue)
         queue.attributes, queue.tags, queue.modified_ms = body["attributes"], body["tags"], body["modified"]
         queue.rows.tail = max(queue.rows.tail, body["tail"])
         self.note(queue, address)

@@ -51,6 +51,7 @@ class Group:
 
 
 Taken = tuple[list[int], list[int]]
+_EMPTY: deque[Group | None] = deque(maxlen=0)  # what idle queues share: most of a large number are idle
 
 
 class StandardLine:
@@ -59,7 +60,7 @@ class StandardLine:
         self._fresh = Ranges()
         self._back = Ranges()
         self._odd = 0
-        self._ring: deque[Group | None] = deque()  # None: the lane without a group
+        self._ring: deque[Group | None] = _EMPTY  # None: the lane without a group
         self._plain_ready = False
 
     def arrive(self, start: int, count: int, group: Group | None) -> None:
@@ -140,12 +141,17 @@ class StandardLine:
     def _ready_plain(self) -> None:
         if not self._plain_ready:
             self._plain_ready = True
-            self._ring.append(None)
+            self._enter(None)
 
     def _ready(self, group: Group) -> None:
         if not group.ready:
             group.ready = True
-            self._ring.append(group)
+            self._enter(group)
+
+    def _enter(self, lane: Group | None) -> None:
+        if self._ring is _EMPTY:
+            self._ring = deque()
+        self._ring.append(lane)
 
 
 class FifoLine:

@@ -108,9 +108,9 @@ class Mover:
             columns = there.touch()
             columns[0][at], columns[1][at] = count, first
         if name:
-            book._set_group(target, new, 1, name)
+            book.set_group(target, new, 1, name)
         if book.live:
-            book._settle_arrivals(target, new, 1)
+            book.settle_arrivals(target, new, 1)
 
     # --- tasks
 

@@ -8,13 +8,16 @@ _BITS = 24
 _RUN_MAX = (1 << _BITS) - 1
 
 
+_NONE: deque[int] = deque(maxlen=0)  # what an empty line shares with all others: a deque costs 600 bytes
+
+
 class Ranges:
     """`start << 24 | count` in a deque. Entries may be stale (their message is gone); whoever pops checks the state."""
 
     __slots__ = ("_runs",)
 
     def __init__(self) -> None:
-        self._runs: deque[int] = deque()
+        self._runs = _NONE
 
     def __bool__(self) -> bool:
         return bool(self._runs)
@@ -22,6 +25,8 @@ class Ranges:
     def push(self, start: int, count: int) -> None:
         """Append `start .. start+count-1`; joins the last run where it continues it."""
         runs = self._runs
+        if runs is _NONE:
+            runs = self._runs = deque()
         while count > 0:
             if runs:
                 last = runs[-1]
@@ -48,6 +53,3 @@ class Ranges:
             self._runs.popleft()
         else:
             self._runs[0] = ((run >> _BITS) + count) << _BITS | (size - count)
-
-    def clear(self) -> None:
-        self._runs.clear()

@@ -56,24 +56,27 @@ class Replay:
         log = self._book.log
         opened, waiting = set[int](), set[int]()
         for address, prefix in log.replay(codec.PREFIX_BYTES):
-            kind, _, _, _, length, number = codec.COMMON.unpack_from(prefix)
-            if kind != codec.QUEUE:
+            kind, number = prefix[0], int.from_bytes(prefix[8:12], "little")
+            if kind in (codec.MOVE, codec.FANOUT):
                 waiting.update(one for one in self._spoken_of(address, prefix) if one not in opened)
                 continue
+            if kind != codec.QUEUE:
+                if number not in opened:
+                    waiting.add(number)
+                continue
+            length = int.from_bytes(prefix[4:8], "little")
             opened.add(number)
             if number in waiting:
                 waiting.discard(number)
                 self._directory.apply(number, log.read(address, 0, length)[codec.LIST_HEAD.size :], address)
 
     def _spoken_of(self, address: int, prefix: bytes) -> Iterable[int]:
-        """The queues that a frame needs."""
-        kind, *_, number = codec.COMMON.unpack_from(prefix)
-        if kind == codec.MOVE:
-            return number, codec.MOVE_HEAD.unpack_from(prefix)[7]
-        if kind == codec.FANOUT:
-            wanted = _wanted(prefix)
-            return codec.fan_queues(prefix if wanted <= len(prefix) else self._book.log.read(address, 0, wanted))
-        return (number,)
+        """The queues that a move or a fan-out needs."""
+        if prefix[0] == codec.MOVE:
+            *_, source, _at, target, _task, _first = codec.MOVE_HEAD.unpack_from(prefix)
+            return source, target
+        wanted = _wanted(prefix)
+        return codec.fan_queues(prefix if wanted <= len(prefix) else self._book.log.read(address, 0, wanted))
 
     def apply(self, frame: bytes, address: int) -> None:
         kind, _, _, attempt_bytes, _, number = codec.COMMON.unpack_from(frame)
@@ -122,11 +125,26 @@ class Replay:
             self._dedup(queue, frame, address)
 
     def _message(self, frame: bytes, address: int) -> None:
+        if self._plain(frame, address):
+            return
         head = codec.head_of(frame)
         queue = self._book.queues.get(head.queue)
         if queue is not None:
             tokens = (head.group, head.dedup)
             self._copy(queue, _Copy(head.seq, head.sent_ms, head.delay_s, head.state, address, head.length), tokens)
+
+    def _plain(self, frame: bytes, address: int) -> bool:
+        """The short way for what most of a large log is: a next message without state, group, id and delay."""
+        _, flags, groups, dedups, length, number, seq, sent_ms, _, _, delay_s = codec.HEADER.unpack_from(frame)
+        if flags or groups or dedups or delay_s or self._book.live:
+            return False
+        queue = self._book.queues.get(number)
+        if queue is None or seq != queue.rows.tail:
+            return False
+        self._book.now_ms = max(self._book.now_ms, sent_ms)
+        queue.rows.append(sent_ms, (address,), (length,), VISIBLE)
+        self._book.log.keep(address)
+        return True
 
     def _fan(self, frame: bytes, address: int) -> None:
         head = codec.fan_head(frame)
@@ -163,7 +181,7 @@ class Replay:
             state = stored.state if stored else (DELAYED if copy.delay_s else VISIBLE)
             rows.set_state(chunk, row, state)
             if group:
-                book._set_group(queue, copy.seq, 1, group)
+                book.set_group(queue, copy.seq, 1, group)
         else:
             book.log.drop(chunk.address[row])
             book.moved.pop(chunk.address[row], None)

@@ -8,6 +8,8 @@ message needs are grown when the first such row comes.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator, Sequence
+from itertools import compress
 
 DEAD, VISIBLE, IN_FLIGHT, DELAYED = 0, 1, 2, 3
 BITS = 9
@@ -120,7 +122,7 @@ class Rows:
             return chunk, row
         return None
 
-    def append(self, sent_ms: int, addresses: list[int], lengths: list[int], state: int) -> int:
+    def append(self, sent_ms: int, addresses: Sequence[int], lengths: Sequence[int], state: int) -> int:
         """Add live rows behind the last; returns the first one's sequence number."""
         first, total, done = self.tail, len(addresses), 0
         chunk = self.chunks.get(first >> BITS)
@@ -150,7 +152,7 @@ class Rows:
         self.set_state(chunk, row, state)
         return chunk, row
 
-    def _extend(self, chunk: Chunk, sent_ms: int, stored: tuple[list[int], list[int]], state: int) -> None:
+    def _extend(self, chunk: Chunk, sent_ms: int, stored: tuple[Sequence[int], Sequence[int]], state: int) -> None:
         addresses, lengths = stored
         size = len(addresses)
         chunk.state.extend(bytes((state,)) * size)
@@ -321,14 +323,21 @@ class Rows:
         self.counts[:] = [0, 0, 0, 0]
         self.lowest = self.tail >> BITS
 
-    def walk(self) -> list[tuple[Chunk, int, int]]:
-        """Every live row in order: (chunk, row, seq). For starting, purging and tests, never for a call on messages."""
-        return [
-            (chunk, row, chunk.base + row)
-            for number, chunk in sorted(self.chunks.items())
-            for row, state in enumerate(chunk.state)
-            if state
-        ]
+    def walk(self) -> Iterator[tuple[Chunk, int, int]]:
+        """Every live row in order: (chunk, row, seq). For starting, purging and tests, never for a call on messages.
+
+        The row that it gave last may end meanwhile.
+        """
+        for number in sorted(self.chunks):
+            chunk = self.chunks[number]
+            for row, state in enumerate(bytes(chunk.state)):
+                if state:
+                    yield chunk, row, chunk.base + row
+
+    def places(self) -> Iterator[list[int]]:
+        """Of every live row, by the chunk."""
+        for chunk in self.chunks.values():
+            yield list(compress(chunk.address, chunk.state))
 
 
 def _is_fresh(chunk: Chunk, row: int, to: int) -> bool:

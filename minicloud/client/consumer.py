@@ -67,8 +67,8 @@ class ConsumerOptions(TypedDict, total=False):
     """Keyword arguments of `consumer`.
 
     prefetch: the most messages in the buffer (256). visibility_s: how long a message stays invisible if this program
-    dies (30); a heartbeat extends it meanwhile. wait_s: of one long poll (1 to 20; 20). backoff_s: pause before a failed message
-    comes again, first and longest ((1, 300)). grace_s: how long `stop` waits for handlers (30).
+    dies (30); a heartbeat extends it meanwhile. wait_s: of one long poll, 1 to 20 (20). backoff_s: pause before a
+    failed message comes again, first and longest ((1, 300)). grace_s: how long `close` waits for handlers (30).
     """
 
     prefetch: int

@@ -12,6 +12,7 @@ import platform
 import secrets
 import socket
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -150,14 +151,17 @@ def rate_of(burst: Burst) -> credits.Rate:
 async def _guest_network(
     cloud: CloudSettings, host: HostSettings, found: probing.HostIsolation, imds_port: int
 ) -> GuestNetwork:
+    door = door_address(cloud.bind)
     config = NetworkConfig(
         cloud.cloud_id,
         host.name,
         (
-            *(NetService(broker.port, "127.0.0.1", broker.port) for broker in cloud.brokers),
+            *(NetService(broker.port, door, broker.port) for broker in cloud.brokers),
             NetService(80, "127.0.0.1", imds_port, "169.254.169.254", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "http"),
-            NetService(cloud.grpc_port, "127.0.0.1", cloud.grpc_port, None, "MINICLOUD_ENDPOINT"),
-            NetService(cloud.http_port, "127.0.0.1", cloud.http_port, None, "AWS_ENDPOINT_URL", "http"),
+            NetService(cloud.grpc_port, door, cloud.grpc_port, None, "MINICLOUD_ENDPOINT"),
+            NetService(
+                cloud.http_port, door, cloud.http_port, None, "AWS_ENDPOINT_URL", "https" if cloud.tls else "http"
+            ),
         ),
         nft=found.nft_path or "nft",
     )
@@ -179,6 +183,15 @@ def listening(address: str) -> socket.socket:
 def agent_bind(cloud: CloudSettings) -> str:
     """Where agents serve users: where the front door does."""
     return cloud.bind
+
+
+def door_address(bind: str) -> str:
+    """Where the front door and the brokers answer, for this host's guests, which have IPv4 alone."""
+    try:
+        address = IPv4Address(bind)
+    except ValueError:  # a name of this machine, or IPv6
+        return "127.0.0.1"
+    return "127.0.0.1" if address.is_unspecified else bind
 
 
 def advertised(bind: str) -> str:

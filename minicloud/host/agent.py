@@ -19,10 +19,10 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import grpc
 import grpc.aio
@@ -37,7 +37,7 @@ from minicloud.host.orders import Answer, OrderBook
 from minicloud.host.ports import Credits, GuestBuilder, GuestMeter, GuestWalls, GuestWatch, WorkerPool
 from minicloud.host.records import GuestRecord, RecordFiles
 from minicloud.host.sampler import Sampler, SamplerParts
-from minicloud.host.sync import ControlLine, LineEnds
+from minicloud.host.sync import ControlLine, LineEnds, cancel_all
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.wire import common_pb2, fleet_pb2_grpc, instance_pb2
 from minicloud.wire import fleet_pb2 as wire
@@ -167,7 +167,7 @@ class HostAgent:
                 log.warning("fenced: %s; every guest is ended", self._fenced.result())
                 await self.guests.end_all()
         finally:
-            await _cancel([*tasks, *self._work])
+            await cancel_all([*tasks, *self._work])
             await self.guests.leave()
             await self._door.close()
             self._builder.close()
@@ -350,15 +350,6 @@ class _ImagesOverGrpc:
             except grpc.aio.AioRpcError as error:
                 raise from_rpc_error(error) from None
         return int(result.size_bytes)
-
-
-async def _cancel(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Until all have ended. More than once: a grpc call may answer a cancellation with its own error instead."""
-    waiting = set(tasks)
-    while waiting:
-        for task in waiting:
-            task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=0.2)
 
 
 def _check_ours(folder: Path) -> None:

@@ -74,18 +74,18 @@ class Guests:
     # ------------------------------------------------------------ orders
 
     async def start(self, spec: fleet_pb2.GuestSpec) -> None:
-        """Returns when its life has begun. Raises Conflict for a generation that is over."""
+        """Returns when its life has begun. Raises Conflict for a generation that is over, OSError."""
+        while (under_way := self._starting.get(spec.instance_id)) is not None:
+            await asyncio.wait([under_way])
         known = self._records.get(spec.instance_id)
         if known is not None and spec.generation < known.generation:
             raise Conflict(f"generation {spec.generation} of {spec.instance_id} is over")
         if known is not None and spec.generation == known.generation:
             self._tools.changed(known)
             return
-        task = self._starting.get(spec.instance_id)
-        if task is None:
-            task = asyncio.ensure_future(self._start_after(spec))
-            self._starting[spec.instance_id] = task
-            task.add_done_callback(lambda _: self._starting.pop(spec.instance_id, None))
+        task = asyncio.ensure_future(self._start_after(spec))
+        self._starting[spec.instance_id] = task
+        task.add_done_callback(lambda _: self._starting.pop(spec.instance_id, None))
         await asyncio.shield(task)
 
     async def _start_after(self, spec: fleet_pb2.GuestSpec) -> None:
@@ -102,8 +102,8 @@ class Guests:
             machine_boot=machine_boot_id(),
             credits=known.credits if known is not None else {},
         )
-        self._records[spec.instance_id] = record
         self._tools.files.save(record)
+        self._records[spec.instance_id] = record
         life = self._begin(record)
         early = self._early.pop((record.instance_id, record.generation), None)
         if early is not None:

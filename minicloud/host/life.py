@@ -156,7 +156,7 @@ class Life:
         try:
             await self._bury(end)
         except Exception:
-            log.exception("cannot clean up after guest %s", self.record.instance_id)
+            log.exception("guest %s is not buried", self.record.instance_id)
         self._report_end(end)
 
     async def _live(self) -> End:
@@ -249,7 +249,10 @@ class Life:
         told = self._link is not None
         if self._link is not None:
             self._link.send({"op": "exit"})
-        await self._tools.builder.release(self.record)
+        try:
+            await self._tools.builder.release(self.record)
+        except Exception:
+            log.exception("cannot clean up after guest %s", self.record.instance_id)
         if self.record.actor is None or (told and await self._actor_leaves()):
             return
         kill(self.record.actor)
@@ -355,4 +358,9 @@ class Life:
             self._rebooted.set_result(done)
 
     def _save(self) -> None:
-        self._tools.files.save(self.record)
+        """A record that a full disk refused is the older one for a successor, which finds out what is; the guest goes
+        on, and its end is still told."""
+        try:
+            self._tools.files.save(self.record)
+        except OSError as error:
+            log.warning("the record of guest %s is not written: %s", self.record.instance_id, error)

@@ -11,10 +11,9 @@ a lower epoch than this host has seen (a control plane that lost its lease), end
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +91,8 @@ class ControlLine:
                 welcomed = await self._talk()
             except grpc.aio.AioRpcError as error:
                 log.info("line to the control plane is down: %s", error.code().name)
+            except asyncio.InvalidStateError:  # grpc's word for a write that came just after the end
+                log.info("line to the control plane has ended")
             finally:
                 self.up = False
                 self._queue.clear()
@@ -152,7 +153,14 @@ async def _both(*parts: Coroutine[Any, Any, None]) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
+        await cancel_all(tasks)
+
+
+async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Until all have ended. More than once: a write on a grpc call that has ended may swallow its cancellation, or
+    answer it with an error of its own."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        _, waiting = await asyncio.wait(waiting, timeout=0.2)

@@ -81,12 +81,16 @@ def _sync(descriptor: int) -> None:
 
 
 def check(path: Path) -> None:
-    """Raises InvalidParameterValue naming the first member that is not allowed."""
+    """Raises InvalidParameterValue naming the first member that is not allowed, LimitExceeded."""
+    size = 0
     try:
         with tarfile.open(path) as archive:
             for count, member in enumerate(archive, 1):
                 if count > MEMBERS_MAX:
                     raise LimitExceeded(f"an image has at most {MEMBERS_MAX} files", field="chunk")
+                size += member.size
+                if size > IMAGE_BYTES_MAX:  # gzip and holes make a thousand times of what was sent
+                    raise LimitExceeded(f"the files of an image have at most {IMAGE_BYTES_MAX} bytes", field="chunk")
                 _check_member(member)
                 archive.members = []  # type: ignore[attr-defined]  # tarfile keeps them all otherwise
     except (tarfile.TarError, EOFError) as error:

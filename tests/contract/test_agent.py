@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from minicloud.host.records import GuestRecord, RecordFiles
 from minicloud.host.watch import identify
 from minicloud.sandbox import probe as probing
 from minicloud.sandbox.cgroup import Cgroups
@@ -102,6 +104,33 @@ async def test_a_newer_generation_takes_the_place_of_an_older_one(host: Host) ->
     ended = host.control.last("i-0004", 1)
     assert ended is not None and ended.state == "ended"
     assert report.generation == 2
+
+
+async def test_the_newest_of_several_starts_is_the_one_that_runs(host: Host) -> None:
+    await host.launch("i-0008")
+    for generation in (2, 3):
+        host.control.send(start=fleet_pb2.StartGuest(spec=guest_spec("i-0008", generation)))
+    await host.start_actor("i-0008", 3)
+    await host.control.until_state("i-0008", "running", 3)
+    assert await asyncio.wait_for(host.actors["i-0008", 1].wait(), 10) == 0
+
+
+async def test_a_full_disk_hides_no_end_and_refuses_starts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    await host.launch("i-0009")
+    guest = host.record("i-0009")["guest"]
+
+    def full(_files: RecordFiles, _record: GuestRecord) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordFiles, "save", full)
+        os.kill(guest[0], signal.SIGKILL)
+        report = await host.control.until_state("i-0009", "ended")
+        assert (report.reason.code, report.exit_code) == ("GuestExited", 137)
+        order = host.control.send(start=fleet_pb2.StartGuest(spec=guest_spec("i-0010")))
+        assert not (await host.control.result(order)).ok
+        assert (await host.control.result(host.end("i-0009", delete_disk=True))).ok
+    await host.launch("i-0010")
 
 
 async def test_an_end_before_the_actor_came_leaves_nothing_and_the_actor_is_dismissed(host: Host) -> None:
@@ -328,7 +357,8 @@ async def test_guests_do_not_notice_a_restarted_control_plane_and_a_fenced_one_i
     await host.control.start()
     await host.control.until(lambda: len(host.control.hellos) >= 2)
     assert [report.state for report in host.control.hellos[-1].guests] == ["running"]
-    await host.control.until(lambda: host.control.beats)
+    known = host.control.send(forget=fleet_pb2.ForgetGuest(instance_id="i-nobody", generation=1))
+    await host.control.result(known)  # an order is heard after the welcome: the agent has seen epoch 5
     await host.control.stop()
     host.control.epoch = 4
     order = host.end("i-0035", force=True)

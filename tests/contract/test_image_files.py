@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from minicloud.base.errors import InsufficientStorage
+from minicloud.base.errors import InsufficientStorage, LimitExceeded
+from minicloud.base.limits import IMAGE_BYTES_MAX
 from minicloud.wire import catalog_pb2
 from tests.contract.test_control_plane import cloud_on, refused
 
@@ -78,4 +79,21 @@ async def test_an_image_that_cannot_be_recorded_leaves_no_tar(tmp_path: Path) ->
         cloud.plane.journal.commit = full  # type: ignore[method-assign]
         async with refused(InsufficientStorage):
             await cloud.images.Register(iter(parts("mine")))
+        assert files(tmp_path) == []
+
+
+async def test_an_image_that_would_unpack_to_more_than_an_image_may_be_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        hole = tarfile.TarInfo("bomb")
+        hole.size = IMAGE_BYTES_MAX + 1
+        archive.fileobj.write(hole.tobuf())  # type: ignore[union-attr]  # its data would take long to make
+    header = catalog_pb2.RegisterImageHeader(name="bomb")
+    request = [
+        catalog_pb2.RegisterImageRequest(header=header),
+        catalog_pb2.RegisterImageRequest(chunk=buffer.getvalue()),
+    ]
+    async with cloud_on(tmp_path) as cloud:
+        async with refused(LimitExceeded, "chunk"):
+            await cloud.images.Register(iter(request))
         assert files(tmp_path) == []

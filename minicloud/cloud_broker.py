@@ -12,14 +12,14 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import uvloop
 
 from minicloud import settings
-from minicloud.queue.codec import Stored
+from minicloud.cloud_topics import TopicParts, Topics
+from minicloud.proxy.front_door import TOPICS_PATH
 from minicloud.queue.core import Broker
-from minicloud.queue.message import Attribute
 from minicloud.queue.rpc import DESCRIPTOR as QUEUES
 from minicloud.queue.rpc import Door, QueueServicer
 from minicloud.queue.service import DurableLog, Ports, QueueService
@@ -29,7 +29,11 @@ from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.tls import server_credentials
 from minicloud.settings import CloudSettings
 from minicloud.shell.clock import Clock, SteadyClock
+from minicloud.shell.webhook import Webhooks
 from minicloud.sim.log import MemoryLog
+from minicloud.topic.rpc import DESCRIPTOR as TOPICS
+from minicloud.topic.rpc import TopicServicer
+from minicloud.topic.seal import SigningKey
 
 log = logging.getLogger("minicloud.broker")
 
@@ -45,6 +49,7 @@ class BrokerParts:
     rand: random.Random
     clock: Callable[[float], Clock] = SteadyClock
     wall: Callable[[], float] = time.time
+    topics: TopicParts = field(default_factory=TopicParts)
 
 
 class MessageBroker:
@@ -56,10 +61,15 @@ class MessageBroker:
         self.core.replay()
         clock = parts.clock(self.core.latest())
         self.core.start(clock.wall())
-        self.service = QueueService(self.core, Ports(log, clock, parts.rand, render))
+        self.topics = Topics(parts.topics)
+        self.service = QueueService(self.core, Ports(log, clock, parts.rand, self.topics.render))
+        self.topics.over(self.service, clock, parts.rand, derived(parts.secret, "topic tokens"))
         entry = Entry(ticket_door(parts.secret, parts.number, parts.wall), lambda: secrets.token_hex(16))
-        queues = QueueServicer(self.service, Door(derived(parts.secret, "pages"), parts.base_url))
-        self.server = RpcServer([door(queues, QUEUES, entry)], entry.new_request_id, parts.listen)
+        pages = derived(parts.secret, "pages")
+        queues = door(QueueServicer(self.service, Door(pages, parts.base_url)), QUEUES, entry)
+        topics = door(TopicServicer(self.topics.service, pages), TOPICS, entry)
+        self._new_request_id = entry.new_request_id
+        self.server = RpcServer([queues, topics], entry.new_request_id, parts.listen)
 
     @staticmethod
     def of(log: DurableLog, epoch: int, cloud: CloudSettings, number: int) -> MessageBroker:
@@ -70,16 +80,26 @@ class MessageBroker:
             None if cloud.tls is None else server_credentials(cloud.tls.cert, cloud.tls.key),
             socket=str(cloud.broker_socket(number)),
         )
-        parts = BrokerParts(number, settings.read_secret(cloud), listen, cloud.endpoints["http"], random.SystemRandom())
+        base_url = cloud.endpoints["http"]
+        topics = TopicParts(
+            key=SigningKey(cloud.signing_key_path(number)),
+            poster=Webhooks(own_ports(cloud)),
+            http_port=cloud.brokers[number].http_port,
+            base_url=f"{base_url}{TOPICS_PATH}/{number}",
+        )
+        secret = settings.read_secret(cloud)
+        parts = BrokerParts(number, secret, listen, base_url, random.SystemRandom(), topics=topics)
         return MessageBroker(log, epoch, parts)
 
     async def start(self) -> int:
         """Serve. Returns the gRPC port."""
+        await self.topics.start(self._new_request_id)
         port = await self.server.start()
         self.server.health.set_all(True)
         return port
 
     async def stop(self, grace_s: float = 2.0) -> None:
+        await self.topics.stop()
         self.service.close()
         await self.server.stop(grace_s)
 
@@ -87,6 +107,12 @@ class MessageBroker:
 def broker_bind(cloud: CloudSettings) -> str:
     """Where brokers serve users: where the front door does."""
     return "127.0.0.1" if cloud.bind == "localhost" else cloud.bind
+
+
+def own_ports(cloud: CloudSettings) -> frozenset[int]:
+    """Ports of the cloud itself that no endpoint of a topic can be on: users have the front door."""
+    own = {cloud.control_port, cloud.control_http_port, *(broker.http_port for broker in cloud.brokers)}
+    return frozenset(own - {0})
 
 
 def run_message_broker(cloud: CloudSettings, number: int) -> None:
@@ -110,7 +136,3 @@ async def _message_broker(cloud: CloudSettings, number: int) -> None:
 
 def derived(secret: bytes, use: str) -> bytes:
     return hmac.new(secret, use.encode(), hashlib.sha256).digest()
-
-
-def render(stored: Stored, _attributes: dict[str, Attribute]) -> bytes:
-    return stored.body

@@ -10,6 +10,7 @@ under the data directory's lock: ports given as 0, and the hosts of a joined Ray
     secret.key      32 random bytes, mode 0600: HMAC of tickets and page tokens, AES of stored secrets   (made once)
     state.db        the control plane's journal
     messages/<n>/   the log of message broker n
+    messages/<n>.pem   what message broker n signs the messages of topics with, mode 0600
     run/            pids, ports, sockets; gone after `down`             (beside these: log/ hosts/<host name>/ images/)
 
 A machine with N hosts divides what it truly has among them; flags may say otherwise (`--cpus-per-host`), for tests.
@@ -151,6 +152,10 @@ class CloudSettings:
     def messages_path(self, broker: int) -> Path:
         """The log of one message broker."""
         return self.data_path / "messages" / str(broker)
+
+    def signing_key_path(self, broker: int) -> Path:
+        """What one message broker signs the messages of topics with."""
+        return self.data_path / "messages" / f"{broker}.pem"
 
     @property
     def secret_path(self) -> Path:

@@ -108,12 +108,16 @@ def encode_attributes(attributes: Mapping[str, Attribute] | None, system: Mappin
         most = limits.MESSAGE_ATTRIBUTES_MAX
         text = f"Number of message attributes [{len(attributes)}] exceeds the allowed maximum [{most}]."
         raise InvalidParameterValue(text, field="MessageAttributes")
-    parts: list[bytes] = [bytes([len(attributes or {}) + len(system)])]
     for name, attribute in (attributes or {}).items():
         _check_attribute(name, attribute)
+    return pack_attributes({**(attributes or {}), **{f"AWS.{name}": _text(value) for name, value in system.items()}})
+
+
+def pack_attributes(attributes: Mapping[str, Attribute]) -> bytes:
+    """Without a check: of somebody who has made his own. Up to 255."""
+    parts: list[bytes] = [bytes([len(attributes)])]
+    for name, attribute in attributes.items():
         parts += _encoded(name, attribute)
-    for name, value in system.items():
-        parts += _encoded("AWS." + name, Attribute("String", value.encode()))
     return b"".join(parts)
 
 
@@ -189,6 +193,10 @@ def matching(names: Iterable[str], wanted: Iterable[str]) -> list[str]:
         return list(names)
     prefixes = tuple(item[:-1] for item in asked if item.endswith(".*"))
     return [name for name in names if name in asked or (prefixes and name.startswith(prefixes))]
+
+
+def _text(value: str) -> Attribute:
+    return Attribute("String", value.encode())
 
 
 def _encoded(name: str, attribute: Attribute) -> list[bytes]:

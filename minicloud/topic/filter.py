@@ -193,13 +193,16 @@ def _object(policy: dict[str, Any], path: tuple[str, ...]) -> Check:
         else:
             keys.append((key, _key(value, (*path, key))))
 
-    def check(node: Any, root: Any) -> bool:
-        for key, matches in keys:
+    def every_key(node: Any, root: Any) -> bool:
+        for key, matches in keys:  # noqa: SIM110  # a generator would cost as much as the checks
             if not matches(node.get(key, _MISSING), root):
                 return False
-        return all(any(branch(node, root) for branch in branches) for branches in ors)
+        return True
 
-    return check
+    def check(node: Any, root: Any) -> bool:
+        return every_key(node, root) and all(any(branch(node, root) for branch in branches) for branches in ors)
+
+    return check if ors else every_key
 
 
 def _inside(inner: Check) -> Check:
@@ -215,10 +218,11 @@ def _key(conditions: list[Any], path: tuple[str, ...]) -> Check:
     test, absent = compile_conditions(conditions)
 
     def check(value: Any, root: Any) -> bool:
-        if isinstance(value, list):
+        kind = type(value)
+        if kind is list:
             found = any(test(leaf) for leaf in _leaves(value))
         else:
-            found = value is not _MISSING and not isinstance(value, dict) and test(value)
+            found = kind is not dict and value is not _MISSING and test(value)
         return found or (absent and not _has_leaf(root, path))
 
     return check

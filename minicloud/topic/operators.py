@@ -20,6 +20,7 @@ Test = Callable[[Any], bool]
 KEYWORDS = frozenset(
     ("anything-but", "cidr", "equals-ignore-case", "exactly", "exists", "numeric", "prefix", "suffix", "wildcard")
 )
+_MOST = limits.FILTER_NUMBER_MAX
 _SCALE: int = 10**limits.FILTER_DECIMALS
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -107,7 +108,7 @@ def _exact(values: Iterable[Any]) -> Test:
     words = tuple(value for value in values if value is None or isinstance(value, bool))
 
     def test(leaf: Any) -> bool:
-        if isinstance(leaf, str):
+        if type(leaf) is str:
             return leaf in strings
         if leaf is None or isinstance(leaf, bool):
             return any(leaf is word for word in words)
@@ -249,7 +250,7 @@ def _numeric(terms: Any) -> Test:
     bottom = _bound(name, terms[1:2])
     if len(terms) == 2:
         compare = _COMPARISONS[name]
-        return lambda leaf: _in_range(leaf) and compare(scaled(leaf), bottom)
+        return lambda leaf: _in_range(leaf) and compare(round(leaf * _SCALE), bottom)
     return _range(name, bottom, terms[2:])
 
 
@@ -266,7 +267,7 @@ def _range(name: str, bottom: float, terms: list[Any]) -> Test:
     if len(terms) > 2:
         raise PolicyError("Too many terms in numeric range expression")
     above, below = _COMPARISONS[name], _COMPARISONS[terms[0]]
-    return lambda leaf: _in_range(leaf) and above(scaled(leaf), bottom) and below(scaled(leaf), top)
+    return lambda leaf: _in_range(leaf) and above(round(leaf * _SCALE), bottom) and below(round(leaf * _SCALE), top)
 
 
 def _bound(name: str, term: list[Any]) -> float:
@@ -280,7 +281,8 @@ def _bound(name: str, term: list[Any]) -> float:
 
 
 def _in_range(leaf: Any) -> bool:
-    return is_number(leaf) and -limits.FILTER_NUMBER_MAX <= leaf <= limits.FILTER_NUMBER_MAX
+    kind = type(leaf)
+    return (kind is int or kind is float) and -_MOST <= leaf <= _MOST
 
 
 def _shown(value: Any) -> str:

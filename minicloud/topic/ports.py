@@ -1,14 +1,19 @@
-"""What topics need from the outside: queues (plugged in by the broker's composition root), and a signing key."""
+"""What topics need from the outside: queues and a place for records (plugged in by the broker's composition root), a
+signing key, and somebody who posts to endpoints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError
 from minicloud.base.machine import Context
 from minicloud.topic.message import Attribute
+
+T = TypeVar("T")
 
 
 class Target(NamedTuple):
@@ -83,3 +88,73 @@ class Signer(Protocol):
     def sign(self, text: bytes, version: int) -> bytes:
         """RSA, PKCS #1 v1.5: with SHA1 (version 1) or SHA256 (version 2)."""
         ...
+
+
+class Disk(Protocol):
+    """The broker's one way to change something."""
+
+    async def act(self, decide: Callable[[float], T], size: int = 0) -> T:
+        """Call `decide` with the time; its result once everything that it changed is on disk. size: bytes stored.
+
+        Raises what `decide` does; Throttled, Unavailable, Fenced, Internal.
+        """
+        ...
+
+
+class Shelf(Protocol):
+    """Small records, durable after the log's flush."""
+
+    def items(self, kind: str) -> Mapping[str, Any]:
+        """Key -> body."""
+        ...
+
+    def change(self, puts: Sequence[tuple[str, str, Any]], removes: Sequence[tuple[str, str]] = ()) -> None:
+        """(kind, key, body), (kind, key): all of it or nothing. Raises InsufficientStorage."""
+        ...
+
+
+class Parcel(NamedTuple):
+    """A message out of an outbox. `attempt`: how often it was received, with this time."""
+
+    handle: bytes
+    attempt: int
+    origin: bytes
+    raw: bool
+    body: bytes
+    attributes: Mapping[str, Attribute]
+
+
+class Sleeper(Protocol):
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """True after a nudge since the last wait."""
+        ...
+
+
+class Mail(Protocol):
+    """Outboxes at work; each call returns once it is on disk and raises CloudError."""
+
+    async def receive(self, queue: Any, want: int, visibility_s: int) -> list[Parcel]:
+        """What is there now, hidden for that long."""
+        ...
+
+    async def delete(self, queue: Any, handle: bytes) -> None: ...
+
+    async def postpone(self, queue: Any, handle: bytes, seconds: int) -> None: ...
+
+    async def forward(self, queue: Any, handle: bytes, target: Any) -> None:
+        """To a queue of the same type."""
+        ...
+
+    def watch(self, queue: Any) -> AbstractAsyncContextManager[Sleeper]:
+        """Wakes when there may be something in it."""
+        ...
+
+
+class Poster(Protocol):
+    """HTTP to the outside."""
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        """The status of the answer, 0 where none came in time. Follows no redirect; raises nothing."""
+        ...
+
+    async def close(self) -> None: ...

@@ -201,7 +201,7 @@ class Publication:
             to: Route | None = route
             if route.target is None:
                 to = self._fail(route, route.dead)
-            elif one.raw and not one.http and attributes > limits.RAW_ATTRIBUTES_MAX:
+            elif attributes > limits.RAW_ATTRIBUTES_MAX and one.raw and not one.http:
                 to = self._fail(route, route.document)
             chosen += [to] if to is not None else []
         return tuple(chosen)

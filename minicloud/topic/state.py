@@ -68,6 +68,10 @@ class State:
         """Sorted by topic, then id; without those that were left."""
         return self._subscription_arns.get(scope, [])
 
+    def arns_of_topic(self, arn: str) -> list[str]:
+        """The same, of one topic. O(its subscriptions)."""
+        return sorted(one.arn for one in self.of_topic.get(arn, {}).values() if one.state != "left")
+
     def due(self) -> float | None:
         """When the oldest unconfirmed subscription ends, Unix seconds."""
         while self._waiting:

@@ -4,8 +4,10 @@
         world.address                                   # as a MINICLOUD_ENDPOINT: serves MessagingService.Locate
         await world.queues.CreateQueue(...)             # a stub that shows a ticket with every call
 
+    await world.topics.CreateTopic(...)             # and so do topics
+
 `locked=True` asks for credentials at the endpoint (identity's machine, `world.machine`). `log`: another log than one in
-memory; `clock`: a VirtualClock, for instance.
+memory; `clock`: a VirtualClock, for instance; `topics`: what the topics are made of.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import grpc
 
 from minicloud.base.arn import Scope
 from minicloud.cloud_broker import BrokerParts, MessageBroker
+from minicloud.cloud_topics import TopicParts
 from minicloud.identity.machine import IdentityMachine
 from minicloud.identity.rpc import DESCRIPTOR as IDENTITY
 from minicloud.identity.rpc import IdentityRpc
@@ -35,7 +38,7 @@ from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.ticket import TICKET_METADATA
 from minicloud.shell.clock import Clock, SteadyClock
 from minicloud.sim.log import MemoryLog
-from minicloud.wire import queue_pb2, queue_pb2_grpc
+from minicloud.wire import queue_pb2, queue_pb2_grpc, topic_pb2_grpc
 from tests.contract.door_world import MemoryShell
 
 SECRET = bytes(range(32))
@@ -53,6 +56,7 @@ class World:
     channel: grpc.aio.Channel
     queues: Any
     messaging: Any
+    topics: Any
 
     def stub(self, account: str, region: str = "us-east-1") -> Any:
         return queue_pb2_grpc.QueueServiceStub(self.as_account(account, region))  # type: ignore[no-untyped-call]
@@ -60,6 +64,9 @@ class World:
     def over(self, channel: grpc.aio.Channel) -> Any:
         """The same over another connection."""
         return queue_pb2_grpc.QueueServiceStub(self.as_account("000000000000", channel=channel))  # type: ignore[no-untyped-call]
+
+    def topic_stub(self, account: str, region: str = "us-east-1") -> Any:
+        return topic_pb2_grpc.TopicServiceStub(self.as_account(account, region))  # type: ignore[no-untyped-call]
 
     def as_account(self, account: str, region: str = "us-east-1", channel: Any = None) -> Any:
         """A channel to the broker whose calls show a ticket of that account."""
@@ -84,12 +91,21 @@ class _Ticketed:
 
 
 @contextlib.asynccontextmanager
-async def broker_world(locked: bool = False, log: Any = None, clock: Clock | None = None) -> AsyncIterator[World]:
+async def broker_world(
+    locked: bool = False, log: Any = None, clock: Clock | None = None, topics: TopicParts | None = None
+) -> AsyncIterator[World]:
     ids = itertools.count(1)
     log = log if log is not None else MemoryLog()
     time_at = clock or SteadyClock()
     parts = BrokerParts(
-        0, SECRET, Listen(), "http://127.0.0.1:4566", random.Random(7), lambda _latest: time_at, time_at.wall
+        0,
+        SECRET,
+        Listen(),
+        "http://127.0.0.1:4566",
+        random.Random(7),
+        lambda _latest: time_at,
+        time_at.wall,
+        topics or TopicParts(),
     )
     broker = MessageBroker(log, log.epoch, parts)
     broker_port = await broker.start()
@@ -111,8 +127,9 @@ async def broker_world(locked: bool = False, log: Any = None, clock: Clock | Non
     front = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
     try:
         stub: Any = queue_pb2_grpc.MessagingServiceStub(front)  # type: ignore[no-untyped-call]
-        world = World(broker, machine, f"127.0.0.1:{port}", f"127.0.0.1:{broker_port}", channel, None, stub)
+        world = World(broker, machine, f"127.0.0.1:{port}", f"127.0.0.1:{broker_port}", channel, None, stub, None)
         world.queues = world.stub("000000000000")
+        world.topics = world.topic_stub("000000000000")
         yield world
     finally:
         await front.close()

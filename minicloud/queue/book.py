@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from minicloud.queue.settings import Settings
 from minicloud.queue.timers import Timers
 
 _DEDUP_MS = limits.DEDUPLICATION_S * 1000
-SENT_SHIFT = 40
+_SENT_SHIFT = 40
 COUNTERS = ("sent", "received", "deleted", "expired", "purged", "dead_lettered", "forwarded", "damaged")
 
 
@@ -126,43 +126,33 @@ class Book:
 
     # --- arriving
 
-    def group(self, queue: Queue, name: bytes) -> Group | None:
-        if not name:
-            return None
-        number = queue.group_numbers.get(name)
-        if number is None:
-            number = queue.group_last = queue.group_last + 1
-            queue.group_numbers[name] = number
-            queue.groups[number] = Group(number, name)
-        return queue.groups[number]
+    def put(
+        self, queue: Queue, sent_ms: int, stored: tuple[list[int], list[int]], delay_s: int, groups: Sequence[bytes]
+    ) -> int:
+        """New messages behind the last: (places, frame lengths); groups: one each, b"" for none, or no group at all.
 
-    def put(self, queue: Queue, sent_ms: int, stored: tuple[list[int], list[int]], delay_s: int, group: bytes) -> int:
-        """New messages behind the last: (addresses, frame lengths). Returns the first sequence number."""
-        addresses, lengths = stored
-        state = DELAYED if delay_s else VISIBLE
-        first = queue.rows.append(sent_ms, addresses, lengths, state)
-        count = len(addresses)
-        if addresses[0] >> SEGMENT_SHIFT == addresses[-1] >> SEGMENT_SHIFT:  # they ascend: of one append
-            self.log.keep(addresses[0], count)
+        Returns the first sequence number.
+        """
+        places, lengths = stored
+        first, count = queue.rows.append(sent_ms, places, lengths, DELAYED if delay_s else VISIBLE), len(places)
+        if places[0] >> SEGMENT_SHIFT == places[-1] >> SEGMENT_SHIFT:  # they ascend: of one append
+            self.log.keep(places[0], count)
         else:
-            self.keep_all(addresses)
-        if group:
-            self.set_group(queue, first, count, group)
+            self.keep_all(places)
+        owners = [_join(queue, name) for name in groups] if any(groups) else []
+        if owners:
+            queue.rows.set_groups(first, [group.number if group is not None else 0 for group in owners])
         if delay_s:
             self.set_deadlines(queue, range(first, first + count), sent_ms + delay_s * 1000)
         self.counters["sent"] += count
         if self.live:
-            self.settle_arrivals(queue, first, count)
+            self._arrive(queue, (first, count), sent_ms, delayed=bool(delay_s), owners=owners)
         return first
 
-    def set_group(self, queue: Queue, first: int, count: int, name: bytes) -> None:
-        group = self.group(queue, name)
-        assert group is not None
-        group.size += count
-        for seq in range(first, first + count):
-            found = queue.rows.find(seq)
-            assert found is not None
-            found[0].groups()[found[1]] = group.number
+    def set_group(self, queue: Queue, seq: int, name: bytes) -> None:
+        group = _join(queue, name)
+        if group is not None:
+            queue.rows.set_groups(seq, [group.number])
 
     def set_deadlines(self, queue: Queue, seqs: Iterable[int], deadline_ms: int) -> None:
         for seq in seqs:
@@ -170,23 +160,39 @@ class Book:
             if found is not None:
                 found[0].touch()[4][found[1]] = deadline_ms
 
-    def settle_arrivals(self, queue: Queue, first: int, count: int) -> None:
-        """The index for rows that were just added: one run, of one state, group and time."""
-        found = queue.rows.find(first)
-        assert found is not None
-        chunk, row = found
-        sent = chunk.sent[row]
-        if sent < queue.newest_ms:
-            for seq in range(first, first + count):
-                heapq.heappush(queue.strays, sent << SENT_SHIFT | seq)
-        queue.newest_ms = max(queue.newest_ms, sent)
-        self.arm_retention(queue, sent)
-        if chunk.state[row] == DELAYED:
+    def settle_arrival(self, queue: Queue, chunk: Chunk, row: int) -> None:
+        """The index for a row that was moved here, or found at the start; not for one in flight."""
+        owner = queue.group_at(chunk, row)
+        delayed = chunk.state[row] == DELAYED
+        self._arrive(
+            queue, (chunk.base + row, 1), chunk.sent[row], delayed=delayed, owners=[owner] if owner is not None else []
+        )
+
+    def _arrive(
+        self, queue: Queue, run: tuple[int, int], sent: int, *, delayed: bool, owners: Sequence[Group | None]
+    ) -> None:
+        """The index for rows that were just added (run: first, count), of one time."""
+        first, count = run
+        self.note_sent(queue, sent, run)
+        if delayed:
             self._delay(queue, first, count)
             return
         assert queue.line is not None
-        queue.line.arrive(first, count, queue.group_at(chunk, row))
+        for seq, group in enumerate(owners, first):
+            queue.line.arrive(seq, 1, group)
+        if not owners:
+            queue.line.arrive(first, count, None)
         self.awake.add(queue.number)
+
+    def note_sent(self, queue: Queue, sent: int, run: tuple[int, int]) -> None:
+        """For the retention: messages are old in their order, but for strays."""
+        if sent < queue.newest_ms:
+            first, count = run
+            for seq in range(first, first + count):
+                heapq.heappush(queue.strays, sent << _SENT_SHIFT | seq)
+        else:
+            queue.newest_ms = sent
+        self.arm_retention(queue, sent)
 
     def _delay(self, queue: Queue, first: int, count: int) -> None:
         if not queue.settings.fifo:
@@ -319,13 +325,13 @@ class Book:
         """End every message older than the retention period, and arm the timer for the next."""
         limit = self.now_ms - queue.settings.retention_s * 1000
         gone: list[int] = []
-        while queue.strays and queue.strays[0] >> SENT_SHIFT <= limit:
+        while queue.strays and queue.strays[0] >> _SENT_SHIFT <= limit:
             entry = heapq.heappop(queue.strays)
-            seq = entry & ((1 << SENT_SHIFT) - 1)
+            seq = entry & ((1 << _SENT_SHIFT) - 1)
             if queue.rows.find(seq) is not None:
                 gone.append(self.end(queue, seq))
         if queue.strays:
-            self.arm_retention(queue, queue.strays[0] >> SENT_SHIFT)
+            self.arm_retention(queue, queue.strays[0] >> _SENT_SHIFT)
         while (oldest := queue.rows.oldest()) is not None:
             chunk, row = oldest
             if chunk.sent[row] > limit:
@@ -395,6 +401,20 @@ class Book:
             self.hidden[queue.name] = queue
         else:
             self.arns[queue.arn] = queue
+
+
+def _join(queue: Queue, name: bytes) -> Group | None:
+    """The group gets one more message."""
+    if not name:
+        return None
+    number = queue.group_numbers.get(name)
+    if number is None:
+        number = queue.group_last = queue.group_last + 1
+        queue.group_numbers[name] = number
+        queue.groups[number] = Group(number, name)
+    group = queue.groups[number]
+    group.size += 1
+    return group
 
 
 def is_flying(queue: Queue, flight: Flight, seq: int) -> bool:

@@ -77,6 +77,17 @@ class _Draft:
     groups: list[bytes] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Share:
+    """What one queue gets of a fan-out, a value for each message."""
+
+    queue: Queue
+    places: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    groups: list[bytes] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+
+
 class Fanout:
     def __init__(self, book: Book) -> None:
         self._book = book
@@ -119,7 +130,7 @@ class Fanout:
             for index, target in enumerate(part):
                 bits = codec.place(0, index)
                 places = [address | bits for address in addresses[own]] if index else addresses[own]
-                book.put(target.queue, now_ms, (places, lengths[own]), target.queue.settings.delay_s, b"")
+                book.put(target.queue, now_ms, (places, lengths[own]), target.queue.settings.delay_s, ())
 
     # --- everything else
 
@@ -131,16 +142,27 @@ class Fanout:
             self._store(draft)
 
     def _store(self, draft: _Draft) -> None:
+        """Appended in one go; then the rows of each queue."""
         addresses = self._book.log.append(draft.frames)
+        shares: dict[int, _Share] = {}
         for address, frame, copies, group in zip(addresses, draft.frames, draft.copies, draft.groups, strict=True):
             for index, (to, queue, key) in enumerate(copies):
                 place = codec.place(address, index)
                 if to.flags & codec.LEDGER:
                     enter(self._book, queue, to, place, key)
                     continue
-                self._book.put(queue, draft.now_ms, ([place], [len(frame)]), to.delay_s, group)
+                share = shares.get(queue.number) or shares.setdefault(queue.number, _Share(queue))
+                share.places.append(place)
+                share.lengths.append(len(frame))
+                share.groups.append(group)
+                share.keys.append(key)
+        for share in shares.values():
+            queue, now_ms = share.queue, draft.now_ms
+            stored = (share.places, share.lengths)
+            first = self._book.put(queue, now_ms, stored, queue.settings.delay_s, share.groups)
+            for seq, key in enumerate(share.keys, first):
                 if key:
-                    self._book.remember(queue, key, to.seq, draft.now_ms)
+                    self._book.remember(queue, key, seq, now_ms)
 
 
 def _decide(targets: list[tuple[int, Target]], index: int, note: Note, draft: _Draft) -> None:

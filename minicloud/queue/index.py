@@ -5,11 +5,10 @@ It runs over every stored message once, so it goes by runs of rows where they ar
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections import deque
 
-from minicloud.queue.book import COUNTERS, SENT_SHIFT, Book, Flight, Queue, new_line
+from minicloud.queue.book import COUNTERS, Book, Flight, Queue, new_line
 from minicloud.queue.rows import DELAYED, IN_FLIGHT, VISIBLE, Chunk
 
 _VISIBLE_RUN = re.compile(bytes((VISIBLE,)) + b"+")
@@ -67,9 +66,9 @@ def _build(book: Book, queue: Queue) -> None:
             continue
         for row, state in enumerate(bytes(chunk.state)):
             if state == IN_FLIGHT:
-                _note_sent(book, queue, chunk.sent[row], chunk.base + row)
+                book.note_sent(queue, chunk.sent[row], (chunk.base + row, 1))
             elif state:
-                book.settle_arrivals(queue, chunk.base + row, 1)
+                book.settle_arrival(queue, chunk, row)
     _build_dedup(book, queue)
 
 
@@ -97,13 +96,6 @@ def _flights(queue: Queue) -> list[Flight]:
                 group.flying += 1
             row = chunk.state.find(IN_FLIGHT, row + 1)
     return list(flights.values())
-
-
-def _note_sent(book: Book, queue: Queue, sent: int, seq: int) -> None:
-    if sent < queue.newest_ms:
-        heapq.heappush(queue.strays, sent << SENT_SHIFT | seq)
-    queue.newest_ms = max(queue.newest_ms, sent)
-    book.arm_retention(queue, sent)
 
 
 def _build_dedup(book: Book, queue: Queue) -> None:

@@ -113,8 +113,10 @@ class StandardLine:
             share = want if not self._fresh else (want + self._odd) // 2
             self._odd ^= 1
             self._take_run(self._back, share, receives_max, out)
-        self._take_run(self._fresh, goal - len(out[0]), receives_max, out)
-        self._take_run(self._back, goal - len(out[0]), receives_max, out)
+        if self._fresh:
+            self._take_run(self._fresh, goal - len(out[0]), receives_max, out)
+        if self._back and len(out[0]) < goal:
+            self._take_run(self._back, goal - len(out[0]), receives_max, out)
 
     def _take_run(self, line: Ranges, want: int, receives_max: int, out: Taken) -> None:
         taken, spent = out

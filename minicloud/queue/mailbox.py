@@ -107,7 +107,7 @@ class Mailbox:
 
     def _deliver(self, queue: Queue, want: int, times: tuple[int, int], attempt: bytes) -> Received:
         assert queue.line is not None
-        target = self._mover.dead_letter_queue(queue)
+        target = self._mover.dead_letter_queue(queue) if queue.settings.dlq_arn else None
         taken, spent = queue.line.take(want, queue.settings.max_receives if target is not None else 0)
         if spent and target is not None:
             self._mover.dead_letter(queue, target, spent)

@@ -51,7 +51,7 @@ class Mover:
 
     def dead_letter_queue(self, queue: Queue) -> Queue | None:
         """None: no redrive policy, or its queue is gone (messages stay then, as in AWS)."""
-        return self._book.arns.get(queue.settings.dlq_arn) if queue.settings.dlq_arn else None
+        return self._book.arns.get(queue.settings.dlq_arn)
 
     def dead_letter(self, queue: Queue, target: Queue, seqs: list[int]) -> None:
         self._move(queue, target, seqs, redrive=False)
@@ -108,9 +108,9 @@ class Mover:
             columns = there.touch()
             columns[0][at], columns[1][at] = count, first
         if name:
-            book.set_group(target, new, 1, name)
+            book.set_group(target, new, name)
         if book.live:
-            book.settle_arrivals(target, new, 1)
+            book.settle_arrival(target, there, at)
 
     # --- tasks
 

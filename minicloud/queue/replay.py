@@ -165,7 +165,7 @@ class Replay:
         group, dedup = tokens
         if copy.state is None and copy.seq == queue.rows.tail:
             book.now_ms = max(book.now_ms, copy.sent_ms)
-            book.put(queue, copy.sent_ms, ([copy.place], [copy.length]), copy.delay_s, group)
+            book.put(queue, copy.sent_ms, ([copy.place], [copy.length]), copy.delay_s, [group])
         else:
             self._place(queue, copy, group)
         moved_in = copy.state is not None and copy.state.source
@@ -181,7 +181,7 @@ class Replay:
             state = stored.state if stored else (DELAYED if copy.delay_s else VISIBLE)
             rows.set_state(chunk, row, state)
             if group:
-                book.set_group(queue, copy.seq, 1, group)
+                book.set_group(queue, copy.seq, group)
         else:
             book.log.drop(chunk.address[row])
             book.moved.pop(chunk.address[row], None)

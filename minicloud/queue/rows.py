@@ -230,6 +230,16 @@ class Rows:
 
     # --- many rows at once
 
+    def set_groups(self, first: int, numbers: list[int]) -> None:
+        """The groups of consecutive rows; 0: none."""
+        done = 0
+        while done < len(numbers):
+            chunk = self.chunks[first + done >> BITS]
+            row = first + done - chunk.base
+            part = numbers[done : done + ROWS - (first + done & ROWS - 1)]
+            chunk.groups()[row : row + len(part)] = array("I", part)
+            done += len(part)
+
     def pieces(self, seqs: list[int]) -> list[tuple[Chunk, int, int]] | None:
         """(chunk, first row, row behind the last) of live messages with consecutive numbers. None: they are not."""
         start, end = seqs[0], seqs[-1] + 1

@@ -66,7 +66,7 @@ class Sending:
             for seq, length, body in zip(range(first, first + len(bodies)), lengths, bodies, strict=True)
         ]
         addresses = self._book.log.append(frames)
-        self._book.put(queue, now_ms, (addresses, lengths), delay, b"")
+        self._book.put(queue, now_ms, (addresses, lengths), delay, ())
         return Run(tag, first, len(bodies))
 
     def send(self, queue: Queue, entries: Sequence[SendEntry], now: float, sender: str) -> list[Sent | CloudError]:
@@ -93,24 +93,18 @@ class Sending:
         return results
 
     def _store(self, queue: Queue, accepted: list[_New], now_ms: int) -> None:
-        """Appended in one go; put in runs of equal delay and group."""
+        """Appended in one go; put in runs of equal delay."""
         book = self._book
         addresses = book.log.append([new.frame for new in accepted])
-        if len(accepted) == 1:
-            (new,) = accepted
-            seq = book.put(queue, now_ms, (addresses, [len(new.frame)]), new.delay_s, new.group)
-            if new.key:
-                book.remember(queue, new.key, seq, now_ms)
-            return
         at = 0
-        for (delay_s, group), run in groupby(accepted, lambda new: (new.delay_s, new.group)):
+        for delay_s, run in groupby(accepted, lambda new: new.delay_s):
             news = list(run)
-            lengths = [len(new.frame) for new in news]
-            seq = book.put(queue, now_ms, (addresses[at : at + len(news)], lengths), delay_s, group)
+            stored = (addresses[at : at + len(news)], [len(new.frame) for new in news])
+            first = book.put(queue, now_ms, stored, delay_s, [new.group for new in news])
             at += len(news)
-            for index, new in enumerate(news):
+            for seq, new in enumerate(news, first):
                 if new.key:
-                    book.remember(queue, new.key, seq + index, now_ms)
+                    book.remember(queue, new.key, seq, now_ms)
 
     def _new(self, queue: Queue, entry: SendEntry, at: tuple[int, int], sender: str) -> _New:
         """at: sequence number and time. Raises what send raises."""

@@ -207,7 +207,7 @@ class FileLog:
 
     def _put(self, segment: Segment, frames: list[bytes], size: int) -> list[int]:
         durable = self._writer.durable
-        mark = durable.offset if durable.segment == segment.number else segment.start
+        mark = durable.offset if durable.segment == segment.number else 0
         offsets, pieces = encode(frames, segment.end, segment.seed, mark)
         base = segment.number << SEGMENT_SHIFT
         addresses = [base + offset for offset in offsets]

@@ -9,6 +9,7 @@ The file is mapped: a look costs no system call, so no hand-over of Python's loc
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -48,7 +49,8 @@ class Fence:
             self._inode = os.fstat(file).st_ino
             self._map = mmap.mmap(file, LINE_BYTES, access=mmap.ACCESS_READ)
         finally:
-            os.close(file)  # with the lock
+            _unlock(file)  # closing is not enough: the map has a copy of the file
+            os.close(file)
 
     def held(self) -> bool:
         """Whether this still is the owner."""
@@ -99,6 +101,11 @@ def _lock(file: int) -> None:
             return
         else:
             return
+
+
+def _unlock(file: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -1,0 +1,53 @@
+"""A cloud of our own for a benchmark: brought up in a folder, taken down; and the process that is its broker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from peers.server import cpu_s, tree
+
+PROGRAM = [sys.executable, "-m", "minicloud.cli.main"]
+BROKER = "ray::MessageBroker"
+
+
+class OurCloud:
+    """One host, one message broker, ports of its own, data in the folder."""
+
+    def start(self, folder: Path) -> None:
+        self.folder = folder
+        up = ["up", "--data-dir", str(folder), "--hosts", "1", "--grpc-port", "0", "--http-port", "0", "--detach"]
+        subprocess.run([*PROGRAM, *up], check=True, stdout=subprocess.DEVNULL)
+        state = json.loads((folder / "run" / "state.json").read_text())
+        self.endpoint: str = state["endpoints"]["grpc"]
+
+    def stop(self) -> None:
+        subprocess.run([*PROGRAM, "down", "--data-dir", str(self.folder)], check=True, stdout=subprocess.DEVNULL)
+
+    def broker_pid(self) -> int:
+        """Of the process that holds the queues now. Raises RuntimeError when there is none."""
+        for pid in self._pids():
+            try:
+                if Path(f"/proc/{pid}/cmdline").read_text().startswith(BROKER):
+                    return pid
+            except OSError:
+                continue
+        raise RuntimeError("no message broker runs")
+
+    def _pids(self) -> Iterator[int]:
+        processes = json.loads((self.folder / "run" / "processes.json").read_text())["processes"]
+        for process in processes:
+            yield from tree(process["pid"])
+
+    def cpu_s(self) -> float:
+        return cpu_s(self.broker_pid())
+
+    def private_bytes(self) -> int:
+        """Memory of the broker that is its own: not the libraries, nor files that it maps."""
+        for line in Path(f"/proc/{self.broker_pid()}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1_024
+        raise RuntimeError("the kernel does not say RssAnon")

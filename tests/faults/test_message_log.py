@@ -1,0 +1,434 @@
+"""The message log under power cuts, a full and a failing disk, SIGKILL, and owners that wake up too late."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from minicloud.base.errors import Fenced, InsufficientStorage, Internal
+from minicloud.store.log import FileLog
+from tests.faults.powerdisk import FastDisk, PowerDisk
+
+SEGMENT_BYTES = 1 << 16
+SEEDS = 240
+
+
+def opened(path: Path, disk: FastDisk | None = None) -> FileLog:
+    return FileLog.open(path, "test", segment_bytes=SEGMENT_BYTES, ahead=4, disk=disk or FastDisk(path))
+
+
+@pytest.fixture
+def ram(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory where there is one: these tests bring their own disk."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
+
+
+# --- power cuts
+
+
+class Outage:
+    """One run: appends, deletions of old segments, restarts, and a power cut at some disk operation in between."""
+
+    def __init__(self, seed: int, directory: Path, *, lies: bool = False) -> None:
+        self.rand = random.Random(seed)
+        self.directory = directory
+        self.disk = PowerDisk(directory / "log", self._operation, lies=lies)
+        self.sent: set[bytes] = set()
+        self.acked: dict[int, bytes] = {}  # by address, without what was dropped since
+        self.survived: dict[int, bytes] | None = None
+        self.operations = 0
+        self.cut_at = self.rand.randrange(1, 200)
+        self.in_write = seed % 4 > 0  # most cuts come while something is on its way to the platter
+
+    def _operation(self, op: str, name: str) -> None:
+        self.operations += 1
+        if self.survived is None and self.operations >= self.cut_at and (op == "sync" or not self.in_write):
+            self.survived = dict(self.acked)
+            self.disk.cut(self.directory / "after", random.Random(self.operations))
+
+    async def run(self) -> None:
+        for _ in range(self.rand.randrange(1, 4)):
+            log = opened(self.directory / "log", self.disk)
+            for address, _frame in log.replay(12):
+                if address in self.acked:
+                    log.keep(address)
+            for _ in range(12):
+                await asyncio.gather(*(self._call(log) for _ in range(self.rand.randrange(1, 5))))
+                self._drop(log)
+            await log.close()
+            assert log.error is None
+        if self.survived is None:
+            self.cut_at = 0
+            self._operation("sync", "")
+
+    async def _call(self, log: FileLog) -> None:
+        frames = [
+            self.rand.randbytes(8 + int(9_000 * self.rand.random() ** 3)) for _ in range(self.rand.randrange(1, 6))
+        ]
+        self.sent.update(frames)
+        addresses = log.append(frames)
+        for address in addresses:
+            log.keep(address)
+        await log.flushed()
+        self.acked.update(zip(addresses, frames, strict=True))
+
+    def _drop(self, log: FileLog) -> None:
+        """The oldest messages end; their segments go when the next calls are on disk."""
+        if self.rand.random() < 0.5:
+            for address in list(self.acked)[: self.rand.randrange(1, 15)]:
+                del self.acked[address]
+                log.drop(address)
+            log.release()
+
+    async def after(self) -> tuple[dict[int, bytes], FileLog]:
+        """What a restart finds; a second one must find the same."""
+        log = opened(self.directory / "after")
+        found = dict(log.replay())
+        await log.close()
+        again = opened(self.directory / "after")
+        assert dict(again.replay()) == found
+        await again.close()
+        return found, log
+
+
+def lost(outage: Outage, found: dict[int, bytes]) -> list[int]:
+    assert outage.survived is not None
+    return [address for address, frame in outage.survived.items() if found.get(address) != frame]
+
+
+async def test_no_acknowledged_frame_is_lost_in_a_power_cut(ram: Path) -> None:
+    acked = torn = 0
+    for seed in range(SEEDS):
+        outage = Outage(seed, ram / str(seed))
+        await outage.run()
+        found, log = await outage.after()
+        assert lost(outage, found) == [], f"seed {seed}: {log.damage}"
+        assert set(found.values()) <= outage.sent, f"seed {seed}: frames from thin air"
+        assert all(damage.torn for damage in log.damage), f"seed {seed}: {log.damage}"
+        acked += len(outage.survived or ())
+        torn += len(log.damage)
+    print(f"{SEEDS} power cuts: {acked} acknowledged frames, 0 lost; {torn} torn places")
+    assert acked > 5_000
+    assert torn > 20
+
+
+async def test_the_harness_sees_the_loss_when_the_disk_lies(ram: Path) -> None:
+    losses = 0
+    for seed in range(20):
+        outage = Outage(seed, ram / str(seed), lies=True)
+        await outage.run()
+        losses += bool(lost(outage, (await outage.after())[0]))
+    assert losses >= 5
+
+
+# --- a failing disk
+
+
+class Faulty(FastDisk):
+    """Fails with `errno` in the operation named `op`."""
+
+    op = ""
+    errno = errno.EIO
+
+    def _check(self, op: str) -> None:
+        if op == self.op:
+            raise OSError(self.errno, os.strerror(self.errno))
+
+    def create(self, name: str, size: int) -> int:
+        self._check("create")
+        return super().create(name, size)
+
+    def write(self, file: int, data: bytes, at: int) -> None:
+        super().write(file, data, at)
+        self._check("write")
+
+
+async def test_after_a_failed_sync_nothing_is_acknowledged_until_reopened(tmp_path: Path) -> None:
+    disk = Faulty(tmp_path)
+    log = opened(tmp_path, disk)
+    (before,) = log.append([b"before"])
+    await log.flushed()
+    disk.op = "write"
+    log.append([b"failed"])
+    waiting = [asyncio.ensure_future(log.flushed()) for _ in range(3)]
+    ended = asyncio.ensure_future(log.ended.wait())
+    assert [type(error) for error in await asyncio.gather(*waiting, return_exceptions=True)] == [Internal] * 3
+    await ended
+    disk.op = ""
+    for _ in range(3):
+        with pytest.raises(Internal):
+            log.append([b"later"], essential=True)
+        with pytest.raises(Internal):
+            await log.flushed()
+    assert isinstance(log.error, Internal)
+    assert log.ended.is_set()
+    assert log.read(before, 0, 10) == b"before"
+    await log.close()
+    again = opened(tmp_path)
+    # What failed has an unknown fate; what was refused must not be there, what was acknowledged must.
+    assert {frame for _, frame in again.replay()} - {b"failed"} == {b"before"}
+    again.append([b"reopened"])
+    await again.flushed()
+    await again.close()
+
+
+async def fill(log: FileLog, frame: bytes, *, essential: bool = False) -> list[int]:
+    """Append until the disk is full."""
+    addresses: list[int] = []
+    while True:
+        try:
+            addresses += log.append([frame], essential=essential)
+        except InsufficientStorage:
+            return addresses
+        await log.flushed()
+        assert len(addresses) < 10_000
+
+
+async def test_a_full_disk_refuses_sends_and_lets_the_rest_go_on(tmp_path: Path) -> None:
+    disk = Faulty(tmp_path)
+    disk.errno = errno.ENOSPC
+    log = opened(tmp_path, disk)
+    disk.op = "create"
+    addresses = await fill(log, bytes(1_000))
+    assert len(addresses) > 3 * SEGMENT_BYTES // 1_100  # what was made ahead, but for the reserve
+    essential = await fill(log, bytes(28), essential=True)
+    assert len(essential) >= (SEGMENT_BYTES - 8_192) // 48  # the reserve
+    assert log.read(addresses[0], 0, 2_000) == bytes(1_000)
+    with pytest.raises(InsufficientStorage):
+        log.append([b"x"])
+    disk.op = ""
+    while True:  # tried again by the appends themselves, with pauses
+        try:
+            more = log.append([b"recovered"])
+        except InsufficientStorage:
+            await asyncio.sleep(0.05)
+        else:
+            break
+    await log.flushed()
+    await log.close()
+    again = opened(tmp_path)
+    assert [address for address, _ in again.replay(12)] == addresses + essential + more
+    assert again.damage == []
+    await again.close()
+
+
+async def test_a_full_disk_recovers_by_release(tmp_path: Path) -> None:
+    disk = Faulty(tmp_path)
+    disk.errno = errno.ENOSPC
+    log = opened(tmp_path, disk)
+    assert list(log.replay()) == []
+    disk.op = "create"
+    addresses = await fill(log, bytes(1_000))
+    for address in addresses:
+        log.keep(address)
+    assert log.release() == 0
+    for address in addresses:
+        log.drop(address)
+    disk.op = ""
+    assert log.release() >= 3
+    log.append([bytes(28)], essential=True)
+    await log.flushed()
+    log.append([bytes(1_000)])
+    await log.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of 4 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not allowed here: {mounted.stderr.decode()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.root
+async def test_a_really_full_disk(small_disk: Path) -> None:
+    log = FileLog.open(small_disk / "log", "a", segment_bytes=1 << 19)
+    assert list(log.replay()) == []
+    addresses = await fill(log, bytes(1_000))
+    assert 2_000 < len(addresses) < 4_000
+    for address in addresses:
+        log.keep(address)
+    gone, kept = addresses[: len(addresses) // 2], addresses[len(addresses) // 2 :]
+    log.append([bytes(1_000)] * 100, essential=True)
+    for address in gone:
+        log.drop(address)
+    assert log.release() > 0
+    log.append([bytes(28)], essential=True)
+    await log.flushed()
+    assert await fill(log, bytes(1_000))
+    await log.close()
+    again = FileLog.open(small_disk / "log", "b", segment_bytes=1 << 19)
+    assert {address for address, _ in again.replay()} >= set(kept)
+    assert again.damage == []
+    await again.close()
+
+
+# --- other owners, and none
+
+
+async def test_a_second_owner_fences_the_first(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    (address,) = first.append([b"first"])
+    await first.flushed()
+    second = opened(tmp_path)
+    assert second.epoch == first.epoch + 1
+    first.append([b"stale"])
+    for _ in range(2):
+        with pytest.raises(Fenced):
+            await first.flushed()
+    with pytest.raises(Fenced):
+        first.append([b"later"])
+    assert list(second.replay()) == [(address, b"first")]
+    second.append([b"second"])
+    await second.flushed()
+    await first.close()
+    await second.close()
+    third = opened(tmp_path)
+    assert [frame for _, frame in third.replay()] == [b"first", b"second"]
+    assert third.damage == []
+    await third.close()
+
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from minicloud.base.errors import CloudError
+from minicloud.store.log import FileLog
+
+def say(text):
+    sys.stdout.write(text + "\\n")
+    sys.stdout.flush()
+
+async def main():
+    number = 0
+    while True:
+        log = FileLog.open(Path(sys.argv[1]), "child", segment_bytes=1 << 16, ahead=3)
+        try:
+            while True:
+                number += 1
+                log.append([b"child-%d-" % number + bytes(number % 700)])
+                await log.flushed()
+                say(str(number))
+        except CloudError as error:
+            say(type(error).__name__)
+        await log.close()
+        if sys.stdin.readline() != "again\\n":
+            return
+
+asyncio.run(main())
+"""
+
+
+class Child:
+    """Another process that owns the log, and says what it got acknowledged."""
+
+    def __init__(self, path: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OWNER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.stdin: IO[str] = self.process.stdin
+        self.stdout: IO[str] = self.process.stdout
+        self.acked: set[int] = set()
+
+    def read(self, count: int) -> None:
+        for _ in range(count):
+            self.acked.add(int(self.stdout.readline()))
+
+    def stop(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def wake(self) -> list[str]:
+        """What it said from then on, up to how it ended."""
+        os.kill(self.process.pid, signal.SIGCONT)
+        said = [self.stdout.readline().strip()]
+        while said[-1].isdigit():
+            said.append(self.stdout.readline().strip())
+        return said
+
+    def again(self) -> None:
+        self.stdin.write("again\n")
+        self.stdin.flush()
+
+    def kill(self) -> None:
+        self.process.kill()
+        for line in self.stdout:
+            if line.endswith("\n") and line.strip().isdigit():
+                self.acked.add(int(line))
+        self.process.wait()
+        self.stdin.close()
+        self.stdout.close()
+
+
+def numbers_in(log: FileLog) -> set[int]:
+    return {int(frame.split(b"-")[1]) for _, frame in log.replay() if frame.startswith(b"child-")}
+
+
+async def test_an_owner_that_slept_through_its_replacement_acknowledges_nothing(tmp_path: Path) -> None:
+    rand, child, cycles, late = random.Random(1), Child(tmp_path), 40, 0
+    ours: set[bytes] = set()
+    for cycle in range(cycles):
+        child.read(rand.randrange(1, 60))
+        child.stop()
+        log = opened(tmp_path)
+        known = numbers_in(log)
+        frame = b"parent-%d" % cycle
+        log.append([frame])
+        await log.flushed()
+        ours.add(frame)
+        *said, end = child.wake()
+        # Lines that were written before the stop may come now; each is known to the new owner, as all before.
+        child.acked.update(map(int, said))
+        late += len(child.acked - known)
+        assert child.acked <= known
+        assert end == "Fenced"
+        log.append([frame + b"-later"])
+        await log.flushed()
+        ours.add(frame + b"-later")
+        await log.close()
+        child.again()
+    child.read(1)
+    child.kill()
+    log = opened(tmp_path)
+    assert ours <= {frame for _, frame in log.replay()}
+    assert child.acked <= numbers_in(log)
+    assert not [damage for damage in log.damage if not damage.torn]
+    await log.close()
+    print(f"{cycles} take-overs from a stopped owner: {len(child.acked)} acknowledged, {late} too late")
+
+
+async def test_what_a_killed_owner_acknowledged_is_stored(tmp_path: Path) -> None:
+    rand = random.Random(2)
+    for round_ in range(8):
+        path = tmp_path / str(round_)
+        child = Child(path)
+        child.read(rand.randrange(1, 400))
+        child.kill()
+        log = opened(path)
+        found = numbers_in(log)
+        assert child.acked <= found
+        assert found <= set(range(1, max(child.acked) + 2))
+        assert not [damage for damage in log.damage if not damage.torn]
+        await log.close()

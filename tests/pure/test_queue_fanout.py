@@ -163,6 +163,15 @@ def test_what_one_target_cannot_take_the_others_get(world):
     assert (raw.rows.live(), wrapped.rows.live()) == (0, 1)
 
 
+def test_a_queue_that_is_gone_gets_nothing(world):
+    a, gone = world.queue("a"), world.queue("gone")
+    world.broker.delete_queue(gone, world.now)
+    for note in (Note(b"x"), Note(b"y", group_id="g")):
+        result = world.broker.fan_out([Target(gone, REFS[0]), Target(a, REFS[1])], [note], world.now)
+        assert {place: error.code for place, error in result.failed.items()} == {(0, 0): "QueueDoesNotExist"}
+    assert a.rows.live() == 2
+
+
 def test_attributes_and_group_come_along(world):
     a = world.queue("a")
     attributes = message.encode_attributes({"color": Attribute("String", b"red")}, {"SenderId": "me"})

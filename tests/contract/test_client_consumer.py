@@ -220,7 +220,7 @@ async def produce(queue: AsyncQueueHandle, total: int) -> None:
 async def test_consumers_that_come_and_go_handle_each_message_once(client: AsyncClient, name: str, seed: int) -> None:
     """Nothing crashes here, and handlers are quick, so a message that is done twice is a fault.
 
-    A poll that is cancelled just while it is answered hides its messages for `visibility_s`, once in some hundred times.
+    A poll that is cancelled just while it is answered hides its messages for `visibility_s`, seldom.
     """
     rand = random.Random(seed)
     queue, total = await named(client, name), 400

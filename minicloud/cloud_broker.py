@@ -30,7 +30,7 @@ from minicloud.rpc.tls import server_credentials
 from minicloud.settings import CloudSettings
 from minicloud.shell.clock import Clock, SteadyClock
 from minicloud.shell.webhook import Webhooks
-from minicloud.sim.log import MemoryLog
+from minicloud.store.log import FileLog
 from minicloud.topic.rpc import DESCRIPTOR as TOPICS
 from minicloud.topic.rpc import TopicServicer
 from minicloud.topic.seal import SigningKey
@@ -100,7 +100,7 @@ class MessageBroker:
 
     async def stop(self, grace_s: float = 2.0) -> None:
         await self.topics.stop()
-        self.service.close()
+        await self.service.close()
         await self.server.stop(grace_s)
 
 
@@ -122,16 +122,20 @@ def run_message_broker(cloud: CloudSettings, number: int) -> None:
 
 async def _message_broker(cloud: CloudSettings, number: int) -> None:
     began = time.monotonic()
-    store = MemoryLog()
-    broker = MessageBroker.of(store, store.epoch, cloud, number)
-    port = await broker.start()
-    log.info("serves on port %d after %.2f s", port, time.monotonic() - began)
+    store = FileLog.open(cloud.messages_path(number), f"message-broker-{number}")
     try:
-        await store.ended.wait()
-        log.error("the message broker ends: %s", store.error)
+        broker = MessageBroker.of(store, store.epoch, cloud, number)
+        for damage in store.damage:
+            log.error("messages/%d: %s", number, damage)
+        port = await broker.start()
+        log.info("serves on port %d after %.2f s", port, time.monotonic() - began)
+        try:
+            await store.ended.wait()
+            log.error("the message broker ends: %s", store.error)
+        finally:
+            await broker.stop(0)
     finally:
-        await broker.stop(0)
-        store.close()
+        await store.close()
 
 
 def derived(secret: bytes, use: str) -> bytes:

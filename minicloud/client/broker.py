@@ -60,15 +60,13 @@ class Broker:
             try:
                 start = await self._start(method, reply, started + budget - _now())
                 left = max(started + budget - _now(), 0.001)
-                metadata = self._place.metadata
-                answer: M = await start(request, timeout=left, metadata=metadata)
+                answer: M = await start(request, timeout=left, metadata=self._place.metadata)
                 return answer
             except grpc.aio.AioRpcError as error:
                 failure = mapped(error)
             if isinstance(failure, Unauthenticated) and not renewed:
                 renewed = True
-                if self._place.metadata is metadata:  # else another call has a new one already
-                    self._place.forget()
+                self._place.forget()
                 continue
             pause = self._pause(failure, attempt, _now() - started)
             if pause is None:

@@ -19,19 +19,19 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import CloudError, Internal, LimitExceeded, Throttled, Unavailable
+from minicloud.base.errors import CloudError, LimitExceeded, Unavailable
 from minicloud.queue import columns, errors, limits
 from minicloud.queue.book import Queue
 from minicloud.queue.columns import Batch, Render
+from minicloud.queue.compaction import Compaction, SegmentedLog
 from minicloud.queue.core import Broker
 from minicloud.queue.mailbox import Received
 from minicloud.queue.message import SendEntry
 from minicloud.queue.mover import MoveTask
-from minicloud.queue.ports import MessageLog
 from minicloud.queue.rows import IN_FLIGHT, VISIBLE
 from minicloud.queue.sending import Run, Sent
 from minicloud.shell.clock import Clock, Timer
@@ -43,7 +43,7 @@ T = TypeVar("T")
 RETRY_S = 1.0  # a step of time that failed (a full disk) is tried again after this
 
 
-class DurableLog(MessageLog, Protocol):
+class DurableLog(SegmentedLog, Protocol):
     """A log on a disk."""
 
     @property
@@ -53,6 +53,10 @@ class DurableLog(MessageLog, Protocol):
 
     async def flushed(self) -> None:
         """Returns once everything appended before is on disk. Raises Fenced, Internal: it never will be."""
+        ...
+
+    def read_all(self, addresses: Sequence[int], lengths: Sequence[int]) -> Sequence[bytes | CloudError]:
+        """Whole frames; each is there or is its error."""
         ...
 
 
@@ -81,9 +85,9 @@ class QueueService:
         self.core = core
         self.waiters = Waiters(ports.clock)
         self.damaged = 0
+        self.compaction = Compaction(core, ports.log, ports.clock)
         self._ports = ports
         self._log = ports.log
-        self._unsynced_bytes = 0
         self._timer: Timer | None = None
         self._timer_at = 0.0
         self._settle()
@@ -91,34 +95,29 @@ class QueueService:
     def now(self) -> float:
         return self._ports.clock.wall()
 
-    def close(self) -> None:
-        """Sleepers find out; nothing is awaited."""
+    async def close(self) -> None:
+        """Sleepers find out."""
         if self._timer is not None:
             self._timer.cancel()
         self.waiters.notify_all()
+        await self.compaction.close()
 
-    async def act(self, decide: Callable[[float], T], size: int = 0) -> T:
+    async def act(self, decide: Callable[[float], T]) -> T:
         """One call of the core with the time, and its result once it is on disk. For neighbours that share the core.
 
-        size: bytes that it stores. Raises what `decide` does; Throttled, Unavailable, Fenced, Internal.
+        Raises what `decide` does; Unavailable, Fenced, Internal.
         """
-        self._check(size)
+        self._check()
         try:
             result = decide(self._ports.clock.wall())
         finally:
             self._settle()
-        self._unsynced_bytes += size
-        try:
-            await self._log.flushed()
-        finally:
-            self._unsynced_bytes -= size
+        await self._log.flushed()
         return result
 
-    def _check(self, size: int) -> None:
+    def _check(self) -> None:
         if self._log.error is not None:
             raise Unavailable("The message broker lost its disk and starts again; retry.") from self._log.error
-        if size and self._unsynced_bytes + size > limits.UNSYNCED_BYTES_MAX:
-            raise Throttled("More is sent than the broker's disk can take; slow down and retry.")
 
     # --- time
 
@@ -129,6 +128,7 @@ class QueueService:
         due = self.core.due()
         if due is not None and (self._timer is None or due < self._timer_at):
             self._arm(due)
+        self.compaction.stir()
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
@@ -190,13 +190,11 @@ class QueueService:
     # --- messages
 
     async def send_many(self, queue: Queue, bodies: list[bytes], delay_s: int | None) -> Run:
-        size = sum(map(len, bodies))
-        return await self.act(lambda now: self.core.send_many(queue, bodies, now, delay_s=delay_s), size)
+        return await self.act(lambda now: self.core.send_many(queue, bodies, now, delay_s=delay_s))
 
     async def send(self, queue: Queue, entries: Sequence[SendEntry]) -> list[Sent | CloudError]:
         """One result for each entry, in order."""
-        size = sum(len(entry.body) for entry in entries)
-        return await self.act(lambda now: self.core.send_entries(queue, entries, now), size)
+        return await self.act(lambda now: self.core.send_entries(queue, entries, now))
 
     async def delete(self, queue: Queue, handles: Sequence[bytes]) -> dict[int, CloudError]:
         return await self.act(lambda now: self._delete(queue, handles, now))
@@ -241,7 +239,7 @@ class QueueService:
 
     def _take(self, queue: Queue, ask: Ask, *, patient: bool) -> Batch:
         """What is there now, with its bodies. Ends: whatever has no body is received once and never again."""
-        self._check(0)
+        self._check()
         if self.core.book.queues.get(queue.number) is not queue:
             raise errors.no_such_queue()
         while True:
@@ -261,28 +259,24 @@ class QueueService:
                 return batch
 
     def _read(self, got: Received) -> Batch:
-        read = self._log.read
-        try:
-            frames = [read(address, 0, length) for address, length in zip(got.addresses, got.lengths, strict=True)]
-        except Internal:
-            frames = self._read_each(got)
+        found = self._log.read_all(got.addresses, got.lengths)
+        frames = [frame for frame in found if isinstance(frame, bytes)]
+        if len(frames) < len(found):
+            self._expel(got, found)
         return columns.batch(self.core, got, frames, self._ports.render)
 
-    def _read_each(self, got: Received) -> list[bytes]:
-        """Some cannot be read: they leave the queue, and this answer."""
-        frames: list[bytes] = []
+    def _expel(self, got: Received, found: Sequence[bytes | CloudError]) -> None:
+        """Those that cannot be read leave the queue, and this answer."""
         kept: list[int] = []
-        for index, seq in enumerate(got.seqs):
-            try:
-                frames.append(self._log.read(got.addresses[index], 0, got.lengths[index]))
+        for index, frame in enumerate(found):
+            if isinstance(frame, bytes):
                 kept.append(index)
-            except Internal as error:
-                log.error("a message of %s is lost: %s", got.queue.arn, error)
-                self.damaged += 1
-                self.core.expel(got.queue, seq, self.now())
+                continue
+            log.error("a message of %s is lost: %s", got.queue.arn, frame)
+            self.damaged += 1
+            self.core.expel(got.queue, got.seqs[index], self.now())
         for column in (got.seqs, got.addresses, got.targets, got.lengths):
             column[:] = [column[index] for index in kept]
-        return frames
 
     def _give_back(self, batch: Batch) -> None:
         handles = batch.received.handles()
@@ -295,8 +289,9 @@ class QueueService:
     # --- message move tasks
 
     async def start_move(self, source_arn: str, destination_arn: str, rate: int) -> MoveTask:
+        """The task as it is when it starts: it goes on while this waits for the disk."""
         return await self.act(
-            lambda now: self.core.start_move(source_arn, now, destination_arn=destination_arn, rate=rate)
+            lambda now: replace(self.core.start_move(source_arn, now, destination_arn=destination_arn, rate=rate))
         )
 
     async def cancel_move(self, number: int, source_arn: str) -> MoveTask:

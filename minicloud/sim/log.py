@@ -6,7 +6,7 @@ It counts live frames exactly, and can be full. `compact` frees the oldest segme
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from minicloud.base.errors import CloudError, InsufficientStorage
 from minicloud.queue.ports import SEGMENT_SHIFT
@@ -41,7 +41,7 @@ class MemoryLog:
         if self.error is not None:
             raise self.error
 
-    def close(self) -> None:
+    async def close(self) -> None:
         pass
 
     def keep(self, address: int, count: int = 1) -> None:
@@ -56,6 +56,21 @@ class MemoryLog:
 
     def read(self, address: int, start: int, length: int) -> bytes:
         return self.frames[address][start : start + length]
+
+    def read_all(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[bytes | CloudError]:
+        out: list[bytes | CloudError] = []
+        for address, length in zip(addresses, lengths, strict=True):
+            try:
+                out.append(self.read(address, 0, length))
+            except CloudError as error:
+                out.append(error)
+        return out
+
+    def compactable(self) -> int | None:
+        return None  # `compact` does it
+
+    def release(self) -> int:
+        return 0
 
     def replay(self, prefix: int | None = None) -> Iterator[tuple[int, bytes]]:
         for address, frame in list(self.frames.items()):

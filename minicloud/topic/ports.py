@@ -93,10 +93,10 @@ class Signer(Protocol):
 class Disk(Protocol):
     """The broker's one way to change something."""
 
-    async def act(self, decide: Callable[[float], T], size: int = 0) -> T:
-        """Call `decide` with the time; its result once everything that it changed is on disk. size: bytes stored.
+    async def act(self, decide: Callable[[float], T]) -> T:
+        """Call `decide` with the time; its result once everything that it changed is on disk.
 
-        Raises what `decide` does; Throttled, Unavailable, Fenced, Internal.
+        Raises what `decide` does; Unavailable, Fenced, Internal.
         """
         ...
 

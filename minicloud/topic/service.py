@@ -242,8 +242,7 @@ class TopicService:
         """
         if not 1 <= len(entries) <= limits.BULK_MESSAGES_MAX:
             raise errors.invalid(f"1 to {limits.BULK_MESSAGES_MAX} entries a call", "entries")
-        size = sum(map(size_of, entries))
-        if size > limits.BULK_BYTES_MAX:
+        if sum(map(size_of, entries)) > limits.BULK_BYTES_MAX:
             raise errors.batch_too_long()
 
         def take(publication: Publication, now: float) -> None:
@@ -251,7 +250,7 @@ class TopicService:
             for entry, message_id in zip(entries, self._ids.next(len(entries)), strict=True):
                 publication.take(entry, message_id, sent_ms)
 
-        return (await self._publish(scope, name, take, size)).results
+        return (await self._publish(scope, name, take)).results
 
     async def publish_bulk(self, scope: Scope, name: str, messages: list[bytes]) -> list[bytes]:
         """Plain messages to a standard topic, all or none; their ids. Raises what `publish` does."""
@@ -260,15 +259,15 @@ class TopicService:
         def take(publication: Publication, now: float) -> None:
             publication.take_all(messages, message_ids, int(now * 1000))
 
-        plan = await self._publish(scope, name, take, sum(map(len, messages)))
+        plan = await self._publish(scope, name, take)
         for result in plan.results:
             if isinstance(result, CloudError):
                 raise result
         return message_ids
 
-    async def _publish(self, scope: Scope, name: str, take: Callable[[Publication, float], None], size: int) -> Plan:
+    async def _publish(self, scope: Scope, name: str, take: Callable[[Publication, float], None]) -> Plan:
         topic = self.state.topic(scope, name)
-        plan = await self._ports.disk.act(lambda now: self._carry_out(topic, take, now), size)
+        plan = await self._ports.disk.act(lambda now: self._carry_out(topic, take, now))
         self._note(topic, plan)
         return plan
 

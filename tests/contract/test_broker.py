@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,18 +24,23 @@ from minicloud.rpc import broker_ticket
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.messaging import host_of
 from minicloud.rpc.ticket import TICKET_METADATA
+from minicloud.sim.log import MemoryLog
+from minicloud.store.log import FileLog
 from minicloud.wire import queue_pb2 as wire
 from minicloud.wire import queue_pb2_grpc
 from tests.contract.broker_world import SECRET, World, broker_world, handles
 
 OTHER = "111122223333"
 MIB = 1 << 20
+SEGMENT_BYTES = 4 * MIB
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with broker_world() as made:
+@pytest.fixture(params=["memory", "disk"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    log = MemoryLog() if request.param == "memory" else FileLog.open(tmp_path, "test", segment_bytes=SEGMENT_BYTES)
+    async with broker_world(log=log) as made:
         yield made
+    await log.close()
 
 
 async def refusal(call: Any) -> CloudError:

@@ -16,7 +16,6 @@ from minicloud.base.errors import (
     Internal,
     LimitExceeded,
     NotFound,
-    Throttled,
     Unavailable,
 )
 from minicloud.queue import limits
@@ -231,19 +230,6 @@ async def test_nothing_is_confirmed_before_it_is_on_disk(world: World, disk: Dis
     assert list((await receiving).bodies) == [b"a"]
 
 
-async def test_a_disk_that_cannot_keep_up_is_not_buried(
-    world: World, disk: Disk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "UNSYNCED_BYTES_MAX", 250)
-    disk.gate.clear()
-    sending = [asyncio.ensure_future(send(world, b"x" * 100)) for _ in range(2)]
-    await soon(lambda: disk.waiting == 2)
-    assert isinstance(await refusal(send(world, b"x" * 100)), Throttled)
-    disk.gate.set()
-    await asyncio.gather(*sending)
-    await send(world, b"x" * 100)
-
-
 async def test_a_full_disk_refuses_sends_and_nothing_else(world: World, disk: Disk) -> None:
     await send(world, b"a")
     disk.full = True
@@ -286,5 +272,5 @@ async def test_a_lost_disk_ends_every_call(world: World, disk: Disk, failure: Cl
     assert isinstance(await refusal(sending), type(failure))
     for call in (send(world, b"c"), receive(world), make(world, "more")):
         assert isinstance(await refusal(call), Unavailable)
-    world.broker.service.close()
+    await world.broker.service.close()
     assert isinstance(await refusal(asleep), Unavailable)

@@ -24,6 +24,11 @@ _BY_CODE = {
     "ReceiptHandleIsInvalid": "a receipt handle comes from `minicloud queue receive`, for this queue",
     "CommandEnded": "the command did not wait for its input",
 }
+# What was not found, by the field that named it.
+_BY_FIELD = {
+    "topic": "`minicloud topic list` shows the topics of this account and region",
+    "subscription_arn": "`minicloud topic subscriptions` shows the subscriptions",
+}
 _BY_CLASS: tuple[tuple[type[CloudError], str], ...] = (
     (errors.Unavailable, "is the cloud up? `minicloud status`, or `minicloud up`; elsewhere: --endpoint HOST:PORT"),
     (errors.Unauthenticated, "set MINICLOUD_ACCESS_KEY_ID and MINICLOUD_SECRET_ACCESS_KEY"),
@@ -42,6 +47,8 @@ def hint(error: CloudError) -> str:
     """What to do next; '' where there is nothing to say."""
     if error.code in _BY_CODE:
         return _BY_CODE[error.code]
+    if isinstance(error, errors.NotFound) and error.field in _BY_FIELD:
+        return _BY_FIELD[error.field]
     return next((text for kind, text in _BY_CLASS if isinstance(error, kind)), "")
 
 

@@ -69,6 +69,16 @@ def _tree(kind: type[CloudError]) -> list[type[CloudError]]:
 
 
 _BY_NAME = {kind.__name__: kind for kind in _tree(CloudError) if kind.__module__ == errors.__name__}
+# Codes of one entry of a batch, which comes without its class.
+_OF_ENTRIES: dict[str, type[CloudError]] = {
+    "AuthorizationError": errors.AccessDenied,
+    "BatchRequestTooLong": errors.MessageTooLarge,
+    "InvalidParameter": errors.InvalidParameterValue,
+    "MessageNotInflight": errors.Conflict,
+    "OverLimit": errors.LimitExceeded,
+    "ParameterValueInvalid": errors.InvalidParameterValue,
+    "QueueDoesNotExist": errors.NotFound,
+}
 # Codes that a class shares with its parent mean the parent.
 _BY_REASON = {kind.default_code: kind for kind in reversed(_BY_NAME.values()) if kind is not CloudError}
 
@@ -156,7 +166,7 @@ def _bare(code: grpc.StatusCode, text: str) -> CloudError:
 
 def from_code(code: str, message: str, field: str = "", sender_fault: bool = True) -> CloudError:
     """The typed error of one entry of a batch: its class by its code, else by whose fault it is."""
-    kind = _BY_REASON.get(code) or (errors.InvalidRequest if sender_fault else errors.Internal)
+    kind = _OF_ENTRIES.get(code) or _BY_REASON.get(code) or (errors.InvalidRequest if sender_fault else errors.Internal)
     return kind(message, code=code, field=field or None)
 
 

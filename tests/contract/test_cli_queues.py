@@ -1,4 +1,4 @@
-"""`minicloud queue` and `topic`: against a message broker in this process, and one that is told its answers."""
+"""`minicloud queue` and `minicloud topic` against a message broker in this process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from typing import Any
 import pytest
 
 from minicloud.cli.main import run
-from minicloud.wire import queue_pb2, topic_pb2
 from tests.contract.broker_world import broker_world
-from tests.contract.fake_cloud import Call, FakeCloud
 
 pytestmark = pytest.mark.asyncio
 ARN = "arn:aws:sns:us-east-1:000000000000:news"
-SUBSCRIPTION = f"{ARN}:0c1f"
 
 
 class Shell:
@@ -164,76 +161,54 @@ async def test_tail_shows_messages_as_they_come(shell: Shell, delete: bool) -> N
 # ---------------------------------------------------------------- topics
 
 
-@pytest.fixture
-def told(fake_cloud: FakeCloud, capsys: pytest.CaptureFixture[str]) -> Shell:
-    fake_cloud.serve_broker()
-    return Shell(fake_cloud.address, capsys)
+async def test_a_topic_from_its_making_to_its_end(shell: Shell) -> None:
+    assert ARN in await shell("topic", "create", "news", "-a", "DisplayName=News", "--tag", "a=b")
+    await shell("topic", "create", "steps.fifo", "--fifo")
+    assert [item["name"] for item in await shell.json("topic", "list")] == ["news", "steps.fifo"]
+    shown = await shell.json("topic", "show", "news")
+    assert shown["attributes"]["DisplayName"] == "News" and shown["tags"] == {"a": "b"}
+    shown = await shell.json("topic", "set", "news", "DisplayName=Old")
+    assert shown["attributes"]["DisplayName"] == "Old"
+    assert await shell.json("topic", "tag", "news", "c=d") == {"a": "b", "c": "d"}
+    assert await shell.json("topic", "untag", "news", "a") == {"c": "d"}
+    assert await shell.json("topic", "delete", "news") == {"deleted": "news"}
+    await shell("topic", "show", "news", code=1)
+    assert "topic list" in shell.err
 
 
-def subscription(request: Any, call: Call) -> topic_pb2.Subscription:
-    return topic_pb2.Subscription(arn=SUBSCRIPTION, topic_arn=ARN, protocol="sqs", endpoint="jobs")
+async def test_who_is_subscribed_gets_what_is_published(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shell("topic", "create", "news")
+    await shell("queue", "create", "jobs")
+    (made,) = await shell.json(
+        "topic", "subscribe", "news", "sqs", "jobs", "--raw", "--filter", '{"kind": [{"prefix": "or"}]}'
+    )
+    arn = made["arn"]
+    assert made["attributes"]["RawMessageDelivery"] == "true"
+    (sent,) = await shell.json("topic", "publish", "news", "hello", "-a", "kind=order", "-a", "n:Number=5")
+    assert sent["message_id"] and not sent["error"]
+    await shell("topic", "publish", "news", "unheard", "--subject", "s")
+    (got,) = await shell.json("queue", "receive", "jobs", "-n", "10", "--delete")
+    assert got["body"] == "hello" and got["attributes"]["n"] == {"type": "Number", "value": "5"}
+    stdin(monkeypatch, b"good\n\n")
+    assert await shell("topic", "publish", "news", "--lines", "-a", "kind=or", code=1) == "1 sent, 1 failed\n"
+    assert "message 2: " in shell.err
+    found = await shell.json("topic", "metrics", "news")
+    assert found["values"]["NumberOfMessagesPublished"] == 3
+    lines = [line.split() for line in (await shell("topic", "metrics", "news")).splitlines()]
+    assert [arn, "NumberOfNotificationsFilteredOut", "1"] in lines
+    assert (await shell.json("topic", "subscriptions", "news"))[0]["arn"] == arn
+    assert (await shell.json("topic", "subscriptions", arn))["endpoint"] == "arn:aws:sqs:us-east-1:000000000000:jobs"
+    assert "FilterPolicy" not in (await shell.json("topic", "set", arn, "FilterPolicy="))["attributes"]
+    await shell("topic", "unsubscribe", arn)
+    assert await shell.json("topic", "subscriptions") == []
+    await shell("topic", "confirm", "news", "no such token", code=1)
+    await shell("topic", "subscribe", "news", "email", "x@y", code=2)
+    await shell("topic", "publish", "news", "--body", "a", "--lines", code=2)
 
 
-async def test_topics_send_what_was_asked(fake_cloud: FakeCloud, told: Shell) -> None:
-    topic = topic_pb2.Topic(name="news", arn=ARN, tags={"a": "b"})
-    for method in ("CreateTopic", "GetTopic", "SetTopicAttributes", "TagTopic"):
-        fake_cloud.on(f"TopicService/{method}", lambda request, call: topic)
-    for method in ("Subscribe", "ConfirmSubscription", "GetSubscription", "SetSubscriptionAttributes"):
-        fake_cloud.on(f"TopicService/{method}", subscription)
-    fake_cloud.on("TopicService/ListTopics", lambda request, call: topic_pb2.ListTopicsReply(topics=[topic]))
-    fake_cloud.on("TopicService/DeleteTopic", lambda request, call: topic_pb2.DeleteTopicReply())
-    fake_cloud.on("TopicService/Unsubscribe", lambda request, call: topic_pb2.UnsubscribeReply())
-    listed = topic_pb2.ListSubscriptionsReply(subscriptions=[subscription(None, None)])  # type: ignore[arg-type]
-    fake_cloud.on("TopicService/ListSubscriptions", lambda request, call: listed)
-    assert ARN in await told("topic", "create", "news.fifo", "--fifo", "-a", "DisplayName=News")
-    assert (await told.json("topic", "list"))[0]["arn"] == ARN
-    await told("topic", "show", "news")
-    await told("topic", "set", "news", "DisplayName=Old")
-    await told("topic", "set", SUBSCRIPTION, "FilterPolicy=")
-    assert await told.json("topic", "tag", "news", "a=b") == {"a": "b"}
-    await told("topic", "untag", "news", "a")
-    out = await told("topic", "subscribe", "news", "sqs", "jobs", "--raw", "--filter", '{"a": ["b"]}')
-    assert SUBSCRIPTION in out
-    await told("topic", "confirm", "news", "token-1")
-    assert (await told.json("topic", "subscriptions", "news"))[0]["endpoint"] == "jobs"
-    assert (await told.json("topic", "subscriptions", SUBSCRIPTION))["arn"] == SUBSCRIPTION
-    await told("topic", "unsubscribe", SUBSCRIPTION)
-    assert await told.json("topic", "delete", "news") == {"deleted": "news"}
-    requests = {call.method.partition("/")[2]: call.request for call in fake_cloud.calls}
-    assert dict(requests["CreateTopic"].attributes) == {"FifoTopic": "true", "DisplayName": "News"}
-    assert dict(requests["SetSubscriptionAttributes"].attributes) == {"FilterPolicy": ""}
-    expected = {"RawMessageDelivery": "true", "FilterPolicy": '{"a": ["b"]}'}
-    assert dict(requests["Subscribe"].attributes) == expected
-    assert requests["ConfirmSubscription"].token == "token-1" and list(requests["TagTopic"].remove) == ["a"]
-    await told("topic", "subscribe", "news", "email", "x@y", code=2)
-
-
-async def test_publishing(fake_cloud: FakeCloud, told: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    def publish(request: Any, call: Call) -> topic_pb2.PublishMessagesReply:
-        bad = queue_pb2.EntryError(code="InvalidParameter", message="no", sender_fault=True)
-        results = [
-            topic_pb2.PublishResult(error=bad) if entry.message == b"bad" else topic_pb2.PublishResult(message_id="m-1")
-            for entry in request.entries
-        ]
-        return topic_pb2.PublishMessagesReply(results=results)
-
-    fake_cloud.on("TopicService/PublishMessages", publish)
-    args = ["topic", "publish", "news", "hello", "--subject", "s", "-a", "n:Number=5", "--json-structure"]
-    assert (await told.json(*args)) == [{"message_id": "m-1", "sequence_number": "", "error": ""}]
-    (entry,) = fake_cloud.seen("TopicService/PublishMessages")[0].request.entries
-    assert (entry.message, entry.subject, entry.json) == (b"hello", "s", True)
-    assert (entry.attributes["n"].type, entry.attributes["n"].value) == ("Number", b"5")
-    stdin(monkeypatch, b"good\nbad\n")
-    assert await told("topic", "publish", "news", "--lines", code=1) == "1 sent, 1 failed\n"
-    assert "InvalidParameter: no" in told.err
-
-
-async def test_metrics(fake_cloud: FakeCloud, told: Shell) -> None:
-    one = {SUBSCRIPTION: topic_pb2.SubscriptionMetrics(values={"NumberOfNotificationsDelivered": 2})}
-    reply = topic_pb2.TopicMetrics(values={"NumberOfMessagesPublished": 3}, subscriptions=one)
-    fake_cloud.on("TopicService/GetTopicMetrics", lambda request, call: reply)
-    assert (await told.json("topic", "metrics", "news"))["subscriptions"][SUBSCRIPTION]["values"] == {
-        "NumberOfNotificationsDelivered": 2
-    }
-    out = await told("topic", "metrics", "news")
-    assert ["news", "NumberOfMessagesPublished", "3"] in [line.split() for line in out.splitlines()]
+async def test_a_message_in_each_protocols_words(shell: Shell) -> None:
+    await shell("topic", "create", "news")
+    await shell("queue", "create", "jobs")
+    await shell("topic", "subscribe", "news", "sqs", "jobs", "--raw")
+    await shell("topic", "publish", "news", '{"default": "all", "sqs": "queues"}', "--json-structure")
+    assert await shell("queue", "receive", "jobs", "--raw") == "queues\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from minicloud.base import errors
 from minicloud.client import models
 from minicloud.client.topics import AsyncTopics
 from minicloud.wire import queue_pb2, topic_pb2
+from tests.contract.broker_world import broker_world
 from tests.contract.fake_cloud import Call, FakeCloud
 
 pytestmark = pytest.mark.asyncio
@@ -105,62 +107,102 @@ async def test_messages_to_a_fifo_topic_go_one_call_at_a_time(broker: FakeCloud,
     assert sent == [b"%d" % number for number in range(20)] and most == 1
 
 
+async def test_an_entry_fails_with_the_class_that_a_call_would(cloud: AsyncClient) -> None:
+    await cloud.topics.create("news")
+    with pytest.raises(errors.InvalidParameterValue) as alone:
+        await cloud.topics.publish("news", "")
+    with pytest.raises(errors.InvalidParameterValue) as among:
+        await cloud.topics.publish("news", "", attributes={"a": "b"})
+    assert (alone.value.code, alone.value.message) == (among.value.code, among.value.message)
+
+
 async def test_a_batch_answers_for_each_entry(topics: AsyncTopics) -> None:
     batch = ["a", models.PublishEntry("bad", subject="s"), models.PublishEntry(b"c", attributes={"n": 1})]
     results = await topics.publish_batch("news", batch)
     assert [(result.message_id, result.error is None) for result in results] == [("a", True), ("", False), ("c", True)]
 
 
-async def test_topics_and_subscriptions_over_the_wire(broker: FakeCloud, topics: AsyncTopics) -> None:
-    def topic(request: Any, call: Call) -> topic_pb2.Topic:
-        return topic_pb2.Topic(name="news.fifo", arn="arn", attributes={"DisplayName": "N"}, tags={"a": "b"})
+# ---------------------------------------------------------------- against a message broker in this process
 
-    def subscription(request: Any, call: Call) -> topic_pb2.Subscription:
-        return topic_pb2.Subscription(arn="arn:s", topic_arn="arn", protocol="sqs", endpoint="q")
 
-    for method in ("CreateTopic", "GetTopic", "SetTopicAttributes", "TagTopic"):
-        broker.on(f"TopicService/{method}", topic)
-    for method in ("Subscribe", "ConfirmSubscription", "GetSubscription", "SetSubscriptionAttributes"):
-        broker.on(f"TopicService/{method}", subscription)
-    broker.on("TopicService/DeleteTopic", lambda request, call: topic_pb2.DeleteTopicReply())
-    broker.on("TopicService/Unsubscribe", lambda request, call: topic_pb2.UnsubscribeReply())
-    made = await topics.create("news.fifo", {"FifoTopic": True, "DeliveryPolicy": {"http": {}}}, tags={"a": "b"})
-    assert made.fifo and made == await topics.get("news.fifo")
-    assert await topics.tag("news.fifo", {"a": "b"}) == await topics.untag("news.fifo", "c") == {"a": "b"}
-    await topics.set_attributes("news.fifo", {"DisplayName": ""})
-    await topics.subscribe("news.fifo", "sqs", "q", {"RawMessageDelivery": True, "FilterPolicy": {"a": [1]}})
-    assert (await topics.confirm("news.fifo", "t")).endpoint == (await topics.subscription("arn:s")).endpoint == "q"
-    await topics.set_subscription_attributes("arn:s", {"FilterPolicy": ""})
-    await topics.unsubscribe("arn:s")
-    await topics.delete("news.fifo")
-    requests = {call.method.partition("/")[2]: call.request for call in broker.calls}
-    assert dict(requests["CreateTopic"].attributes) == {"FifoTopic": "true", "DeliveryPolicy": '{"http": {}}'}
-    assert dict(requests["Subscribe"].attributes) == {"RawMessageDelivery": "true", "FilterPolicy": '{"a": [1]}'}
+@pytest.fixture
+async def cloud() -> AsyncIterator[AsyncClient]:
+    async with broker_world() as world, AsyncClient(world.address) as client:
+        yield client
+
+
+async def test_a_topic_from_its_making_to_its_end(cloud: AsyncClient) -> None:
+    topics = cloud.topics
+    made = await topics.create("news", {"DisplayName": "News"}, tags={"a": "b"})
+    assert (made.name, made.arn) == ("news", "arn:aws:sns:us-east-1:000000000000:news") and not made.fifo
+    assert made.attributes["DisplayName"] == "News" and dict(made.tags) == {"a": "b"}
+    assert (await topics.set_attributes(made.arn, {"DisplayName": ""})).attributes.get("DisplayName", "") == ""
+    assert await topics.tag("news", {"c": "d"}) == {"a": "b", "c": "d"}
+    assert await topics.untag("news", "a") == {"c": "d"}
+    ordered = await topics.create("ordered.fifo", {"FifoTopic": True})
+    assert ordered.fifo and [topic.name async for topic in topics.list(page_size=1)] == ["news", "ordered.fifo"]
+    await topics.delete("news")
+    await topics.delete("news")
+    with pytest.raises(errors.NotFound):
+        await topics.get("news")
     with pytest.raises(errors.InvalidParameterValue) as caught:
         await topics.create("x", {"DisplayName": 1.5})
     assert caught.value.field == "DisplayName"
 
 
-async def test_lists_and_metrics(broker: FakeCloud, topics: AsyncTopics) -> None:
-    def page(request: Any, call: Call) -> topic_pb2.ListTopicsReply:
-        number = int(request.page_token or 0)
-        return topic_pb2.ListTopicsReply(
-            topics=[topic_pb2.Topic(name=f"t{number}")], next_page_token=str(number + 1) if number < 3 else ""
-        )
+async def test_what_is_published_reaches_who_is_subscribed(cloud: AsyncClient) -> None:
+    topics, queues = cloud.topics, cloud.queues
+    await topics.create("news")
+    everything, orders = await queues.create("everything"), await queues.create("orders")
+    await topics.subscribe("news", "sqs", everything.arn)
+    raw = await topics.subscribe(
+        "news", "sqs", "orders", {"RawMessageDelivery": True, "FilterPolicy": {"kind": ["order"]}}
+    )
+    assert raw.protocol == "sqs" and raw.endpoint == orders.arn and raw.attributes["RawMessageDelivery"] == "true"
+    sent = await topics.publish("news", "one", attributes={"kind": "order", "n": 5})
+    plain = await asyncio.gather(*(topics.publish("news", f"p{number}") for number in range(30)))
+    assert len({result.message_id for result in (*plain, sent)}) == 31
+    (message,) = await queues.receive("orders", 10)
+    assert message.text == "one" and message.attributes["n"].data == 5
+    got = [json.loads(item.text) for item in await queues.receive("everything", 100)]
+    assert {item["MessageId"]: item["Message"] for item in got} == {
+        sent.message_id: "one",
+        **{result.message_id: f"p{number}" for number, result in enumerate(plain)},
+    }
+    metrics = await topics.metrics("news")
+    assert metrics.values["NumberOfMessagesPublished"] == 31
+    assert metrics.subscriptions[raw.arn].values["NumberOfNotificationsFilteredOut"] == 30
 
-    def subscribed(request: Any, call: Call) -> topic_pb2.ListSubscriptionsReply:
-        return topic_pb2.ListSubscriptionsReply(subscriptions=[topic_pb2.Subscription(topic_arn=request.topic)])
 
-    broker.on("TopicService/ListTopics", page)
-    broker.on("TopicService/ListSubscriptions", subscribed)
-    one = {"arn:s": topic_pb2.SubscriptionMetrics(values={"NumberOfNotificationsFailed": 1.0})}
-    metrics = topic_pb2.TopicMetrics(values={"NumberOfMessagesPublished": 2.0}, subscriptions=one)
-    broker.on("TopicService/GetTopicMetrics", lambda request, call: metrics)
-    assert [topic.name async for topic in topics.list(page_size=1)] == ["t0", "t1", "t2", "t3"]
-    assert [item.topic_arn async for item in topics.subscriptions("news")] == ["news"]
-    found = await topics.metrics("news")
-    assert found.values == {"NumberOfMessagesPublished": 2.0}
-    assert found.subscriptions == {"arn:s": models.SubscriptionMetrics({"NumberOfNotificationsFailed": 1.0})}
+async def test_subscriptions_are_shown_changed_and_ended(cloud: AsyncClient) -> None:
+    topics = cloud.topics
+    await topics.create("news")
+    await cloud.queues.create("jobs")
+    made = await topics.subscribe("news", "sqs", "jobs")
+    assert [item.arn async for item in topics.subscriptions("news")] == [made.arn]
+    assert [item.arn async for item in topics.subscriptions(page_size=1)] == [made.arn]
+    changed = await topics.set_subscription_attributes(made.arn, {"FilterPolicy": {"a": [1]}})
+    assert json.loads(changed.attributes["FilterPolicy"]) == {"a": [1]}
+    assert "FilterPolicy" not in (await topics.set_subscription_attributes(made.arn, {"FilterPolicy": ""})).attributes
+    assert (await topics.subscription(made.arn)).endpoint == made.endpoint
+    await topics.unsubscribe(made.arn)
+    await topics.unsubscribe(made.arn)
+    with pytest.raises(errors.NotFound):
+        await topics.subscription(made.arn)
+    with pytest.raises(errors.InvalidRequest):
+        await topics.confirm("news", "no such token")
+
+
+async def test_a_fifo_topic_keeps_the_order_of_publishing(cloud: AsyncClient) -> None:
+    await cloud.topics.create("steps.fifo", {"FifoTopic": True, "ContentBasedDeduplication": True})
+    await cloud.queues.create("steps.fifo", {"FifoQueue": True})
+    await cloud.topics.subscribe("steps.fifo", "sqs", "steps.fifo", {"RawMessageDelivery": True})
+    steps = cloud.topics.bound("steps.fifo")
+    results = await asyncio.gather(*(steps.publish(f"{number}", group_id="g") for number in range(50)))
+    numbers = [int(result.sequence_number) for result in results]
+    assert numbers == sorted(numbers) and len(set(numbers)) == 50
+    got = await cloud.queues.receive("steps.fifo", 100)
+    assert [message.text for message in got] == [f"{number}" for number in range(50)]
 
 
 async def test_the_sync_twin_does_the_same(broker: FakeCloud) -> None:

@@ -60,13 +60,15 @@ class Broker:
             try:
                 start = await self._start(method, reply, started + budget - _now())
                 left = max(started + budget - _now(), 0.001)
-                answer: M = await start(request, timeout=left, metadata=self._place.metadata)
+                metadata = self._place.metadata
+                answer: M = await start(request, timeout=left, metadata=metadata)
                 return answer
             except grpc.aio.AioRpcError as error:
                 failure = mapped(error)
             if isinstance(failure, Unauthenticated) and not renewed:
                 renewed = True
-                self._place.forget()
+                if self._place.metadata is metadata:  # else another call has a new one already
+                    self._place.forget()
                 continue
             pause = self._pause(failure, attempt, _now() - started)
             if pause is None:

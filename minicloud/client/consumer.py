@@ -138,7 +138,7 @@ class _Batch:
 class AsyncConsumer:
     """Messages of one queue, fetched ahead, kept invisible while they are handled, deleted in batches.
 
-    Iterate over it, or `run` a handler. It starts at the first of these and ends with `stop`, or with its block.
+    Iterate over it, or (async) `run` a handler. It starts at the first of these and ends with `stop`, or its block.
     """
 
     def __init__(self, handle: AsyncQueueHandle, **options: Unpack[ConsumerOptions]) -> None:
@@ -194,7 +194,7 @@ class AsyncConsumer:
             raise self._failure.copy() from None
 
     async def stop(self) -> None:
-        """Take no more: iteration and `run` end. Messages in hand can still be done. Idempotent."""
+        """Take no more: iteration ends, and `run`. Messages in hand can still be done. Idempotent."""
         self._stopping = True
         self._stop_taking()
         if self._ending is None:

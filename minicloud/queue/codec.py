@@ -29,9 +29,11 @@ from minicloud.queue.ports import OFFSET_BITS, SEGMENT_SHIFT
 
 MESSAGE, RECEIVE, VISIBILITY, DELETE, MOVE, PURGE, QUEUE, GONE, TASK, DEDUP, FANOUT, SHELF = range(1, 13)
 FLAG_STATE = 1  # MESSAGE, FANOUT: the state blocks are there
+FLAG_BY_GROUP = 2  # MESSAGE: its deduplication id counts within its group
 FLAG_RESET = 1  # VISIBILITY: a repeated receive attempt, not a change by the consumer
 FLAG_REDRIVE = 1  # MOVE: the message starts anew (id, time sent, receive count)
-RAW, LEDGER = 1, 2  # flags of a fan-out's target: the body as it is; it has a number and a deduplication id, but no row
+# Flags of a fan-out's target: the body as it is; a number and a deduplication id, but no row; as FLAG_BY_GROUP.
+RAW, LEDGER, BY_GROUP = 1, 2, 4
 TARGETS_MAX = 256  # of one fan-out frame: its columns are read with each copy
 _TARGET_BITS = (1 << SEGMENT_SHIFT - OFFSET_BITS) - 1
 ADDRESS_MASK = ~(_TARGET_BITS << OFFSET_BITS)
@@ -81,6 +83,7 @@ class Head(NamedTuple):
     dedup: bytes
     state: StoredState | None
     data_at: int
+    by_group: bool = False
 
 
 class Stored(NamedTuple):
@@ -123,12 +126,18 @@ class FanHead(NamedTuple):
     data_at: int
 
 
-def message(ids: tuple[int, int, int], sent_ms: int, delay_s: int, parts: tuple[bytes, bytes, bytes, bytes]) -> bytes:
-    """The frame of a new message. ids: queue, seq, tag; parts: group, dedup, attributes, body."""
+def message(
+    ids: tuple[int, int, int], times: tuple[int, int], parts: tuple[bytes, bytes, bytes, bytes], *, by_group: bool
+) -> bytes:
+    """The frame of a new message. ids: queue, seq, tag; times: sent, delay seconds; parts: group, dedup, attributes,
+    body; by_group: the deduplication id counts within the group.
+    """
     group, dedup, attributes, body = parts
     length = HEADER_BYTES + len(group) + len(dedup) + len(attributes) + len(body)
-    queue, seq, tag = ids
-    head = HEADER.pack(MESSAGE, 0, len(group), len(dedup), length, queue, seq, sent_ms, tag, len(attributes), delay_s)
+    (queue, seq, tag), (sent_ms, delay_s) = ids, times
+    flags = FLAG_BY_GROUP if by_group else 0
+    sizes = (len(group), len(dedup), length)
+    head = HEADER.pack(MESSAGE, flags, *sizes, queue, seq, sent_ms, tag, len(attributes), delay_s)
     return head + group + dedup + attributes + body
 
 
@@ -141,7 +150,13 @@ def head_of(frame: bytes) -> Head:
         at += STATE.size
     group, dedup = frame[at : at + groups], frame[at + groups : at + groups + dedups]
     data_at = at + groups + dedups
-    return Head(queue, seq, sent, tag, attributes, delay, length, group, dedup, state, data_at)
+    by_group = bool(flags & FLAG_BY_GROUP)
+    return Head(queue, seq, sent, tag, attributes, delay, length, group, dedup, state, data_at, by_group)
+
+
+def dedup_key(group: bytes, dedup: bytes, *, by_group: bool) -> bytes:
+    """What a queue knows a deduplication id by; b"" for none."""
+    return group + b"\0" + dedup if by_group and dedup else dedup
 
 
 def open_message(frame: bytes, target: int = 0) -> Stored:
@@ -180,9 +195,9 @@ def rewritten(frame: bytes, place: tuple[int, int, int], group: bytes, state: St
     rest = frame[old.data_at :]
     queue, seq, sent_ms = place
     length = HEADER_BYTES + STATE.size + len(group) + len(old.dedup) + len(rest)
-    head = HEADER.pack(
-        MESSAGE, FLAG_STATE, len(group), len(old.dedup), length, queue, seq, sent_ms, old.tag, old.attributes_bytes, 0
-    )
+    flags = FLAG_STATE | (FLAG_BY_GROUP if old.by_group else 0)
+    sizes = (len(group), len(old.dedup), length)
+    head = HEADER.pack(MESSAGE, flags, *sizes, queue, seq, sent_ms, old.tag, old.attributes_bytes, 0)
     return head + STATE.pack(*state) + group + old.dedup + rest
 
 

@@ -67,14 +67,18 @@ class Directory:
             return known
         if now_ms < self._book.gone_ms.get(scope.arn("sqs", name), -60_000) + limits.QUEUE_RECREATE_S_MIN * 1000:
             raise errors.deleted_recently()
-        if len(self._book.queues) >= limits.QUEUES_MAX:
-            raise LimitExceeded(f"a broker holds at most {limits.QUEUES_MAX} queues", field="name")
-        number, tag = self._book.queue_last + 1, rand.getrandbits(63) or 1
+        number, tag = self._number(), rand.getrandbits(63) or 1
         parsed = settings.parse(checked)
         queue = Queue(number, scope, name, tag, parsed, checked, check_tags(tags), now_ms, now_ms)
         self._check_redrive(queue, parsed)
         self._open(queue)
         return queue
+
+    def _number(self) -> int:
+        """Raises LimitExceeded."""
+        if len(self._book.queues) >= limits.QUEUES_MAX:
+            raise LimitExceeded(f"a broker holds at most {limits.QUEUES_MAX} queues", field="name")
+        return self._book.queue_last + 1
 
     def _open(self, queue: Queue) -> None:
         self._store(queue)
@@ -88,7 +92,7 @@ class Directory:
             return known
         fifo = given.get("FifoQueue") == "true"
         attributes = settings.merged({}, settings.check_given(given, creating=True, fifo=fifo))
-        number, tag = self._book.queue_last + 1, rand.getrandbits(63) or 1
+        number, tag = self._number(), rand.getrandbits(63) or 1
         parsed = settings.parse(attributes)
         queue = Queue(number, scope, key, tag, parsed, attributes, {}, now_ms, now_ms, hidden=True)
         self._open(queue)

@@ -17,7 +17,7 @@ from minicloud.base.errors import CloudError, InvalidParameterValue
 from minicloud.queue import codec, errors, limits, message
 from minicloud.queue.book import Book, Queue
 from minicloud.queue.codec import FanTarget
-from minicloud.queue.sending import dedup_id, dedup_key, known_seq
+from minicloud.queue.sending import dedup_id, known_seq
 
 _NO_REF = bytes(16)
 
@@ -100,11 +100,26 @@ class Fanout:
         result = Fanned([0] * len(notes))
         if not targets:
             return result
-        if _alike(targets, notes):
+        if self._alike(targets, notes):
             self._bulk(targets, notes, now_ms)
         else:
             self._one_by_one(targets, notes, _Draft(now_ms, result))
         return result
+
+    def _alike(self, targets: Sequence[Target], notes: Sequence[Note]) -> bool:
+        """All notes for all targets, without a look at each pair."""
+        queues = self._book.queues
+        if any(target.queue.settings.fifo or target.queue.number not in queues for target in targets):
+            return False
+        room = min(target.queue.settings.max_bytes for target in targets)
+        for body, _, attributes, group, dedup in notes:
+            if group or dedup or len(body) + len(attributes) > room:
+                return False
+        try:
+            message.check_bodies([note.body for note in notes])
+        except CloudError:
+            return False
+        return True
 
     # --- plain messages to standard queues
 
@@ -135,9 +150,11 @@ class Fanout:
     # --- everything else
 
     def _one_by_one(self, targets: Sequence[Target], notes: Sequence[Note], draft: _Draft) -> None:
+        gone = [at for at, target in enumerate(targets) if target.queue.number not in self._book.queues]
         order = sorted(range(len(targets)), key=lambda index: not targets[index].ledger)
         for index, note in enumerate(notes):
-            _decide([(at, targets[at]) for at in order], index, note, draft)
+            _decide([(at, targets[at]) for at in order if at not in gone], index, note, draft)
+            draft.result.failed.update({(index, at): errors.no_such_queue() for at in gone})
         if draft.frames:
             self._store(draft)
 
@@ -177,7 +194,7 @@ def _decide(targets: list[tuple[int, Target]], index: int, note: Note, draft: _D
             if target.ledger:
                 return
             continue
-        key = dedup_key(target.queue, group, dedup) if dedup else b""
+        key = codec.dedup_key(group, dedup, by_group=target.queue.settings.dedup_by_group)
         known = known_seq(target.queue, key, draft.fresh.get(target.queue.number, {}), draft.now_ms) if key else 0
         if known and target.ledger:
             result.serials[index] = known
@@ -225,21 +242,6 @@ def enter(book: Book, queue: Queue, to: FanTarget, place: int, key: bytes) -> No
         book.log.keep(place)
 
 
-def _alike(targets: Sequence[Target], notes: Sequence[Note]) -> bool:
-    """All notes for all targets, without a look at each pair."""
-    if any(target.queue.settings.fifo for target in targets):
-        return False
-    room = min(target.queue.settings.max_bytes for target in targets)
-    for body, _, attributes, group, dedup in notes:
-        if group or dedup or len(body) + len(attributes) > room:
-            return False
-    try:
-        message.check_bodies([note.body for note in notes])
-    except CloudError:
-        return False
-    return True
-
-
 def _check(target: Target, note: Note) -> None:
     """Raises MissingParameter, InvalidMessageContents (only where the body is given out raw), InvalidParameterValue."""
     if target.raw:
@@ -261,5 +263,6 @@ def _tokens(queue: Queue, note: Note, given: bytes) -> tuple[bytes, bytes]:
 
 def _copy(target: Target, seq: int, now_ms: int) -> FanTarget:
     flags = (codec.RAW if target.raw else 0) | (codec.LEDGER if target.ledger else 0)
+    flags |= codec.BY_GROUP if target.queue.settings.dedup_by_group else 0
     delay_s = 0 if target.ledger else target.queue.settings.delay_s
     return FanTarget(target.queue.number, seq, delay_s, flags, target.ref, now_ms)

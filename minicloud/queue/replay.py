@@ -17,7 +17,6 @@ from minicloud.queue.fanout import enter
 from minicloud.queue.mailbox import end_all, note_attempt, set_visibility
 from minicloud.queue.mover import Mover, MoveTask
 from minicloud.queue.rows import DEAD, DELAYED, VISIBLE, Chunk
-from minicloud.queue.sending import dedup_key
 from minicloud.queue.shelf import Shelf
 
 _DEDUP_MS = limits.DEDUPLICATION_S * 1000
@@ -130,8 +129,9 @@ class Replay:
         head = codec.head_of(frame)
         queue = self._book.queues.get(head.queue)
         if queue is not None:
-            tokens = (head.group, head.dedup)
-            self._copy(queue, _Copy(head.seq, head.sent_ms, head.delay_s, head.state, address, head.length), tokens)
+            key = codec.dedup_key(head.group, head.dedup, by_group=head.by_group)
+            copy = _Copy(head.seq, head.sent_ms, head.delay_s, head.state, address, head.length)
+            self._copy(queue, copy, (head.group, key))
 
     def _plain(self, frame: bytes, address: int) -> bool:
         """The short way for what most of a large log is: a next message without state, group, id and delay."""
@@ -148,29 +148,30 @@ class Replay:
 
     def _fan(self, frame: bytes, address: int) -> None:
         head = codec.fan_head(frame)
-        tokens = (head.group, head.dedup)
         for index, to in enumerate(head.targets):
             queue, place = self._book.queues.get(to.queue), codec.place(address, index)
             if queue is None:
                 continue
+            key = codec.dedup_key(head.group, head.dedup, by_group=bool(to.flags & codec.BY_GROUP))
             if to.flags & codec.LEDGER:
                 self._book.now_ms = max(self._book.now_ms, to.sent_ms)
-                enter(self._book, queue, to, place, dedup_key(queue, *tokens))
+                enter(self._book, queue, to, place, key)
             else:
-                self._copy(queue, _Copy(to.seq, to.sent_ms, to.delay_s, to.state, place, head.length), tokens)
+                copy = _Copy(to.seq, to.sent_ms, to.delay_s, to.state, place, head.length)
+                self._copy(queue, copy, (head.group, key))
 
     def _copy(self, queue: Queue, copy: _Copy, tokens: tuple[bytes, bytes]) -> None:
-        """A message of one queue; tokens: group and deduplication id."""
+        """A message of one queue; tokens: group and deduplication key."""
         book = self._book
-        group, dedup = tokens
+        group, key = tokens
         if copy.state is None and copy.seq == queue.rows.tail:
             book.now_ms = max(book.now_ms, copy.sent_ms)
             book.put(queue, copy.sent_ms, ([copy.place], [copy.length]), copy.delay_s, [group])
         else:
             self._place(queue, copy, group)
         moved_in = copy.state is not None and copy.state.source
-        if queue.settings.fifo and dedup and not moved_in and copy.sent_ms + _DEDUP_MS > book.now_ms:
-            book.remember(queue, dedup_key(queue, group, dedup), copy.seq, copy.sent_ms)
+        if queue.settings.fifo and key and not moved_in and copy.sent_ms + _DEDUP_MS > book.now_ms:
+            book.remember(queue, key, copy.seq, copy.sent_ms)
 
     def _place(self, queue: Queue, copy: _Copy, group: bytes) -> None:
         """A rewritten frame, or one whose predecessors are gone."""
@@ -265,7 +266,8 @@ class Replay:
 
     def _rewrite_message(self, address: int, frame: bytes) -> list[bytes]:
         head = codec.head_of(frame)
-        out = self._rewrite_dedup((head.queue, head.seq), head.sent_ms, address, (head.group, head.dedup))
+        key = codec.dedup_key(head.group, head.dedup, by_group=head.by_group)
+        out = self._rewrite_dedup((head.queue, head.seq), head.sent_ms, address, key)
         ids = (head.state.id_tag, head.state.id_seq) if head.state else (head.tag, head.seq)
         now = self._present((head.queue, head.seq), address, ids)
         if now is not None:
@@ -282,7 +284,8 @@ class Replay:
         left: list[codec.FanTarget] = []
         for index, to in enumerate(head.targets):
             place, at = codec.place(address, index), (to.queue, to.seq)
-            out += self._rewrite_dedup(at, to.sent_ms, place, (head.group, head.dedup))
+            key = codec.dedup_key(head.group, head.dedup, by_group=bool(to.flags & codec.BY_GROUP))
+            out += self._rewrite_dedup(at, to.sent_ms, place, key)
             now = self._present(at, place, codec.fan_id(to))
             if now is not None:
                 queue, chunk, row, state = now
@@ -291,12 +294,12 @@ class Replay:
                 )
         return [*out, codec.fan_rewritten(frame, left)] if left else out
 
-    def _rewrite_dedup(self, at: tuple[int, int], sent_ms: int, place: int, tokens: tuple[bytes, bytes]) -> list[bytes]:
+    def _rewrite_dedup(self, at: tuple[int, int], sent_ms: int, place: int, key: bytes) -> list[bytes]:
         number, seq = at
         queue = self._book.queues.get(number)
         if queue is None or queue.held.get(seq) != place:
             return []
-        return [codec.dedup(number, sent_ms, seq, dedup_key(queue, *tokens))]
+        return [codec.dedup(number, sent_ms, seq, key)]
 
     def _present(
         self, at: tuple[int, int], place: int, ids: tuple[int, int]

@@ -123,8 +123,9 @@ class Sending:
         dedup = dedup_id(queue, entry.deduplication_id, entry.body) if settings.fifo else _refuse_dedup(entry)
         delay = _delay_of(queue, entry)
         parts = (group, dedup, attributes, entry.body)
-        frame = codec.message((queue.number, seq, queue.tag), now_ms, delay, parts)
-        return _New(frame, delay, group, dedup_key(queue, group, dedup) if dedup else b"")
+        by_group = settings.dedup_by_group
+        frame = codec.message((queue.number, seq, queue.tag), (now_ms, delay), parts, by_group=by_group)
+        return _New(frame, delay, group, codec.dedup_key(group, dedup, by_group=by_group))
 
 
 def dedup_id(queue: Queue, given: str, body: bytes) -> bytes:
@@ -137,10 +138,6 @@ def dedup_id(queue: Queue, given: str, body: bytes) -> bytes:
         "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly",
         field="MessageDeduplicationId",
     )
-
-
-def dedup_key(queue: Queue, group: bytes, dedup: bytes) -> bytes:
-    return group + b"\0" + dedup if queue.settings.dedup_by_group else dedup
 
 
 def known_seq(queue: Queue, key: bytes, fresh: dict[bytes, int], now_ms: int) -> int:

@@ -49,6 +49,7 @@ from minicloud.store.log_segments import Damage, DamagedFrame, Remains, Segment,
 from minicloud.store.log_writer import Chunk, Ended, LogWriter
 
 SEGMENT_BYTES = 64 * 1024 * 1024
+SEGMENT_BYTES_MAX = 1 << 28  # queue.ports: addresses have so many bits for the offset
 AHEAD = 2  # segments made ahead
 RESERVE = 1  # of them, for what must go on when the disk is full
 RECENT_BYTES_MAX = 32 * 1024 * 1024  # of written frames that stay in memory
@@ -98,8 +99,10 @@ class FileLog:
 
         Raises StoreRefused (a newer format; nothing is touched), InsufficientStorage, Fenced, Internal.
         """
-        disk = disk or Disk(path)
+        if segment_bytes > SEGMENT_BYTES_MAX:
+            raise ValueError(f"a segment has up to {SEGMENT_BYTES_MAX} bytes")
         try:
+            disk = disk or Disk(path)
             fence = Fence(path, owner, floor(disk))
             remains = Remains(disk)
             if fence.was_damaged:
@@ -109,6 +112,8 @@ class FileLog:
             writer = LogWriter(disk, fence, active, segment_bytes, ahead)
             writer.start()
         except OSError as error:
+            if error.errno in FULL_ERRNOS:
+                raise InsufficientStorage() from error
             raise Internal(f"The message log in {path} cannot be opened: {error}") from error
         return cls(disk, fence, remains, shelf, writer)
 
@@ -172,6 +177,10 @@ class FileLog:
         except CloudError:
             pass  # it is in `error`
         await asyncio.to_thread(self._writer.stop)
+        for segment in self._shelf.segments.values():
+            if segment.file >= 0:
+                self._disk.close(segment.file)
+                segment.file = -1
         self._shelf.close()
         self._fence.close()
 
@@ -268,7 +277,7 @@ class FileLog:
         for segment in list(self._shelf.segments.values()):
             if segment.number <= durable.segment:
                 end = durable.offset if segment.number == durable.segment else segment.end
-                yield from self._shelf.scan(segment, end, prefix, count=segment is not self._active)
+                yield from self._shelf.replay(segment, end, prefix)
         self._counted = True
         point = durable.segment << SEGMENT_SHIFT | durable.offset
         for address, frame in list(self._recent.items()):
@@ -296,9 +305,9 @@ class FileLog:
         used = sum(segment.end - segment.start for segment in self._shelf.segments.values())
         living = sum(map(_live_bytes, self._shelf.segments.values()))
         share = _live_bytes(oldest) / (oldest.end - oldest.start)
-        if self._writer.full:
-            spare_bytes = self._active.room + len(self._writer.spares) * self._segment_bytes // 2
-            return oldest.number if share <= WORTH_LIVE_FULL and _live_bytes(oldest) < spare_bytes else None
+        if self._writer.full:  # half of what is left is not for us
+            left_bytes = (self._active.room + len(self._writer.spares) * self._segment_bytes) // 2
+            return oldest.number if share <= WORTH_LIVE_FULL and _live_bytes(oldest) < left_bytes else None
         worth = used - living > max(living, GARBAGE_SEGMENTS * self._segment_bytes)
         return oldest.number if worth or share <= WORTH_LIVE else None
 
@@ -306,7 +315,7 @@ class FileLog:
         """Every whole frame of a sealed segment, for rewriting; none where nothing in it is live."""
         found = self._shelf.segments.get(segment)
         if found is not None and found.live:
-            yield from self._shelf.scan(found, found.end, None)
+            yield from self._shelf.frames(found)
 
     def live(self, segment: int) -> int:
         """Live frames in a segment; 0 where it is gone."""

@@ -213,11 +213,13 @@ def walk(buffer: bytes, base: int, seed: int, take: int) -> tuple[Batch, int]:
     return Batch(offsets, lengths, prefixes), base + at
 
 
-def scan(read: Read, span: Span, seed: int, take: int, damaged: list[Span]) -> Iterator[Batch]:
+def scan(
+    read: Read, span: Span, seed: int, take: int, damaged: list[Span], chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[Batch]:
     """Every frame with a good head in a span of a segment; what cannot be read is added to `damaged`."""
     at, end = span
     while at < end:
-        batch, after = walk(read(at, min(CHUNK_BYTES, end - at)), at, seed, take)
+        batch, after = walk(read(at, min(chunk_bytes, end - at)), at, seed, take)
         if batch.offsets:
             yield batch
         if after == at:

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from minicloud.store.log_disk import Disk
 from minicloud.store.log_format import (
+    CHUNK_BYTES,
     HEAD,
     HEAD_BYTES,
     OFFSET_MASK,
     PREFIX_BYTES,
     SEGMENT_SHIFT,
+    Batch,
     Span,
     check,
     prefix_of,
@@ -22,6 +24,7 @@ from minicloud.store.log_segments import DamagedFrame, Remains, Segment, reading
 FILES_OPEN_MAX = 64
 RUN_BYTES_MAX = 1024 * 1024  # read at once where frames lie side by side
 RUN_GAP_MAX = 4096
+STEP_BYTES = 64 * 1024  # of a segment that is read between other work
 
 
 class Shelf:
@@ -71,32 +74,43 @@ class Shelf:
             index = run
         return out
 
-    def scan(
-        self, segment: Segment, end: int, prefix: int | None, *, count: bool = False
-    ) -> Iterator[tuple[int, bytes]]:
+    def replay(self, segment: Segment, end: int, prefix: int | None) -> Iterator[tuple[int, bytes]]:
         """Frames up to offset `end`, whole (None) or their first bytes; damaged ones are noted and left out."""
-        damaged: list[Span] = []
         whole = prefix is None or prefix > PREFIX_BYTES
+        count = 0
+        for addresses, batch in self._batches(segment, end, prefix or PREFIX_BYTES, CHUNK_BYTES):
+            count += len(addresses)
+            yield from self._wholes(addresses, batch, prefix) if whole else zip(addresses, batch.prefixes, strict=True)
+        if end == segment.end:
+            segment.frames = count
+
+    def frames(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
+        """Whole frames, read in small steps: other work comes in between."""
+        for addresses, batch in self._batches(segment, segment.end, PREFIX_BYTES, STEP_BYTES):
+            yield from self._wholes(addresses, batch, None)
+
+    def _batches(self, segment: Segment, end: int, take: int, step: int) -> Iterator[tuple[list[int], Batch]]:
+        damaged: list[Span] = []
         base = segment.number << SEGMENT_SHIFT
-        if count:
-            segment.frames = 0
         with reading(self._disk, segment) as read:
             for start, stop in segment.spans():
-                for batch in scan(read, (start, min(stop, end)), segment.seed, prefix or 0, damaged):
-                    if count:
-                        segment.frames += len(batch.offsets)
-                    addresses = [base + offset for offset in batch.offsets]
-                    if whole:
-                        yield from self._wholes(addresses, batch.lengths, prefix)
-                    else:
-                        yield from zip(addresses, batch.prefixes, strict=True)
+                span = start, min(stop, end)
+                for batch in scan(read, span, segment.seed, take, damaged, step):
+                    yield [base + offset for offset in batch.offsets], batch
         for span in damaged:
             self._remains.note(segment.number, span, "it is no frame")
 
-    def _wholes(self, addresses: list[int], lengths: list[int], prefix: int | None) -> Iterator[tuple[int, bytes]]:
-        for address, frame in zip(addresses, self.load_all(addresses, lengths), strict=True):
-            if not isinstance(frame, DamagedFrame):
-                yield address, frame[:prefix]
+    def _wholes(self, addresses: list[int], batch: Batch, prefix: int | None) -> Iterator[tuple[int, bytes]]:
+        """Long frames are read again, now with their bodies."""
+        lengths = batch.lengths
+        frames: list[bytes | DamagedFrame] = [*batch.prefixes]
+        long = [index for index, length in enumerate(lengths) if length > PREFIX_BYTES]
+        loaded = self.load_all([addresses[i] for i in long], [lengths[i] for i in long])
+        for index, frame in zip(long, loaded, strict=True):
+            frames[index] = frame
+        for address, one in zip(addresses, frames, strict=True):
+            if not isinstance(one, DamagedFrame):
+                yield address, one[:prefix]
 
     def _locate(self, address: int) -> tuple[Segment, int]:
         segment = self.segments.get(address >> SEGMENT_SHIFT)

@@ -125,7 +125,6 @@ class LogWriter:
                 self.disk.delete(spare.name)
         if self.error is None:
             self.disk.truncate(self._current.file, self._current.end)
-        self.disk.close(self._current.file)
 
     # --- waiting
 
@@ -207,9 +206,9 @@ class LogWriter:
         self.bytes_written += len(data)
         if not self._fence.in_place():
             raise Fenced()
+        self._told(Point(last.segment.number, last.at + last.size), last.ticket)
         if len(self.spares) < self._ahead and not self.full:
             self._make_spares()
-        self._told(Point(last.segment.number, last.at + last.size), last.ticket)
 
     def _told(self, durable: Point, ticket: int) -> None:
         ready: list[_Waiter] = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -198,6 +200,58 @@ async def test_a_queue_that_is_not_there_ends_it(client: AsyncClient) -> None:
     async with client.queues.consumer("nowhere") as consumer:
         with pytest.raises(errors.NotFound):
             await anext(consumer)
+
+
+async def named(client: AsyncClient, name: str) -> AsyncQueueHandle:
+    fifo = {"FifoQueue": True, "ContentBasedDeduplication": True} if name.endswith(".fifo") else {}
+    await client.queues.create(name, fifo)
+    return client.queues.bound(name)
+
+
+async def produce(queue: AsyncQueueHandle, total: int) -> None:
+    """In seven groups."""
+    for start in range(0, total, 20):
+        sends = (queue.send(f"{n % 7} {n}", group_id=f"g{n % 7}") for n in range(start, start + 20))
+        await asyncio.gather(*sends)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", ["jobs", "steps.fifo"])
+async def test_consumers_that_come_and_go_handle_each_message_once(client: AsyncClient, name: str, seed: int) -> None:
+    """Nothing crashes here, and handlers are quick, so a message that is done twice is a fault.
+
+    A poll that is cancelled just while it is answered hides its messages for `visibility_s`, seldom.
+    """
+    rand = random.Random(seed)
+    queue, total = await named(client, name), 400
+    done: dict[str, list[int]] = defaultdict(list)
+    running: set[AsyncConsumer] = set()
+
+    async def handle(consumer: AsyncConsumer, message: AsyncDelivery) -> None:
+        await asyncio.sleep(0)
+        if rand.random() < 0.1:
+            raise ValueError("by chance")
+        group, _, number = message.text.partition(" ")
+        done[group].append(int(number))
+        if rand.random() < 0.03:
+            await consumer.stop()
+        if sum(map(len, done.values())) == total:
+            for each in running:
+                await each.stop()
+
+    async def consume() -> None:
+        while sum(map(len, done.values())) < total:
+            consumer = queue.consumer(prefetch=rand.randint(1, 60), backoff_s=(0, 0), visibility_s=10)
+            running.add(consumer)
+            await consumer.run(partial(handle, consumer), concurrency=rand.randint(1, 9))
+            running.remove(consumer)
+
+    async with asyncio.timeout(90):
+        await asyncio.gather(produce(queue, total), *(consume() for _ in range(3)))
+    assert sorted(number for numbers in done.values() for number in numbers) == list(range(total))
+    if queue.fifo:
+        assert all(numbers == sorted(numbers) for numbers in done.values())
+    assert await counts(queue) == (0, 0)
 
 
 # ---------------------------------------------------------------- FIFO

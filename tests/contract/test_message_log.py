@@ -26,7 +26,7 @@ class Bench:
         self.log: MessageLog = MemoryLog(SEGMENT_BYTES) if kind == "memory" else self.opened()
 
     def opened(self) -> FileLog:
-        return FileLog.open(self.path, "test", segment_bytes=SEGMENT_BYTES, ahead=4)
+        return FileLog.open(self.path, "test", segment_bytes=SEGMENT_BYTES, ahead=8)
 
     async def flush(self) -> None:
         if isinstance(self.log, FileLog):

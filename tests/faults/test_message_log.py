@@ -25,7 +25,7 @@ SEEDS = 240
 
 
 def opened(path: Path, disk: FastDisk | None = None) -> FileLog:
-    return FileLog.open(path, "test", segment_bytes=SEGMENT_BYTES, ahead=4, disk=disk or FastDisk(path))
+    return FileLog.open(path, "test", segment_bytes=SEGMENT_BYTES, ahead=8, disk=disk or FastDisk(path))
 
 
 @pytest.fixture

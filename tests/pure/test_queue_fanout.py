@@ -163,6 +163,15 @@ def test_what_one_target_cannot_take_the_others_get(world):
     assert (raw.rows.live(), wrapped.rows.live()) == (0, 1)
 
 
+def test_a_queue_that_is_gone_gets_nothing(world):
+    a, gone = world.queue("a"), world.queue("gone")
+    world.broker.delete_queue(gone, world.now)
+    for note in (Note(b"x"), Note(b"y", group_id="g")):
+        result = world.broker.fan_out([Target(gone, REFS[0]), Target(a, REFS[1])], [note], world.now)
+        assert {place: error.code for place, error in result.failed.items()} == {(0, 0): "QueueDoesNotExist"}
+    assert a.rows.live() == 2
+
+
 def test_attributes_and_group_come_along(world):
     a = world.queue("a")
     attributes = message.encode_attributes({"color": Attribute("String", b"red")}, {"SenderId": "me"})
@@ -359,3 +368,24 @@ def test_send_entries_is_one_append(world, monkeypatch):
     assert code_of(lambda: world.broker.send_entries(queue, big, world.now)) == "BatchRequestTooLong"
     world.log.full = True
     assert code_of(lambda: world.broker.send_entries(queue, entries, world.now)) == "InsufficientStorage"
+
+
+@pytest.mark.parametrize("sent", ["alone", "fanned out"])
+def test_a_moved_message_survives_when_its_target_is_rewritten_behind_the_move(world, sent):
+    """The replay opens a queue early when its QUEUE frame lies behind frames that need it: moves, too."""
+    dead = world.queue("dead")
+    a = world.queue("a", RedrivePolicy=json.dumps({"deadLetterTargetArn": dead.arn}))
+    world.broker.tag_queue(a, {"filler": "x" * 200}, world.now)
+    world.broker.tag_queue(dead, {"filler": "x" * 200, "more": "y" * 200, "still more": "z" * 250}, world.now)
+    if sent == "alone":
+        world.broker.send_many(dead, [b"x"], world.now)
+    else:
+        world.broker.fan_out([Target(dead, REFS[0])], [Note(b"x")], world.now)
+    world.broker.start_move(dead.arn, world.now, destination_arn=a.arn)
+    world.broker.tick(world.now)
+    assert (a.rows.live(), dead.rows.live()) == (1, 0)
+    for _ in range(4):
+        world.log.compact(world.broker.rewrite, world.broker.apply)
+        world.check_replay()
+    world.restart()
+    assert [row[0] for row in receive(world, world.broker.find(SCOPE, "a"))] == [b"x"]

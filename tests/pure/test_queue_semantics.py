@@ -9,6 +9,7 @@ import pytest
 
 from minicloud.base.errors import CloudError
 from minicloud.queue.core import SendEntry
+from minicloud.queue.fanout import Note, Target
 from tests.pure.queue_world import SCOPE, World
 from tests.pure.test_queue_rules import bodies, code_of, fifo_send
 
@@ -127,3 +128,24 @@ def test_visibility_zero_hides_nothing_and_keeps_the_order(world):
     assert bodies(world, first) == bodies(world, again) == [b"1", b"2"]
     failed = world.broker.delete_many(queue, first.handles(), world.now)
     assert str(failed[0]).endswith("for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.")
+
+
+def test_a_deduplication_id_keeps_the_scope_that_it_was_sent_with(world):
+    queue = world.queue("a.fifo", DeduplicationScope="messageGroup")
+    other = world.queue("b.fifo")
+    fifo_send(world, queue, b"1", "g", "d")
+    fifo_send(world, queue, b"2", "g", "e")
+    note = Note(b"3", group_id="g", deduplication_id="f")
+    world.broker.fan_out([Target(queue, bytes(16)), Target(other, b"r" * 16)], [note], world.now)
+    (handle,) = world.broker.receive(queue, 1, world.now).handles()
+    world.broker.delete_many(queue, [handle], world.now)
+    world.broker.set_attributes(queue, {"DeduplicationScope": "queue"}, world.now)
+    for _ in range(3):
+        world.check_replay()
+        world.log.compact(world.broker.rewrite, world.broker.apply)
+        world.restart()
+    queue = world.broker.find(SCOPE, "a.fifo")
+    assert set(queue.dedup) == {b"g\0d", b"g\0e", b"g\0f"}
+    assert set(world.broker.find(SCOPE, "b.fifo").dedup) == {b"f"}
+    world.broker.set_attributes(queue, {"DeduplicationScope": "messageGroup"}, world.now)
+    assert [fifo_send(world, queue, b"x", "g", token).duplicate for token in "def"] == [True, True, True]

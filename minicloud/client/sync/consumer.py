@@ -40,7 +40,7 @@ class Delivery(Message):
 class Consumer:
     """Messages of one queue, fetched ahead, kept invisible while they are handled, deleted in batches.
 
-    Iterate over it, or `run` a handler. It starts at the first of these and ends with `stop`, or with its block.
+    Iterate over it, or (async) `run` a handler. It starts at the first of these and ends with `stop`, or its block.
     """
 
     _inner: AsyncConsumer
@@ -60,7 +60,7 @@ class Consumer:
         return self._inner.failures
 
     def stop(self) -> None:
-        """Take no more: iteration and `run` end. Messages in hand can still be done. Idempotent."""
+        """Take no more: iteration ends, and `run`. Messages in hand can still be done. Idempotent."""
         self._loop.run(self._inner.stop())
 
     def close(self) -> None:

@@ -1,0 +1,187 @@
+"""What FileLog has beyond the port: group commit, memory, space, compaction, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from minicloud.base.errors import CloudError, Throttled, Unavailable
+from minicloud.store import log as module
+from minicloud.store.log import FileLog
+from minicloud.store.log_format import SEGMENT_SHIFT
+from minicloud.store.log_segments import DamagedFrame
+
+SEGMENT_BYTES = 1 << 16
+FRAME = bytes(1_000)
+
+
+def opened(path: Path) -> FileLog:
+    return FileLog.open(path, "test", segment_bytes=SEGMENT_BYTES, ahead=8)
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[FileLog]:
+    log = opened(tmp_path / "log")
+    assert list(log.replay()) == []
+    yield log
+    await log.close()
+
+
+async def put(log: FileLog, count: int) -> list[int]:
+    """Live frames."""
+    addresses: list[int] = []
+    while len(addresses) < count:
+        some = log.append([FRAME] * min(30, count - len(addresses)))
+        for address in some:
+            log.keep(address)
+        addresses += some
+        await log.flushed()
+    return addresses
+
+
+def files(path: Path) -> int:
+    return len(list(path.glob("*.segment")))
+
+
+async def test_many_calls_share_few_syncs(log: FileLog) -> None:
+    async def call() -> None:
+        log.append([b"x"])
+        await log.flushed()
+
+    before = log.stats()["syncs"]
+    await asyncio.gather(*(call() for _ in range(500)))
+    assert log.stats()["syncs"] - before <= 5
+    assert log.stats()["pending_bytes"] == 0
+
+
+async def test_a_caller_that_gives_up_takes_nobody_along(log: FileLog) -> None:
+    log.append([b"x"])
+    waiting = [asyncio.ensure_future(log.flushed()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), asyncio.CancelledError, type(None)]
+
+
+async def test_memory_holds_the_newest_frames_only(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RECENT_BYTES_MAX", 60_000)
+    addresses = await put(log, 200)
+    log.append([b"last"])
+    assert sum(map(len, log._recent.values())) < 60_000
+    assert len(log._recent) > 10
+    assert log.read_all(addresses, [len(FRAME)] * 200) == [FRAME] * 200
+    assert [log.read(address, 0, 2_000) for address in random.Random(1).sample(addresses, 50)] == [FRAME] * 50
+
+
+async def test_senders_are_slowed_down_when_the_disk_lags(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PENDING_BYTES_MAX", 50_000)
+    with pytest.raises(Throttled):
+        for _ in range(100):
+            log.append([FRAME])
+    log.append([FRAME], essential=True)
+    await log.flushed()
+    log.append([FRAME])
+
+
+async def test_a_call_is_queued_whole_or_not_at_all(log: FileLog) -> None:
+    with pytest.raises(CloudError):
+        log.append([FRAME] * 1_000)  # more than was made ahead
+    with pytest.raises(ValueError, match="does not fit"):
+        log.append([b"small", bytes(SEGMENT_BYTES)])
+    assert list(log.replay()) == []
+    assert log.append([]) == []
+
+
+async def test_compaction_moves_what_lives_and_deletes_the_oldest(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    assert list(log.replay()) == []
+    addresses = await put(log, 600)
+    assert log.compactable() is None
+    assert log.release() == 0
+    kept = set(addresses[::10])
+    for address in set(addresses) - kept:
+        log.drop(address)
+    while (segment := log.compactable()) is not None:
+        for address, frame in log.frames(segment):
+            assert frame == FRAME
+            if address in kept:
+                (new,) = log.append([frame], essential=True)
+                log.keep(new)
+                log.drop(address)
+                kept = kept - {address} | {new}
+        assert log.live(segment) == 0
+        assert log.release() == 1
+        await log.flushed()
+    assert log.stats()["segments"] <= 4
+    assert log.stats()["live"] == len(kept) == 60
+    gone = addresses[0]
+    with pytest.raises(DamagedFrame):
+        log._recent.clear()
+        log.read(gone, 0, 10)
+    await log.close()
+    assert files(tmp_path) == log.stats()["segments"]
+    log = opened(tmp_path)
+    assert kept <= {address for address, _ in log.replay(12)}
+    assert log.damage == []
+    await log.close()
+
+
+async def test_a_segment_goes_after_what_replaces_its_frames_is_on_disk(
+    log: FileLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (old,) = log.append([b"old"])
+    log.keep(old)
+    assert log.seal()
+    await log.flushed()
+    log.append([b"old again"], essential=True)
+    log.drop(old)
+    path = tmp_path / "log" / f"{old >> SEGMENT_SHIFT:08d}.segment"
+    delete, synced = log._disk.delete, list[int]()
+    monkeypatch.setattr(log._disk, "delete", lambda name: (synced.append(log._writer.synced), delete(name)))
+    assert log.release() == 1
+    ticket = log._ticket
+    await log.close()
+    assert not path.exists()
+    assert synced[0] >= ticket
+
+
+async def test_nothing_is_deleted_before_it_was_counted(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    await put(log, 100)
+    await log.close()
+    log = opened(tmp_path)
+    assert log.compactable() is None
+    assert log.release() == 0
+    assert len(list(log.replay(12))) == 100
+    assert log.stats()["frames"] == 100
+    assert log.compactable() is not None
+    await log.close()
+
+
+async def test_a_closed_log_is_small_and_takes_nothing(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append([FRAME])
+    await log.close()
+    await log.close()
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.segment")) < 6_000
+    with pytest.raises(Unavailable):
+        log.append([FRAME])
+    await log.flushed()
+    assert log.error is None
+    assert not log.ended.is_set()
+
+
+async def test_many_restarts_leave_few_files(tmp_path: Path) -> None:
+    for number in range(10):
+        log = opened(tmp_path)
+        assert log.epoch == number + 1
+        assert len(list(log.replay())) == min(number, 1)
+        log.release()
+        (address,) = log.append([b"only"])
+        log.keep(address)
+        await log.close()
+        assert files(tmp_path) <= 2

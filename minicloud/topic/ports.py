@@ -42,7 +42,7 @@ class Fanned(Protocol):
     """What became of a fan-out, by indexes of its notes and targets.
 
     serials: the ledger's number of each note, 0 without one. failed: (note, target) -> why that queue did not take it.
-    duplicates: notes that the ledger knew; they went to nobody.
+    duplicates: notes that the ledger knew; they went to nobody. skipped: (note, target) that a FIFO queue knew itself.
     """
 
     @property
@@ -51,6 +51,8 @@ class Fanned(Protocol):
     def failed(self) -> Mapping[tuple[int, int], CloudError]: ...
     @property
     def duplicates(self) -> set[int]: ...
+    @property
+    def skipped(self) -> set[tuple[int, int]]: ...
 
 
 class Queues(Protocol):

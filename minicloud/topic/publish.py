@@ -13,7 +13,8 @@ to its dead-letter queue as a document.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from minicloud.base.errors import CloudError
@@ -23,7 +24,7 @@ from minicloud.topic.envelope import Origin, pack, pack_many
 from minicloud.topic.filter import BODY, InvalidPayload, attribute_view, body_view
 from minicloud.topic.message import Entry, Texts, check_bulk, check_entry, check_tokens, size_of
 from minicloud.topic.model import CONFIRMED, Subscription, Topic
-from minicloud.topic.ports import Note, Queues, Target
+from minicloud.topic.ports import Fanned, Note, Queues, Target
 
 _UNSEEN = object()
 
@@ -246,12 +247,10 @@ class Publication:
         batch.notes.append(note)
         batch.indexes.append(index)
 
-    def settle(self, batch: Batch, serials: Sequence[int], failed: Mapping[tuple[int, int], CloudError]) -> list[Batch]:
+    def settle(self, batch: Batch, fanned: Fanned) -> list[Batch]:
         """A batch is written: numbers, errors, counts. Returns what goes to dead-letter queues now."""
         late: dict[int, Batch] = {}
-        missed = dict.fromkeys(range(len(batch.targets)), 0)
-        for (note, at), error in failed.items():
-            missed[at] += 1
+        for (note, at), error in fanned.failed.items():
             route = batch.routes[at]
             if route is None:
                 self.plan.results[batch.indexes[note]] = error
@@ -263,16 +262,20 @@ class Publication:
                     rest = late.setdefault(at, Batch((to.target,), (to,)))
                     rest.notes.append(batch.notes[note])
                     rest.indexes.append(batch.indexes[note])
-        for index, serial in zip(batch.indexes, serials, strict=True):
+        for index, serial in zip(batch.indexes, fanned.serials, strict=True):
             result = self.plan.results[index]
             if serial and isinstance(result, Accepted):
                 result.serial = serial
+        self._count_delivered(batch, fanned)
+        return list(late.values())
+
+    def _count_delivered(self, batch: Batch, fanned: Fanned) -> None:
+        missed = Counter(at for _, at in (*fanned.failed, *fanned.skipped))
+        fresh = len(batch.notes) - len(fanned.duplicates)
         for at, route in enumerate(batch.routes):
             # What waits in an outbox is delivered when its endpoint took it.
-            if route is not None and not route.lost and not route.subscription.http:
-                delivered = len(batch.notes) - missed[at]
-                self.plan.count(route.subscription, "NumberOfNotificationsDelivered", delivered)
-        return list(late.values())
+            if route is not None and not route.lost and not route.subscription.http and fresh > missed[at]:
+                self.plan.count(route.subscription, "NumberOfNotificationsDelivered", fresh - missed[at])
 
     def _too_late(self, route: Route) -> None:
         """The dead-letter queue did not take it either."""

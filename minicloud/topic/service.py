@@ -284,7 +284,7 @@ class TopicService:
             except CloudError as error:
                 _refuse(publication.plan, batch, error)
                 continue
-            waiting += publication.settle(batch, fanned.serials, fanned.failed)
+            waiting += publication.settle(batch, fanned)
         return publication.plan
 
     def _routes(self, topic: Topic) -> list[Route]:

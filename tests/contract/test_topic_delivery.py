@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import ssl
 from typing import Any
 
 import pytest
+import trustme
 
 from minicloud.base.arn import Scope
+from minicloud.cloud_topics import TopicParts
 from minicloud.rpc.http_guard import serve
 from minicloud.shell.webhook import Webhooks
 from minicloud.topic import limits
 from minicloud.wire import topic_pb2
+from tests.contract.broker_world import broker_world
 from tests.contract.topic_world import (
     ARN,
     CONFIRMATION,
+    KEY,
     NOTIFICATION,
     confirmed,
     fetch,
@@ -258,3 +264,62 @@ async def test_posts_over_real_sockets() -> None:
         await server.stop()
     assert await webhooks.post(f"{base}/200", {}, b"x") == 0
     await webhooks.close()
+
+
+async def test_https_endpoints_must_prove_who_they_are() -> None:
+    authority = trustme.CA()
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(own)
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=own)
+    port = server.sockets[0].getsockname()[1]
+    for given, name, status in ((trust, "localhost", 200), (trust, "127.0.0.1", 0), (None, "localhost", 0)):
+        webhooks = Webhooks(trust=given)
+        assert await webhooks.post(f"https://{name}:{port}/", {}, b"") == status
+        await webhooks.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_an_endpoint_that_does_not_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minicloud.shell.webhook.TIMEOUT_S", 0.05)
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _reader, writer: held.append(writer), "127.0.0.1", 0)
+    webhooks = Webhooks()
+    assert await webhooks.post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"x") == 0
+    await webhooks.close()
+    for writer in held:
+        writer.close()
+    server.close()
+
+
+async def test_the_whole_way_over_real_sockets() -> None:
+    """An endpoint on this machine confirms by visiting the link, as programs do, and gets its message."""
+    got: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+        headers = dict(scope["headers"])
+        got.put_nowait((headers[b"x-amz-sns-message-type"].decode(), body))
+
+    endpoint = await serve(app, "127.0.0.1", 0)
+    async with broker_world(topics=TopicParts(key=KEY)) as world:
+        await topic(world)
+        await subscribe(world, f"http://127.0.0.1:{endpoint.port}/hook")
+        kind, body = await got.get()
+        assert kind == "SubscriptionConfirmation"
+        assert (await fetch(world, json.loads(body)["SubscribeURL"]))[0] == 200
+        await publish(world, *map(str, range(25)))
+        messages = {json.loads((await got.get())[1])["Message"] for _ in range(25)}
+        assert messages == set(map(str, range(25)))
+    await endpoint.stop()

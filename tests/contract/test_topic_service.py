@@ -7,7 +7,9 @@ import random
 
 import pytest
 
+from minicloud import AsyncClient
 from minicloud.base.arn import Scope
+from minicloud.base.errors import NotFound
 from minicloud.sim.log import MemoryLog
 from minicloud.wire import queue_pb2, topic_pb2
 from tests.contract.broker_world import broker_world
@@ -253,3 +255,22 @@ async def test_a_full_disk_takes_no_message_and_no_subscription_and_lets_go() ->
         await publish(world, "y")
         assert len((await take(world, "a")).bodies) == 1
         await world.topics.Unsubscribe(topic_pb2.UnsubscribeRequest(subscription_arn=one.arn))
+
+
+async def test_the_sdk_publishes_and_consumes() -> None:
+    async with broker_world() as world, AsyncClient(world.address) as client:
+        await client.topics.create("news", {"MaximumMessageSize": 2048}, tags={"a": "b"})
+        await client.queues.create("jobs")
+        filters = {"RawMessageDelivery": True, "FilterPolicy": {"kind": ["order"]}}
+        one = await client.topics.subscribe("news", "sqs", "jobs", filters)
+        results = await client.topics.publish_batch("news", ["plain"] * 3)
+        assert all(result.message_id and result.error is None for result in results)
+        sent = await client.topics.publish("news", "hello", attributes={"kind": "order", "n": 5})
+        (message,) = await client.queues.receive("jobs", max_messages=10)
+        assert message.text == "hello" and sent.message_id
+        assert [item.arn async for item in client.topics.subscriptions("news")] == [one.arn]
+        counts = await client.topics.metrics("news")
+        assert counts.values["NumberOfNotificationsFilteredOut"] == 3
+        await client.topics.unsubscribe(one.arn)
+        with pytest.raises(NotFound):
+            await client.topics.subscription(one.arn)

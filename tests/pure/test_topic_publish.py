@@ -54,7 +54,7 @@ class World:
         while batches:
             batch = batches.pop(0)
             fanned = self.queues.fan_out(batch.targets, batch.notes, 1.0)
-            batches += publication.settle(batch, fanned.serials, fanned.failed)
+            batches += publication.settle(batch, fanned)
         return publication.plan
 
     def counts(self, plan: Plan) -> dict[str, int]:
@@ -248,6 +248,8 @@ def test_fifo_topics_number_and_deduplicate() -> None:
     assert bodies(first) == ["1", "2", "1"] and bodies(second) == ["1"]
     assert all(note.group_id == "g" and note.deduplication_id for note, _ in first.got)
     assert world.queues.calls == [(3, 1), (2, 3)]
+    assert world.counts(plan) == {"Delivered": 4, "FilteredOut": 3, "FilteredOut-MessageAttributes": 3,
+                                  "FilteredOut-NoMessageAttributes": 3}  # fmt: skip
 
 
 def test_a_fifo_topic_numbers_messages_that_nobody_gets() -> None:

@@ -100,6 +100,7 @@ class FakeFanned:
     serials: list[int]
     failed: dict[tuple[int, int], CloudError] = field(default_factory=dict)
     duplicates: set[int] = field(default_factory=set)
+    skipped: set[tuple[int, int]] = field(default_factory=set)
 
 
 @dataclass(eq=False)

@@ -74,7 +74,7 @@ class Fence:
     def _next(self, found: bytes, owner: str, floor: tuple[int, int | None]) -> dict[str, Any]:
         before = parse_line(found, NAME)
         if before is not None:
-            epoch, salt = before["epoch"], before["salt"]
+            epoch, salt = max(before["epoch"], floor[0]), before["salt"]
         else:
             epoch, salt = floor
             self.was_damaged = bool(found) or epoch > 0

@@ -28,9 +28,14 @@ class ImageServicer:
         self._arch = arch
 
     async def Get(self, request: pb.GetImageRequest, caller: Caller) -> pb.Image:
-        return translate.image(images.find(self._state, caller.scope, request.image_id))
+        return await self._service.shown(
+            lambda: translate.image(images.find(self._state, caller.scope, request.image_id))
+        )
 
     async def List(self, request: pb.ListImagesRequest, caller: Caller) -> pb.ListImagesResponse:
+        return await self._service.shown(lambda: self._list(request, caller))
+
+    def _list(self, request: pb.ListImagesRequest, caller: Caller) -> pb.ListImagesResponse:
         own = self._state.page(Image.kind, caller.scope)
         ids = sorted([*own, *images.BUILTIN]) if request.include_builtin else own
         page = Page(request.page_size, request.page_token)

@@ -203,7 +203,7 @@ class CloudSettings:
             hosts = tuple(HostSettings(**{**h, "gpu_indices": tuple(h["gpu_indices"])}) for h in raw.pop("hosts"))
             return CloudSettings(
                 hosts=hosts,
-                brokers=tuple(BrokerSettings(**broker) for broker in raw.pop("brokers")),
+                brokers=tuple(BrokerSettings(**broker) for broker in raw.pop("brokers", ())),
                 tls=TlsFiles(**tls) if (tls := raw.pop("tls")) else None,
                 overcommit=Overcommit(**raw.pop("overcommit")),
                 entry_points=EntryPoints(**raw.pop("entry_points")),

@@ -40,6 +40,7 @@ class Guests:
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._early: dict[tuple[str, int], ActorLink] = {}
+        self._deleted: dict[str, int] = {}  # generations that ended here with their disk: their actors may come yet
 
     # ------------------------------------------------------------ start and stop of the agent
 
@@ -126,6 +127,8 @@ class Guests:
             await self._tools.builder.delete_disk(order.instance_id)
             self._records.pop(order.instance_id, None)
             self._tools.files.delete(order.instance_id)
+            self._deleted[order.instance_id] = order.generation
+            asyncio.get_running_loop().call_later(ORDER_S_MAX, self._deleted.pop, order.instance_id, None)
 
     async def reboot(self, instance_id: str, generation: int) -> None:
         """Returns when it answers again. Raises NotFound, Conflict when it ended instead."""
@@ -158,7 +161,7 @@ class Guests:
         life = self._lives.get(hello.instance_id)
         if record is not None and record.generation == hello.generation and life is not None:
             life.actor_came(link)
-        elif hello.boot or (record is not None and record.generation >= hello.generation):
+        elif hello.boot or self._is_over(hello.instance_id, hello.generation):
             link.send({"op": "exit"})  # its guest is over, or one that nobody here knows
         else:
             key = (hello.instance_id, hello.generation)
@@ -177,6 +180,10 @@ class Guests:
         life = self._life_of(link)
         if life is not None:
             life.actor_left(link)
+
+    def _is_over(self, instance_id: str, generation: int) -> bool:
+        record = self._records.get(instance_id)
+        return generation <= (record.generation if record is not None else self._deleted.get(instance_id, 0))
 
     def _life_of(self, link: ActorLink) -> Life | None:
         life = self._lives.get(link.hello.instance_id)

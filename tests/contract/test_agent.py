@@ -133,9 +133,12 @@ async def test_a_full_disk_hides_no_end_and_refuses_starts(host: Host, monkeypat
     await host.launch("i-0010")
 
 
-async def test_an_end_before_the_actor_came_leaves_nothing_and_the_actor_is_dismissed(host: Host) -> None:
+@pytest.mark.parametrize("delete_disk", [False, True])
+async def test_an_end_before_the_actor_came_leaves_nothing_and_the_actor_is_dismissed(
+    host: Host, delete_disk: bool
+) -> None:
     host.control.send(start=fleet_pb2.StartGuest(spec=guest_spec("i-0005")))
-    assert (await host.control.result(host.end("i-0005"))).ok
+    assert (await host.control.result(host.end("i-0005", delete_disk=delete_disk))).ok
     await host.start_actor("i-0005")
     assert await asyncio.wait_for(host.actors["i-0005", 1].wait(), 10) == 0
 

@@ -1,6 +1,6 @@
 """The message log on disk: an append-only log of opaque frames in segments, with group commit.
 
-What it promises (tests/contract/test_message_log.py, tests/faults/test_message_log.py):
+What it promises (tests/contract/test_message_log.py, tests/faults/test_message_log*.py):
 
     flushed means on disk          `flushed` returns after the sync of everything appended before (power cuts, SIGKILL)
     one owner                      after every sync the epoch is looked at before anybody is told (Fenced)

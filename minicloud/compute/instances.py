@@ -88,7 +88,7 @@ def start(state: State, command: StartInstances, context: Context) -> Outcome:
     """Starts stopped instances on the hosts that hold their disks. The reply is a list of Change."""
     draft, changes = Draft(), []
     found = find_all(state, command.scope, command.ids)
-    cold = [one for one in found if next_state(one, "start") == "pending"]
+    cold = [one for one in found if next_state(one, "start") == "pending" and one.state == "stopped"]
     used = state.tally(command.scope.account).vcpus
     check_vcpus(used, sum(one.vcpus for one in cold), command.quota_vcpus)
     _check_room(state, cold)

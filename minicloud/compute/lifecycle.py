@@ -27,6 +27,7 @@ LIFECYCLE: Table[State, Event] = Table(
     {
         ("pending", "started"): "running",
         ("pending", "recover"): "pending",
+        ("pending", "start"): "pending",  # so that a start can be repeated
         ("pending", "ended"): "stopped",
         ("pending", "lost"): "stopped",
         ("pending", "failed"): "stopping",  # a later start: the disk is kept

@@ -60,6 +60,8 @@ def test_running_then_stop_start_terminate(bench: Bench) -> None:
     bench.submit(ask.StartInstances(HOME, (one.id,)))
     again = bench.at(one)
     assert (again.state, again.generation, again.host_id) == ("pending", 2, one.host_id)
+    (change,) = bench.submit(ask.StartInstances(HOME, (one.id,)))  # a retry of the same
+    assert (change.before, change.after) == ("pending", "pending") and bench.at(one) == again
     bench.report(one, "running")
     bench.submit(ask.TerminateInstances(HOME, (one.id,)))
     order = orders.for_instance(bench.at(one))

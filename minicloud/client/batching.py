@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Generic, TypeVar
 
 from minicloud.base.errors import CloudError, Internal, Unavailable
@@ -104,11 +105,17 @@ class Lane(Generic[I, R]):
 
     async def post(self, item: I) -> None:
         """Returns when the item has its place in the lane; nobody hears of its result but `lost`."""
-        while len(self._items) >= self._limits.buffer_max:
+        while not self.offer(item):
             await self._change()
+
+    def offer(self, item: I) -> bool:
+        """Post it, if there is room now."""
+        if len(self._items) >= self._limits.buffer_max:
+            return False
         if self._loop is None:
             self._bind()
         self._add(item, None)
+        return True
 
     async def drain(self) -> None:
         """Until everything that is in the lane now has its result."""
@@ -142,10 +149,10 @@ class Lane(Generic[I, R]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._flying < self._limits.flights:
+        while self._items and self._flying < self._limits.flights:
             items, futures = self._take()
             if not items:
-                return
+                continue
             assert self._loop is not None
             self._flying += 1
             self._tell()
@@ -154,28 +161,33 @@ class Lane(Generic[I, R]):
             task.add_done_callback(self._tasks.discard)
 
     def _take(self) -> tuple[list[I], list[asyncio.Future[R] | None]]:
-        """The next batch, without those whose callers have gone."""
-        if any(future is not None and future.done() for future in self._futures):
-            kept = [(i, f) for i, f in zip(self._items, self._futures, strict=True) if f is None or not f.done()]
-            self._items, self._futures = [item for item, _ in kept], [future for _, future in kept]
-            self._bytes = sum(map(self._size, self._items))
+        """The next batch, without those whose callers have gone: it may be empty."""
         items, futures = self._items, self._futures
         if len(items) <= self._limits.count_max and self._bytes <= self._limits.bytes_max:
             self._items, self._futures, self._bytes, self._awaited = [], [], 0, False
+        else:
+            count, size = self._fitting()
+            self._items, self._futures = items[count:], futures[count:]
+            self._bytes -= size
+            items, futures = items[:count], futures[:count]
+        kept = [future is None or not future.done() for future in futures]
+        if all(kept):
             return items, futures
-        count, size = self._fitting()
-        self._items, self._futures = items[count:], futures[count:]
-        self._bytes -= size
-        return items[:count], futures[:count]
+        return list(compress(items, kept)), list(compress(futures, kept))
 
     def _fitting(self) -> tuple[int, int]:
+        """How many of the items go into one call, and their bytes."""
+        first = self._items[: self._limits.count_max]
+        whole = sum(map(self._size, first))
+        if whole <= self._limits.bytes_max:
+            return len(first), whole
         size = 0
-        for index, item in enumerate(self._items[: self._limits.count_max]):
+        for index, item in enumerate(first):
             more = self._size(item)
             if index and size + more > self._limits.bytes_max:
                 return index, size
             size += more
-        return min(len(self._items), self._limits.count_max), size
+        return len(first), size
 
     async def _fly(self, items: list[I], futures: list[asyncio.Future[R] | None]) -> None:
         try:

@@ -31,8 +31,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 from minicloud.base.errors import (
     CloudError,
@@ -43,9 +42,8 @@ from minicloud.base.errors import (
     Unavailable,
 )
 from minicloud.client.batching import COUNT_MAX
-from minicloud.client.convert import check_names
+from minicloud.client.consumer_options import ConsumerOptions, checked
 from minicloud.client.messages import Columns, Message
-from minicloud.client.queue_handle import WAIT_S_MAX
 from minicloud.client.window import Window
 
 if TYPE_CHECKING:
@@ -58,33 +56,8 @@ _POLLS = 2  # long polls at once
 _YOUNG_POLL_S = 0.5  # an answer that is on its way is here by then
 _AWAY_S = 1.0  # pause after a fetch that failed for a while
 _PASSING = (Unavailable, DeadlineExceeded, LimitExceeded, Throttled)  # errors that may pass
-_VISIBILITY_S_MAX = 43_200  # queue.limits.VISIBILITY_S_MAX
 _CONCURRENCY_MAX = 10_000
 _HELD, _OUT, _SETTLED = range(3)
-
-
-class ConsumerOptions(TypedDict, total=False):
-    """Keyword arguments of `consumer`.
-
-    prefetch: the most messages in the buffer (256). visibility_s: how long a message stays invisible if this program
-    dies (30); a heartbeat extends it meanwhile. wait_s: of one long poll, 1 to 20 (20). backoff_s: pause before a
-    failed message comes again, first and longest ((1, 300)). grace_s: how long `close` waits for handlers (30).
-    """
-
-    prefetch: int
-    visibility_s: int
-    wait_s: int
-    backoff_s: tuple[float, float]
-    grace_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    prefetch: int = 256
-    visibility_s: int = 30
-    wait_s: int = 20
-    backoff_s: tuple[float, float] = (1.0, 300.0)
-    grace_s: float = 30.0
 
 
 class AsyncDelivery(Message):
@@ -142,10 +115,9 @@ class AsyncConsumer:
     """
 
     def __init__(self, handle: AsyncQueueHandle, **options: Unpack[ConsumerOptions]) -> None:
-        check_names(options, ConsumerOptions)
         self._handle = handle
         self._deletes = handle._deletes
-        self._settings = _checked(_Settings(**options))
+        self._settings = checked(options)
         self._window = Window(self._settings.prefetch, _POLLS)
         self._ready: deque[AsyncDelivery] = deque()
         self._groups: dict[str, deque[AsyncDelivery]] = {}  # FIFO: one of it is ready or out; those behind it
@@ -153,6 +125,7 @@ class AsyncConsumer:
         self._takers: deque[asyncio.Future[None]] = deque()
         self._asked = 0
         self._polled = 0.0  # when the newest poll began
+        self._full = False  # a fetcher waits for room
         self._room = asyncio.Event()
         self._fetchers: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
@@ -240,6 +213,7 @@ class AsyncConsumer:
         while not self._stopping:
             count = self._window.next(self._held(), self._asked)
             if not count:
+                self._full = True
                 self._room.clear()
                 await self._room.wait()
                 continue
@@ -288,24 +262,40 @@ class AsyncConsumer:
 
     async def _take(self) -> AsyncDelivery | None:
         """The next message; None when it has stopped."""
-        while True:
-            if self._stopping or (self._failure is not None and not self._ready):
+        while not self._stopping:
+            delivery = self._take_ready()
+            if delivery is not None:
+                return delivery
+            if self._failure is not None:
                 return None
-            if self._ready:
-                delivery = self._ready.popleft()
-                if self._take_out(delivery):
-                    return delivery
-                continue
-            taker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._takers.append(taker)
-            try:
-                await taker
-            except asyncio.CancelledError:
-                if taker in self._takers:
-                    self._takers.remove(taker)
-                else:
-                    self._wake(1)  # it was its turn: the next one's
-                raise
+            self._make_room()
+            await self._turn()
+        return None
+
+    async def _turn(self) -> None:
+        """Until something has come for this taker."""
+        taker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._takers.append(taker)
+        try:
+            await taker
+        except asyncio.CancelledError:
+            if taker in self._takers:
+                self._takers.remove(taker)
+            else:
+                self._wake(1)  # it was its turn: the next one's
+            raise
+
+    def _take_ready(self) -> AsyncDelivery | None:
+        while self._ready:
+            delivery = self._ready.popleft()
+            if self._take_out(delivery):
+                return delivery
+        return None
+
+    def _make_room(self) -> None:
+        if self._full:
+            self._full = False
+            self._room.set()
 
     def _take_out(self, delivery: AsyncDelivery) -> bool:
         """False: it was lost while it waited."""
@@ -313,8 +303,8 @@ class AsyncConsumer:
         batch.to_take -= 1
         if not batch.to_take:
             self._window.taken(_now() - batch.arrived)
-        if len(self._ready) * 2 <= self._window.size:
-            self._room.set()
+        if self._full and len(self._ready) * 2 <= self._window.size:
+            self._make_room()
         if delivery._lost:
             self._settle_quietly(delivery)
             if self._groups:
@@ -336,7 +326,7 @@ class AsyncConsumer:
 
     async def _work(self, handler: Callable[[AsyncDelivery], Awaitable[object]]) -> None:
         while not self._stopping:
-            delivery = await self._take()
+            delivery = self._take_ready() or await self._take()
             if delivery is None:
                 return
             try:
@@ -345,7 +335,8 @@ class AsyncConsumer:
                 _LOG.warning("the handler of %s failed", self._handle.queue, exc_info=error)
                 await self._failed(delivery, None)
             else:
-                await self._done(delivery, False)
+                if self._settle(delivery) and not self._deletes.offer(delivery.handle):
+                    await self._deletes.post(delivery.handle)
 
     # ------------------------------------------------------------ settling
 
@@ -392,6 +383,7 @@ class AsyncConsumer:
         behind = self._groups.pop(delivery.group_id, None) if self._groups else None
         for later in behind or ():
             self._settle_quietly(later)
+        self._make_room()
         await self._show([delivery], -int(-delay_s // 1))
         await self._show(behind or (), 0)
 
@@ -461,18 +453,6 @@ class AsyncConsumer:
         batch.since = since
         for item in reply.failed:
             kept[item.index]._lost = True
-
-
-def _checked(settings: _Settings) -> _Settings:
-    """Raises InvalidParameterValue."""
-    bounds = {"visibility_s": (1, _VISIBILITY_S_MAX), "wait_s": (1, WAIT_S_MAX), "grace_s": (0, 86_400)}
-    for name, (low, high) in bounds.items():
-        if not low <= getattr(settings, name) <= high:
-            raise InvalidParameterValue(f"{low} to {high} seconds, not {getattr(settings, name)}", field=name)
-    first, longest = settings.backoff_s
-    if not 0 <= first <= longest <= _VISIBILITY_S_MAX:
-        raise InvalidParameterValue("first and longest pause, 0 to 43200 seconds", field="backoff_s")
-    return settings
 
 
 def _awaitable(handler: Handler) -> Callable[[AsyncDelivery], Awaitable[object]]:

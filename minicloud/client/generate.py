@@ -106,7 +106,7 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from __future__ import annotations",
         "from collections.abc import Callable, Iterator, Mapping, Sequence",
         "from pathlib import Path",
-        "from minicloud.client.consumer import ConsumerOptions",
+        "from minicloud.client.consumer_options import ConsumerOptions",
         "from minicloud.client.messages import Message, SendResult",
         "from minicloud.client.queue_handle import SendOptions",
         "from typing import TYPE_CHECKING, Unpack",

@@ -15,6 +15,7 @@ from minicloud.base.errors import CloudError, InvalidRequest
 from minicloud.client.batching import COUNT_MAX, Lane, LaneLimits, chunks
 from minicloud.client.broker import Broker
 from minicloud.client.config import new_token
+from minicloud.client.consumer_options import WAIT_S_MAX
 from minicloud.client.convert import check_names, to_model
 from minicloud.client.lazy import lazy
 from minicloud.client.messages import (
@@ -32,7 +33,8 @@ from minicloud.client.messages import (
 
 if TYPE_CHECKING:
     from minicloud.client import models
-    from minicloud.client.consumer import AsyncConsumer, ConsumerOptions
+    from minicloud.client.consumer import AsyncConsumer
+    from minicloud.client.consumer_options import ConsumerOptions
     from minicloud.client.models import AttributeValue
     from minicloud.wire import queue_pb2
 else:
@@ -41,7 +43,6 @@ else:
 
 _LOG = logging.getLogger(__name__)
 _DELETES = LaneLimits(linger_s=0.005)  # of messages whose handlers are done with them
-WAIT_S_MAX = 20  # queue.limits.WAIT_S_MAX
 
 
 class SendOptions(TypedDict, total=False):
@@ -65,7 +66,8 @@ class AsyncQueueHandle:
     def __init__(self, broker: Broker, queue: str) -> None:
         self._broker = broker
         self._queue = queue
-        flights = LaneLimits(flights=1) if self.fifo else LaneLimits()
+        self._fifo = queue.endswith(".fifo")
+        flights = LaneLimits(flights=1) if self._fifo else LaneLimits()
         self._plain: Lane[bytes, SendResult] = Lane(self._send_plain, len, flights)
         self._entries: Lane[queue_pb2.SendEntry, SendResult] = Lane(self._send_entries, _entry_bytes, flights)
         self._deletes: Lane[bytes, None] = Lane(self._delete, len, _DELETES, self._undeleted)
@@ -77,7 +79,7 @@ class AsyncQueueHandle:
 
     @property
     def fifo(self) -> bool:
-        return self._queue.endswith(".fifo")
+        return self._fifo
 
     async def send(self, body: str | bytes, **options: Unpack[SendOptions]) -> SendResult:
         """Send one message; when this returns it is on disk. Concurrent sends share calls.
@@ -86,7 +88,7 @@ class AsyncQueueHandle:
         knows it by its deduplication id. Raises NotFound, InvalidRequest (MissingParameter, InvalidParameterValue,
         MessageTooLarge), InsufficientStorage, Unavailable.
         """
-        if not options and not self.fifo:
+        if not options and not self._fifo:
             return await self._plain.put(body if type(body) is bytes else to_body(body))
         return await self._entries.put(_entry(body, options))
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message as Wire
 
     from minicloud.client import models
-    from minicloud.client.consumer import AsyncConsumer, ConsumerOptions
+    from minicloud.client.consumer import AsyncConsumer
+    from minicloud.client.consumer_options import ConsumerOptions
     from minicloud.wire import queue_pb2
 else:
     models = lazy("minicloud.client.models")

@@ -57,7 +57,8 @@ class AsyncTopicHandle:
     def __init__(self, broker: Broker, topic: str) -> None:
         self._broker = broker
         self._topic = topic
-        flights = LaneLimits(flights=1) if self.fifo else LaneLimits()
+        self._fifo = topic.endswith(".fifo")
+        flights = LaneLimits(flights=1) if self._fifo else LaneLimits()
         self._plain: Lane[bytes, SendResult] = Lane(self._publish_plain, len, flights)
         self._entries: Lane[topic_pb2.PublishEntry, SendResult] = Lane(self._publish_entries, _entry_bytes, flights)
 
@@ -68,7 +69,7 @@ class AsyncTopicHandle:
 
     @property
     def fifo(self) -> bool:
-        return self._topic.endswith(".fifo")
+        return self._fifo
 
     async def publish(self, message: str | bytes, **options: Unpack[PublishOptions]) -> SendResult:
         """Publish one message; when this returns it is on disk, for every subscription that it matches.
@@ -76,7 +77,7 @@ class AsyncTopicHandle:
         A call whose answer was lost is made again, so to a standard topic a message may go twice. Raises NotFound,
         InvalidRequest, InsufficientStorage, Unavailable.
         """
-        if not options and not self.fifo:
+        if not options and not self._fifo:
             return await self._plain.put(message if type(message) is bytes else to_body(message, "message"))
         return await self._entries.put(_entry(message, options))
 

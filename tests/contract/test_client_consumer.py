@@ -311,6 +311,20 @@ async def test_a_failure_holds_its_group_and_no_other(client: AsyncClient) -> No
     assert failed == 3 and await counts(queue) == (0, 0)
 
 
+async def test_failures_of_all_that_fills_the_buffer_make_room(client: AsyncClient) -> None:
+    queue = await steps(client, groups=2, each=20)
+    async with queue.consumer(prefetch=8, backoff_s=(0, 0)) as consumer, asyncio.timeout(SOON_S):
+        for _ in range(5):
+            both = [await anext(consumer), await anext(consumer)]
+            waiting = asyncio.ensure_future(anext(consumer))
+            for _ in range(20):  # the fetchers look, too, and find no room: the rest of both groups is in it
+                await asyncio.sleep(0)
+            await asyncio.gather(*(message.retry() for message in both))
+            message = await waiting
+            assert message.text in ("0 0", "1 0")
+            await message.retry()
+
+
 # ---------------------------------------------------------------- a broker that does as it is told
 
 

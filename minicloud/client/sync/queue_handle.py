@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from minicloud.client.consumer import ConsumerOptions
+from minicloud.client.consumer_options import ConsumerOptions
 from minicloud.client.lazy import lazy
 from minicloud.client.loop import LoopThread
 from minicloud.client.messages import Message, SendResult

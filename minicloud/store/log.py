@@ -304,7 +304,7 @@ class FileLog:
             return oldest.number
         used = sum(segment.end - segment.start for segment in self._shelf.segments.values())
         living = sum(map(_live_bytes, self._shelf.segments.values()))
-        share = _live_bytes(oldest) / (oldest.end - oldest.start)
+        share = _live_bytes(oldest) / max(oldest.end - oldest.start, 1)
         if self._writer.full:  # half of what is left is not for us
             left_bytes = (self._active.room + len(self._writer.spares) * self._segment_bytes) // 2
             return oldest.number if share <= WORTH_LIVE_FULL and _live_bytes(oldest) < left_bytes else None

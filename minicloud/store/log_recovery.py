@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from minicloud.store.log_disk import Disk
 from minicloud.store.log_format import (
+    CHUNK_BYTES,
     CLOSED,
     HEAD,
     HEAD_BYTES,
@@ -27,7 +28,6 @@ from minicloud.store.log_format import (
     Read,
     Span,
     check,
-    next_frame,
     parse_header,
     parse_link,
     scan,
@@ -123,9 +123,9 @@ def _set_aside(disk: Disk, segment: Segment) -> None:
 
 
 def _is_unused(disk: Disk, segment: Segment) -> bool:
-    """No frame, and a header that is whole or was not yet written."""
+    """Nothing behind the header, and that is whole or was not yet written."""
     with reading(disk, segment) as read:
-        if next_frame(read, (PAGE_BYTES, segment.size), segment.seed) < segment.size:
+        if _length(read, (PAGE_BYTES, segment.size)):
             return False
         return segment.epoch > 0 or not read(0, PAGE_BYTES).strip(b"\0")
 
@@ -211,8 +211,8 @@ def _length(read: Read, span: Span) -> int:
     """Without the zeros at the end."""
     start, end = span
     length = 0
-    for at in range(start, end, 1 << 20):
-        data = read(at, min(1 << 20, end - at)).rstrip(b"\0")
+    for at in range(start, end, CHUNK_BYTES):
+        data = read(at, min(CHUNK_BYTES, end - at)).rstrip(b"\0")
         if data:
             length = at - start + len(data)
     return length

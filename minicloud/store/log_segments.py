@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from minicloud.base.errors import Internal
 from minicloud.store.log_disk import Disk
@@ -29,6 +29,12 @@ class DamagedFrame(Internal):
         super().__init__(f"The frame at {address >> SEGMENT_SHIFT}/{address % (1 << SEGMENT_SHIFT)}: {reason}.")
         self.address = address
         self.prefix = prefix
+        self.reason = reason
+
+    def copy(self, cause: BaseException | None = None) -> Self:
+        twin = type(self)(self.address, self.prefix, self.reason)
+        twin.__cause__ = cause
+        return twin
 
 
 class Damage(NamedTuple):

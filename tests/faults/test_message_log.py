@@ -375,7 +375,7 @@ def numbers_in(log: FileLog) -> set[int]:
 
 
 async def test_an_owner_that_slept_through_its_replacement_acknowledges_nothing(tmp_path: Path) -> None:
-    rand, child, cycles, late = random.Random(1), Child(tmp_path), 40, 0
+    rand, child, cycles, late = random.Random(1), Child(tmp_path), 25, 0
     ours: set[bytes] = set()
     for cycle in range(cycles):
         child.read(rand.randrange(1, 60))
@@ -409,7 +409,7 @@ async def test_an_owner_that_slept_through_its_replacement_acknowledges_nothing(
 
 async def test_what_a_killed_owner_acknowledged_is_stored(tmp_path: Path) -> None:
     rand = random.Random(2)
-    for round_ in range(8):
+    for round_ in range(5):
         path = tmp_path / str(round_)
         child = Child(path)
         child.read(rand.randrange(1, 400))

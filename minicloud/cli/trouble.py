@@ -14,6 +14,7 @@ _BY_CODE = {
     "InvalidInstanceID.Malformed": "`minicloud instance list` shows the ids",
     "InvalidAMIID.NotFound": "`minicloud image list` shows the images",
     "InvalidAMIID.Malformed": "`minicloud image list` shows the ids",
+    "InvalidHostID.NotFound": "`minicloud host list` shows the hosts",
     "InvalidKeyPair.NotFound": "`minicloud key list` shows the key pairs",
     "InvalidInstanceType": "`minicloud type list` shows the types; `--fits` only those that fit now",
     "InvalidUserData.Malformed": "user data is text of at most 16 KiB; larger things go into an image or are fetched",

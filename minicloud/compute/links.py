@@ -11,6 +11,7 @@ Impure: asyncio. The rules that decide what silence means are in observe.py.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,10 @@ from dataclasses import dataclass, field
 from minicloud.base import limits
 from minicloud.wire import fleet_pb2 as pb
 
+log = logging.getLogger(__name__)
+
+STOOD_STILL_S = 0.25  # a timer that rings so late says that the loop did not run
+SECOND_LOOK_S = 0.5
 ORDERS_WAITING_MAX = 10_000  # ours: an agent that takes no orders for this long is gone
 
 
@@ -108,10 +113,26 @@ class Links:
 
     def expect(self, host_id: str, within_s: float) -> None:
         """A sign of life must come within this time."""
-        timer = self._timers.pop(host_id, None)
-        if timer is not None:
-            timer.cancel()
-        self._timers[host_id] = asyncio.get_running_loop().call_later(within_s, self._silent, host_id)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + within_s
+        self._set_timer(host_id, loop.call_at(due, self._overdue, host_id, due))
+
+    def _set_timer(self, host_id: str, timer: asyncio.TimerHandle) -> None:
+        before = self._timers.pop(host_id, None)
+        if before is not None:
+            before.cancel()
+        self._timers[host_id] = timer
+
+    def _overdue(self, host_id: str, due: float) -> None:
+        """Timers ring before what came meanwhile is read. So nobody is given up at once; and when it was this process
+        that stood still (SIGSTOP, a starved machine), streams have broken and hosts get the whole time to dial."""
+        loop = asyncio.get_running_loop()
+        late_s = loop.time() - due
+        if late_s > STOOD_STILL_S:
+            log.warning("this process stood still for %.1f s or more; host %s is waited for anew", late_s, host_id)
+            self.expect(host_id, limits.HOST_LOST_AFTER_S)
+        else:
+            self._set_timer(host_id, loop.call_later(SECOND_LOOK_S, self._silent, host_id))
 
     def expected(self, host_id: str) -> bool:
         """Whether there was a sign of life, and the next is not overdue."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from minicloud.base import limits
 from minicloud.base.errors import InsufficientStorage
-from minicloud.compute import service
+from minicloud.compute import links, service
 from minicloud.wire import common_pb2, fleet_pb2, host_pb2, instance_pb2
 from tests.contract.fake_host import FakeHost
 from tests.contract.test_control_plane import Cloud, cloud_on, refused
@@ -182,3 +183,21 @@ async def refuse(host: FakeHost, order: Any) -> None:
 async def drained(cloud: Cloud) -> None:
     """Every settling task that is under way has ended."""
     await asyncio.gather(*cloud.plane.service._tasks)
+
+
+async def test_a_control_plane_that_stood_still_gives_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "SECOND_LOOK_S", 0.0)
+    silent: list[str] = []
+    heard_nothing = asyncio.Event()
+
+    def on_silence(host_id: str) -> None:
+        silent.append(host_id)
+        heard_nothing.set()
+
+    watched, now = links.Links(on_silence), asyncio.get_running_loop().time()
+    watched._overdue("h-1", now - 2 * links.STOOD_STILL_S)
+    assert watched.expected("h-1") and watched._timers["h-1"].when() > now + 0.9 * limits.HOST_LOST_AFTER_S
+    watched._overdue("h-2", now)
+    await asyncio.wait_for(heard_nothing.wait(), 10)
+    assert silent == ["h-2"] and not watched.expected("h-2")
+    watched.close()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from minicloud.base import limits
 from minicloud.base.errors import CloudError, InsufficientStorage
 from minicloud.client import Client
 from tests.real_cloud import RealCloud, kill, real_cloud, until
@@ -152,6 +153,39 @@ def test_a_lost_host_is_known_and_what_wakes_up_is_fenced(
     until(lambda: client.hosts.get("host-b").state == "up", 60, "the host comes back as a new Ray node")
     client.instances.start(there.id)
     client.instances.wait_until(there.id, "running", 30)
+
+
+def test_a_control_plane_that_stands_still_costs_nobody_anything(cloud: RealCloud, client: Client) -> None:
+    """For longer than a silent host gets: when it wakes, its own silence is not taken for theirs."""
+    (one,) = client.instances.launch("t3.nano", wait=True)
+    (pid,) = cloud.actor_pids("ControlPlane")
+    kill(pid, signal.SIGSTOP)
+    time.sleep(limits.HOST_LOST_AFTER_S + 2)
+    wake(pid)
+    api_back(client, 10)
+    (two,) = client.instances.launch("t3.nano", wait=True, wait_timeout=45.0)  # its hosts are back, too
+    after = client.instances.get(one.id)
+    assert (after.state, after.generation) == ("running", 1) and two.state == "running"
+    assert client.instances.exec(one.id, ["echo", "still here"]).stdout == b"still here\n"
+    assert cloud.actor_pids("ControlPlane") == [pid]
+
+
+def test_an_agent_that_stands_still_is_given_up_and_fenced(cloud: RealCloud, client: Client) -> None:
+    (one,) = client.instances.launch("t3.nano", zone="us-east-1b", wait=True)
+    pids = cloud.actor_pids("HostAgent")
+    (pid,) = [one for one in pids if "host-b.log" in " ".join(map(os.readlink, _files(one)))]
+    kill(pid, signal.SIGSTOP)
+    client.instances.wait_until(one.id, "stopped", 15)
+    assert client.hosts.get("host-b").state == "down"
+    wake(pid)
+    until(lambda: client.hosts.get("host-b").state == "up", 20, "the host is back")
+    until(lambda: not cloud.guest_pids(one.id), 10, "the guest that was given up has ended")
+    client.instances.start(one.id)
+    client.instances.wait_until(one.id, "running", 30)
+
+
+def _files(pid: int) -> Iterator[str]:
+    yield from (str(path) for path in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def wake(pid: int) -> None:

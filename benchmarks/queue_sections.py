@@ -68,7 +68,7 @@ async def latency(cloud: OurCloud, folder: Path, count: int) -> dict[str, float]
                 await bare(PAYLOAD)
 
             async def commit() -> None:
-                store.append(PAYLOAD)
+                store.append([PAYLOAD])
                 await store.flushed()
 
             took = await _by_turns({"send": send, "echo": echo, "commit": commit}, count)

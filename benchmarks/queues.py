@@ -15,16 +15,18 @@ They run as children, on loopback, with their data on the same file system as ou
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import uvloop
+from our_cloud import OurCloud
 from our_queue import Ours
 from peers.nats import Nats
 from peers.rabbitmq import RabbitMq
@@ -39,14 +41,14 @@ GOALS = {RedisStreams.name}  # shown, not asked for
 LATENCY_MAX, IDLE_PERCENT_MAX, BIG_MIN, BYTES_MAX, RESTART_S_MAX = 1.5, 3.0, 0.8, 300, 60
 
 
-@contextlib.contextmanager
-def running(systems: Sequence[System], folder: Path) -> Iterator[list[System]]:
+@contextlib.asynccontextmanager
+async def running(systems: Sequence[System], folder: Path) -> AsyncIterator[list[System]]:
     """Those that are on this machine, started; the others are named with what would bring them."""
     there: list[System] = []
     try:
         for number, system in enumerate(systems):
             try:
-                system.start(folder / f"s{number}")
+                await asyncio.to_thread(system.start, folder / f"s{number}")
             except Absent as how:
                 print(f"{system.name}: skipped, it is not here; to have it: {how}", file=sys.stderr)
             else:
@@ -54,11 +56,13 @@ def running(systems: Sequence[System], folder: Path) -> Iterator[list[System]]:
         yield there
     finally:
         for system in reversed(there):
-            system.stop()
+            await asyncio.to_thread(system.stop)
 
 
-def cycles(there: Sequence[System], rounds: int, seconds: float) -> dict[str, Any]:
-    runs = uvloop.run(by_turns(there, rounds, seconds))
+async def cycles(folder: Path, names: Sequence[str], rounds: int, seconds: float) -> dict[str, Any]:
+    wanted = [one for one in (RabbitMq(), Nats(), RedisStreams(), Ours()) if one.name == Ours.name or _in(one, names)]
+    async with running(wanted, folder) as there:
+        runs = await by_turns(there, rounds, seconds)
     found = {name: middle(each) for name, each in runs.items()}
     ours = found[Ours.name]
     return {
@@ -68,31 +72,27 @@ def cycles(there: Sequence[System], rounds: int, seconds: float) -> dict[str, An
     }
 
 
-def sections(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All that was asked for, with one cloud; the peers run only while they are measured."""
-    quick, found = options.quick, dict[str, Any]()
-    ours = Ours()
-    ours.start(folder / "ours")
-    try:
-        if "cycles" in options.only:
-            peers = [one for one in (RabbitMq(), Nats(), RedisStreams()) if _wanted(one, options.peers)]
-            with running(peers, folder) as there:
-                found["cycles"] = cycles([*there, ours], 2 if quick else 5, 1.5 if quick else 3.0)
-        if "latency" in options.only:
-            found["latency"] = uvloop.run(latency(ours.cloud, folder, 300 if quick else 2_000))
-        if "idle" in options.only:
-            found["idle"] = uvloop.run(idle(ours.cloud, 1_000, 5 if quick else 20))
-        if "big" in options.only:
-            found["big"] = uvloop.run(big(ours.cloud, 100_000 if quick else 5_000_000, 5 if quick else 15))
-        if "many" in options.only:
-            found["many"] = uvloop.run(many(ours.cloud, 2_000 if quick else 100_000))
-    finally:
-        ours.stop()
-    return found
-
-
-def _wanted(system: System, names: Sequence[str]) -> bool:
+def _in(system: System, names: Sequence[str]) -> bool:
     return any(name in system.name.lower() for name in names)
+
+
+async def measured(options: argparse.Namespace, root: Path) -> dict[str, Any]:
+    """All that was asked for, each with a cloud of its own; in one event loop, which gRPC keeps to."""
+    quick, found = options.quick, dict[str, Any]()
+    found["filesystem"], found["syncs_per_s"] = filesystem(root), syncs_per_s(root)
+    if "cycles" in options.only:
+        found["cycles"] = await cycles(root, options.peers, 2 if quick else 5, 1.5 if quick else 3.0)
+    sections: dict[str, Callable[[OurCloud, Path], Awaitable[dict[str, float]]]] = {
+        "latency": lambda cloud, folder: latency(cloud, folder, 300 if quick else 2_000),
+        "idle": lambda cloud, _folder: idle(cloud, 1_000, 5 if quick else 20),
+        "big": lambda cloud, _folder: big(cloud, 100_000 if quick else 5_000_000, 5 if quick else 15),
+        "many": lambda cloud, _folder: many(cloud, 2_000 if quick else 100_000),
+    }
+    for name in [name for name in sections if name in options.only]:
+        with tempfile.TemporaryDirectory(prefix=name, dir=root) as folder:
+            async with running([ours := Ours()], Path(folder)):
+                found[name] = await sections[name](ours.cloud, Path(folder))
+    return found
 
 
 def verdicts(found: dict[str, Any]) -> Iterator[tuple[str, float, str, bool]]:
@@ -158,9 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := set(options.only) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     with tempfile.TemporaryDirectory(prefix="mcq", dir=options.dir) as name:
-        folder = Path(name)
-        device = {"filesystem": filesystem(folder), "syncs_per_s": syncs_per_s(folder)}
-        found = {**device, **sections(options, folder)}
+        found = uvloop.run(measured(options, Path(name)))
     table(found)
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=2) + "\n")

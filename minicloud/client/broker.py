@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from minicloud.client import models
+    from minicloud.rpc.bulk import Encoded
     from minicloud.wire import queue_pb2
 else:
     models = lazy("minicloud.client.models")
@@ -50,7 +51,7 @@ class Broker:
         self.transport = transport
         self._place = transport.place
 
-    async def call(self, method: str, request: Message, reply: type[M], *, wait_s: float = 0.0) -> M:
+    async def call(self, method: str, request: Message | Encoded, reply: type[M], *, wait_s: float = 0.0) -> M:
         """One call ("QueueService/SendBulk"). wait_s: how long the broker itself may wait. Raises CloudError."""
         config = self.transport.config
         started = _now()

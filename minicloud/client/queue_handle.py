@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from minicloud.client.consumer import AsyncConsumer
     from minicloud.client.consumer_options import ConsumerOptions
     from minicloud.client.models import AttributeValue
+    from minicloud.rpc import bulk
     from minicloud.wire import queue_pb2
 else:
+    bulk = lazy("minicloud.rpc.bulk")
     models = lazy("minicloud.client.models")
     queue_pb2 = lazy("minicloud.wire.queue_pb2")
 
@@ -163,7 +165,7 @@ class AsyncQueueHandle:
     # ------------------------------------------------------------ the calls
 
     async def _send_plain(self, bodies: list[bytes]) -> Sequence[SendResult | CloudError]:
-        request = queue_pb2.SendBulkRequest(queue=self._queue, bodies=bodies)
+        request = bulk.with_values(queue_pb2.SendBulkRequest(queue=self._queue), "bodies", bodies)
         try:
             reply = await self._broker.call("QueueService/SendBulk", request, queue_pb2.SendBulkReply)
         except InvalidRequest:

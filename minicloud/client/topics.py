@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
     from minicloud.client import models
     from minicloud.client.models import AttributeValue
+    from minicloud.rpc import bulk
     from minicloud.wire import topic_pb2
 else:
+    bulk = lazy("minicloud.rpc.bulk")
     models = lazy("minicloud.client.models")
     topic_pb2 = lazy("minicloud.wire.topic_pb2")
 
@@ -93,7 +95,7 @@ class AsyncTopicHandle:
         return not (self._plain.idle and self._entries.idle)
 
     async def _publish_plain(self, bodies: list[bytes]) -> Sequence[SendResult | CloudError]:
-        request = topic_pb2.PublishBulkRequest(topic=self._topic, messages=bodies)
+        request = bulk.with_values(topic_pb2.PublishBulkRequest(topic=self._topic), "messages", bodies)
         try:
             reply = await self._broker.call("TopicService/PublishBulk", request, topic_pb2.PublishBulkReply)
         except InvalidRequest:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
 from minicloud.base.errors import InvalidParameterValue
 from minicloud.queue import errors, limits
 
@@ -27,7 +29,7 @@ _NAME = re.compile(r"^[A-Za-z0-9_\-.]{1,256}\Z")
 _TYPE = re.compile(r"^(String|Number|Binary)(\..+)?\Z", re.S)
 _NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\Z")
 _TOKEN = re.compile(rb"^[!-~]{1,128}\Z")
-_CHECKED_AT_ONCE = 32  # as much as fits into a processor's cache, at 1 KiB each
+_CHECKED_AT_ONCE = 64  # as much as fits into a processor's cache, at 1 KiB each
 _LENGTH = struct.Struct(">I")
 _SEQUENCE_BASE = 10**19  # 20 digits from the first message on
 SYSTEM_NAMES = ("AWSTraceHeader", "SenderId")
@@ -66,8 +68,8 @@ def check_bodies(bodies: list[bytes]) -> None:
         raise errors.missing("MessageBody")
     for start in range(0, len(bodies), _CHECKED_AT_ONCE):
         some = bodies[start : start + _CHECKED_AT_ONCE]
-        whole = b"\n".join(some)
-        if not whole.isascii() or len(whole.translate(None, _BAD_BYTES)) != len(whole):
+        whole = b" ".join(some)
+        if not whole.isascii() or np.frombuffer(whole, np.uint8).min() < 32:  # many are one line of ASCII
             for body in some:
                 _check_text(body)
 

@@ -14,6 +14,7 @@ from minicloud.queue.columns import Batch, Extras, message_ids
 from minicloud.queue.message import Attribute, SendEntry
 from minicloud.queue.mover import MoveTask
 from minicloud.queue.service import Ask, QueueService
+from minicloud.rpc.bulk import Encoded, with_values
 from minicloud.wire import queue_pb2 as wire
 
 DESCRIPTOR = wire.DESCRIPTOR.services_by_name["QueueService"]
@@ -99,7 +100,7 @@ class QueueServicer:
         run = await self._service.send_many(queue, list(request.bodies), delay)
         return wire.SendBulkReply(message_ids=message_ids(run.tag, range(run.first, run.first + run.count)))
 
-    async def ReceiveMessages(self, request: wire.ReceiveMessagesRequest, caller: Caller) -> wire.ReceiveMessagesReply:
+    async def ReceiveMessages(self, request: wire.ReceiveMessagesRequest, caller: Caller) -> Encoded:
         queue = self._find(request.queue, caller)
         visibility = request.visibility_timeout_s if request.HasField("visibility_timeout_s") else None
         wait = request.wait_s if request.HasField("wait_s") else None
@@ -242,9 +243,8 @@ def _error(index: int, error: CloudError) -> wire.EntryError:
     )
 
 
-def _received(batch: Batch) -> wire.ReceiveMessagesReply:
+def _received(batch: Batch) -> Encoded:
     reply = wire.ReceiveMessagesReply(
-        bodies=batch.bodies,
         receipt_handles=batch.handles(),
         message_ids=batch.ids,
         receive_counts=batch.counts,
@@ -253,7 +253,7 @@ def _received(batch: Batch) -> wire.ReceiveMessagesReply:
     )
     for index, extras in batch.extras.items():
         _fill(reply.extras[index], extras, batch.received.queue)
-    return reply
+    return with_values(reply, "bodies", batch.bodies)
 
 
 def _fill(shown: wire.MessageExtras, extras: Extras, queue: Queue) -> None:

@@ -54,8 +54,8 @@ AHEAD = 2  # segments made ahead
 RESERVE = 1  # of them, for what must go on when the disk is full
 RECENT_BYTES_MAX = 32 * 1024 * 1024  # of written frames that stay in memory
 PENDING_BYTES_MAX = 48 * 1024 * 1024  # of frames that wait for the disk; beyond it senders are told to slow down
-GARBAGE_SEGMENTS = 2  # dead bytes that are left alone, in segments
-WORTH_LIVE = 0.25  # an oldest segment with so little alive is rewritten in any case
+GARBAGE_SEGMENTS = 4  # dead bytes that are left alone, in segments: most of them die out unread
+WORTH_LIVE = 0.25  # beyond that, an oldest segment with so little alive is rewritten even if most of the log lives
 WORTH_LIVE_FULL = 0.9  # the same while the disk is full
 
 
@@ -308,8 +308,10 @@ class FileLog:
         if self._writer.full:  # half of what is left is not for us
             left_bytes = (self._active.room + len(self._writer.spares) * self._segment_bytes) // 2
             return oldest.number if share <= WORTH_LIVE_FULL and _live_bytes(oldest) < left_bytes else None
-        worth = used - living > max(living, GARBAGE_SEGMENTS * self._segment_bytes)
-        return oldest.number if worth or share <= WORTH_LIVE else None
+        garbage = used - living
+        if garbage <= GARBAGE_SEGMENTS * self._segment_bytes:
+            return None
+        return oldest.number if garbage > living or share <= WORTH_LIVE else None
 
     def frames(self, segment: int) -> Iterator[tuple[int, bytes]]:
         """Every whole frame of a sealed segment, for rewriting; none where nothing in it is live."""

@@ -1,7 +1,12 @@
-"""Reading a message log's segments: single frames, neighbours at once, whole segments."""
+"""Reading a message log's segments: single frames, neighbours at once, whole segments.
+
+A reader that goes through a segment in order, as a queue's consumers do, is found out by its second read: from then on
+a block is read at a time and frames are cut from it. What is read at random is read exactly.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
@@ -24,6 +29,7 @@ from minicloud.store.log_segments import DamagedFrame, Remains, Segment, reading
 FILES_OPEN_MAX = 64
 RUN_BYTES_MAX = 1024 * 1024  # read at once where frames lie side by side
 RUN_GAP_MAX = 4096
+BLOCK_BYTES = 128 * 1024  # read ahead
 STEP_BYTES = 64 * 1024  # of a segment that is read between other work
 
 
@@ -35,6 +41,8 @@ class Shelf:
         self._disk = disk
         self._remains = remains
         self._files: OrderedDict[int, int] = OrderedDict()
+        self._block = (0, 0, b"")  # segment, offset, bytes
+        self._last = (0, 0, 0)  # segment, offset and end of the last read
 
     def oldest(self) -> Segment:
         return next(iter(self.segments.values()))
@@ -55,6 +63,10 @@ class Shelf:
         try:
             buffer = self._read(segment, at, HEAD_BYTES + max(want, PREFIX_BYTES))
             content = check(buffer, 0, segment.seed + at)
+            if content is None and self._block[2]:
+                self._block = (0, 0, b"")  # perhaps older than the frame
+                buffer = self._read(segment, at, HEAD_BYTES + max(want, PREFIX_BYTES))
+                content = check(buffer, 0, segment.seed + at)
             if content is None and prefix_of(buffer, 0, segment.seed + at) is not None:
                 buffer = self._read(segment, at, HEAD_BYTES + HEAD.unpack_from(buffer)[2])
                 content = check(buffer, 0, segment.seed + at)
@@ -146,6 +158,22 @@ class Shelf:
         return DamagedFrame((segment.number << SEGMENT_SHIFT) + at, prefix or b"")
 
     def _read(self, segment: Segment, at: int, length: int) -> bytes:
+        number, base, block = self._block
+        index = at - base
+        if number == segment.number and index >= 0 and index + length <= len(block):
+            return block[index : index + length]
+        file = self._file(segment)
+        number, before, end = self._last
+        self._last = segment.number, at, at + length
+        if number == segment.number and before < at <= end + RUN_GAP_MAX and length < BLOCK_BYTES:
+            with contextlib.suppress(OSError):  # then what is wanted may still be readable
+                block = self._disk.read(file, at, BLOCK_BYTES)
+                self._block = segment.number, at, block
+                self._last = segment.number, at, at + len(block)
+                return block[:length]
+        return self._disk.read(file, at, length)
+
+    def _file(self, segment: Segment) -> int:
         file = self._files.get(segment.number, -1)
         if file < 0:
             file = self._files[segment.number] = self._disk.open(segment.name)
@@ -153,7 +181,7 @@ class Shelf:
                 self._disk.close(self._files.popitem(last=False)[1])
         else:
             self._files.move_to_end(segment.number)
-        return self._disk.read(file, at, length)
+        return file
 
 
 def _run(addresses: Sequence[int], lengths: Sequence[int], index: int) -> int:

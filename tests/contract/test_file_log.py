@@ -77,6 +77,26 @@ async def test_memory_holds_the_newest_frames_only(log: FileLog, monkeypatch: py
     assert [log.read(address, 0, 2_000) for address in random.Random(1).sample(addresses, 50)] == [FRAME] * 50
 
 
+async def test_reading_in_order_reads_blocks(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RECENT_BYTES_MAX", 0)
+    rand, reads, read = random.Random(2), list[int](), log._disk.read
+    monkeypatch.setattr(log._disk, "read", lambda file, at, length: (reads.append(length), read(file, at, length))[1])
+    frames = [rand.randbytes(rand.randrange(1, 1_500)) for _ in range(200)]
+    addresses: list[int] = []
+    for start in range(0, 200, 10):
+        addresses += log.append(frames[start : start + 10])
+        await log.flushed()
+        some = slice(max(start - 3, 0), start)  # just fallen out of memory: what is read ahead is not yet written
+        assert log.read_all(addresses[some], [len(frame) for frame in frames[some]]) == frames[some]
+    log.append([b"last"])
+    reads.clear()
+    assert [log.read(address, 0, 2_000) for address in addresses] == frames
+    assert len(reads) < 20
+    order = rand.sample(range(200), 200)
+    assert [log.read(addresses[n], 0, 2_000) for n in order] == [frames[n] for n in order]
+    assert sum(length > 100_000 for length in reads) < 50
+
+
 async def test_senders_are_slowed_down_when_the_disk_lags(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PENDING_BYTES_MAX", 50_000)
     with pytest.raises(Throttled):

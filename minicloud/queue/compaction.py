@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from minicloud.base.errors import CloudError
-from minicloud.queue import codec
 from minicloud.queue.book import Queue
 from minicloud.queue.core import Broker
 from minicloud.queue.ports import SEGMENT_SHIFT, MessageLog
@@ -26,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5  # after the first call since the last look
 STEP_BYTES = 256 * 1024
+STEP_S = 0.002
 RETRY_S = 1.0
 
 
@@ -98,18 +98,18 @@ class Compaction:
 
     async def _empty(self, segment: int) -> None:
         """Nothing lives in it afterwards."""
-        size = 0
+        size, monotonic = 0, self._clock.monotonic
+        until = monotonic() + STEP_S
         for address, frame in self._log.frames(segment):
             for moved in self._core.rewrite(address, frame):
                 (new,) = self._log.append([moved], essential=True)
                 self._core.apply(moved, new)
                 self.moved += 1
                 size += len(moved)
-            size += codec.HEADER_BYTES
-            if size >= STEP_BYTES:
-                size = 0
+            if size >= STEP_BYTES or monotonic() >= until:
                 await self._log.flushed()
                 await asyncio.sleep(0)
+                size, until = 0, monotonic() + STEP_S
         if self._log.live(segment):
             await self._expel_from(segment)
         await self._log.flushed()

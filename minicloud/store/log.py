@@ -25,7 +25,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from minicloud.base.errors import CloudError, Fenced, InsufficientStorage, Internal, Throttled, Unavailable
 from minicloud.store.log_disk import FULL_ERRNOS, Disk
@@ -261,15 +261,13 @@ class FileLog:
 
     def read_all(self, addresses: Sequence[int], lengths: Sequence[int]) -> list[bytes | DamagedFrame]:
         """Whole frames, whose lengths are known. The fast way for many; each is there or is its error."""
-        recent = self._recent
-        frames = [recent.get(address) for address in addresses]
-        missing = [index for index, frame in enumerate(frames) if frame is None]
-        out: list[bytes | DamagedFrame] = [frame or b"" for frame in frames]
-        if missing:
+        frames: list[Any] = list(map(self._recent.get, addresses))
+        if None in frames:
+            missing = [index for index, frame in enumerate(frames) if frame is None]
             loaded = self._shelf.load_all([addresses[i] for i in missing], [lengths[i] for i in missing])
             for index, frame in zip(missing, loaded, strict=True):
-                out[index] = frame
-        return out
+                frames[index] = frame
+        return frames
 
     def replay(self, prefix: int | None = None) -> Iterator[tuple[int, bytes]]:
         """See the port. Damaged frames are noted and left out; bodies are checked only where they are read."""

@@ -238,11 +238,17 @@ class LogWriter:
             except OSError as error:
                 if error.errno not in FULL_ERRNOS:
                     raise
-                self.full, self._retry_at = True, time.monotonic() + RETRY_S
-                log.warning("%s: the disk is full", self.disk.directory)
+                self._set_full(True)
                 return
             self._last_number = header.number
-        self.full = False
+        self._set_full(False)
+
+    def _set_full(self, full: bool) -> None:
+        if full:
+            self._retry_at = time.monotonic() + RETRY_S
+        if full != self.full:
+            self.full = full
+            log.warning("%s: %s", self.disk.directory, "the disk is full" if full else "there is space again")
 
     def _discard(self, segments: list[Segment]) -> None:
         if self.error is not None or not self._fence.held():

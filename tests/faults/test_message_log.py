@@ -37,12 +37,15 @@ class Faulty(FastDisk):
 
     op = ""
     errno = errno.EIO
+    size_max = 1 << 40
 
     def _check(self, op: str) -> None:
         if op == self.op:
             raise OSError(self.errno, os.strerror(self.errno))
 
     def create(self, name: str, size: int) -> int:
+        if size > self.size_max:
+            raise OSError(errno.ENOSPC, "No space left on device")
         self._check("create")
         return super().create(name, size)
 
@@ -187,6 +190,27 @@ async def test_a_full_disk_recovers_by_release(tmp_path: Path) -> None:
     log.append([bytes(28)], essential=True)
     await log.flushed()
     log.append([bytes(1_000)])
+    await log.close()
+
+
+async def test_a_log_opens_on_a_full_disk(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    (address,) = log.append([b"before"])
+    await log.close()
+    disk = Faulty(tmp_path)
+    disk.size_max = SEGMENT_BYTES // 4
+    log = opened(tmp_path, disk)
+    assert list(log.replay()) == [(address, b"before")]
+    with pytest.raises(InsufficientStorage):
+        log.append([b"x"])
+    log.append([bytes(28)] * 100, essential=True)
+    await log.close()
+    disk.size_max = 0
+    with pytest.raises(InsufficientStorage):
+        opened(tmp_path, disk)
+    log = opened(tmp_path)
+    assert len(list(log.replay())) == 101
+    assert log.damage == []
     await log.close()
 
 

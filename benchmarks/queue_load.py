@@ -16,7 +16,11 @@ from peers.server import Meter, System
 PAYLOAD = b"x" * 1_024
 WARM_S = 0.7
 DRAIN_S = 5.0
-GARBAGE = (20_000, 20, 50)  # as a program with many short-lived objects sets it; the default costs a fifth of our client
+GARBAGE = (
+    20_000,
+    20,
+    50,
+)  # as programs with many short-lived objects set it; else a fifth of our client
 
 
 @dataclass(frozen=True, slots=True)

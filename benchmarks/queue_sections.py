@@ -24,6 +24,7 @@ ECHO = "/echo.Echo/Echo"
 POLL_S = 20
 BATCH = 10
 SMALL = 1_000  # messages in the small queue
+BEFORE = 50_000
 PRODUCERS = 2_000
 
 
@@ -140,6 +141,9 @@ async def big(cloud: OurCloud, messages: int, rounds: int) -> dict[str, float]:
             await client.queues.create(name, {"VisibilityTimeout": 600})
         await fill(client, "small", SMALL)
         await _drawn(client, "small")
+        await client.queues.create("before")
+        await fill(client, "before", BEFORE)  # the log's buffers are full from here on
+        await client.queues.purge("before")
         before, began = cloud.private_bytes(), time.perf_counter()
         await fill(client, "big", messages)
         filled_s, after = time.perf_counter() - began, cloud.private_bytes()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 FRAME = struct.Struct(">BHI")
@@ -17,6 +17,7 @@ END = b"\xce"
 HEADER_OF_PROTOCOL = b"AMQP\x00\x00\x09\x01"
 START_OK, TUNE, TUNE_OK, OPEN = (10, 11), (10, 30), (10, 31), (10, 40)
 CHANNEL_OPEN, CLOSES = (20, 10), {(10, 50), (20, 40)}
+EXCHANGE_DECLARE, BIND, PURGE = (40, 10), (50, 20), (50, 30)
 DECLARE, QOS, CONSUME, PUBLISH, DELIVER, ACK = (50, 10), (60, 10), (60, 20), (60, 40), (60, 60), (60, 80)
 CONFIRM = (85, 10)
 BASIC = 60
@@ -130,6 +131,15 @@ class Amqp(asyncio.Protocol):
 
     async def declare(self, queue: str, kind: str) -> None:
         await self.call(method(DECLARE, b"\0\0" + short(queue) + b"\x02" + table(x_queue_type=kind)))
+
+    async def fan_out(self, exchange: str, queues: Sequence[str]) -> None:
+        """What is published to the exchange goes to each of these queues."""
+        await self.call(method(EXCHANGE_DECLARE, b"\0\0" + short(exchange) + short("fanout") + b"\x02" + table()))
+        for queue in queues:
+            await self.call(method(BIND, b"\0\0" + short(queue) + short(exchange) + short("") + b"\0" + table()))
+
+    async def purge(self, queue: str) -> None:
+        await self.call(method(PURGE, b"\0\0" + short(queue) + b"\0"))
 
     async def confirm(self) -> None:
         await self.call(method(CONFIRM, b"\0"))

@@ -6,6 +6,7 @@ has no answer: a message counts as deleted when its acknowledgement is written, 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from peers.server import Absent, Child, Meter, free_ports
 
 DEBIAN = "/usr/lib/rabbitmq/bin/rabbitmq-server"  # what the packaged script, which changes user, ends up running
 QUEUE = "bench"
+FAN_OUT_WINDOW = 2_000
 SETTINGS = "log.file.level = error\ncollect_statistics_interval = 60000\nvm_memory_high_watermark.relative = 0.6\n"
 NO_SPIN = "+sbwt none +sbwtdcpu none +sbwtdio none"  # idle schedulers leave the cores to those with work
 
@@ -114,3 +116,44 @@ class RabbitLoad:
     async def stop(self) -> None:
         for one in self.producers + self.consumers:
             one.transport.close()
+
+
+class RabbitFanOut:
+    """A fan-out exchange with durable queues behind it; `publish` returns when all is confirmed."""
+
+    def __init__(self, peer: RabbitMq, payload: bytes, queues: int) -> None:
+        self.peer = peer
+        self.queues = [f"fan-{number}" for number in range(queues)]
+        self.message = publish("", payload, "fan")
+
+    async def start(self) -> None:
+        self.connection = await connect(self.peer.port, on_acks=self._confirmed)
+        for queue in self.queues:
+            await self.connection.declare(queue, self.peer.kind)
+        await self.connection.fan_out("fan", self.queues)
+        await self.connection.confirm()
+
+    async def publish(self, count: int) -> None:
+        self.left, self.flying = count, 0
+        self.done = asyncio.get_running_loop().create_future()
+        self._send()
+        await self.done
+
+    def _send(self) -> None:
+        count = min(self.left, FAN_OUT_WINDOW - self.flying)
+        self.left -= count
+        self.flying += count
+        self.connection.write(self.message * count)
+
+    def _confirmed(self, count: int) -> None:
+        self.flying -= count
+        self._send()
+        if not self.flying and not self.done.done():
+            self.done.set_result(None)
+
+    async def clear(self) -> None:
+        for queue in self.queues:
+            await self.connection.purge(queue)
+
+    async def stop(self) -> None:
+        self.connection.transport.close()

@@ -4,8 +4,9 @@ It looks some time after there was something to do, never in an idle broker. A s
 the disk, so calls of users come in between and the log never fills with rewrites. Moving a frame is deciding,
 appending and applying without giving way (replay.py). A segment in which nothing lives any more is deleted.
 
-A message whose frame cannot be read can neither move nor be received: it leaves its queue, counted and logged. Should
-a segment stay alive after all of this, it is left alone until the next start, and the log says so.
+A message whose frame cannot be read can neither move nor be received: it leaves its queue, counted and logged. A
+queue's own frame is written again from memory. Should a segment stay alive after all of this, it is left alone until
+the next start, and the log says so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from minicloud.base.errors import CloudError
+from minicloud.queue import codec
 from minicloud.queue.book import Queue
 from minicloud.queue.core import Broker
 from minicloud.queue.ports import SEGMENT_SHIFT, MessageLog
@@ -101,22 +103,30 @@ class Compaction:
         size, monotonic = 0, self._clock.monotonic
         until = monotonic() + STEP_S
         for address, frame in self._log.frames(segment):
-            for moved in self._core.rewrite(address, frame):
-                (new,) = self._log.append([moved], essential=True)
-                self._core.apply(moved, new)
-                self.moved += 1
-                size += len(moved)
+            size += self._move(address, frame)
             if size >= STEP_BYTES or monotonic() >= until:
                 await self._log.flushed()
                 await asyncio.sleep(0)
                 size, until = 0, monotonic() + STEP_S
         if self._log.live(segment):
-            await self._expel_from(segment)
+            await self._salvage(segment)
         await self._log.flushed()
 
-    async def _expel_from(self, segment: int) -> None:
-        """Messages whose frames did not come: they are damaged. O(messages), and rare."""
+    def _move(self, address: int, frame: bytes) -> int:
+        """Returns how many bytes it took."""
+        size = 0
+        for moved in self._core.rewrite(address, frame):
+            (new,) = self._log.append([moved], essential=True)
+            self._core.apply(moved, new)
+            self.moved += 1
+            size += len(moved)
+        return size
+
+    async def _salvage(self, segment: int) -> None:
+        """What did not come is damaged. O(messages), and rare."""
         for queue in list(self._core.book.queues.values()):
+            if queue.address >> SEGMENT_SHIFT == segment:
+                self._move(queue.address, codec.blob(codec.QUEUE, queue.number, 0, b""))
             for seq in self._left(queue, segment):
                 log.error("a message of %s is lost: its frame in segment %d is damaged", queue.arn, segment)
                 self._core.expel(queue, seq, self._clock.wall())

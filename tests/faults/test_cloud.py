@@ -231,7 +231,7 @@ def test_a_full_disk_refuses_changes_and_serves_reads(tmp_path: Path) -> None:
         pytest.skip("mounting a small file system needs root")
     mount = tmp_path / "small"
     mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(mount)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(mount)], check=True)
     cloud = RealCloud(mount / "d")
     try:
         cloud.up()

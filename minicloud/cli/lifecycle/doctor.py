@@ -7,6 +7,7 @@ what to do. Exit code 1 when something fails.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import shutil
 import statistics
@@ -22,10 +23,13 @@ from typing import TYPE_CHECKING
 import click
 
 from minicloud.base.errors import CloudError
+from minicloud.cli.lifecycle.daemon import read_state
 from minicloud.cli.output import write_json, write_line, write_table
 from minicloud.cli.session import Session
+from minicloud.cluster.teardown import get_health
 from minicloud.settings import child_env, probe_machine
 from minicloud.shell.data_dir import data_dir as find_data_dir
+from minicloud.shell.data_dir import find_cloud
 
 if TYPE_CHECKING:
     from minicloud.sandbox.probe import Ability
@@ -72,6 +76,7 @@ def examine(data: Path) -> Iterator[Finding]:
         ("haproxy", _haproxy),
         ("machine", lambda: _machine(data)),
         ("disk", lambda: _disk(data)),
+        ("message brokers", lambda: _brokers(data)),
         ("files", _files),
         ("isolation", _isolation),
     ]
@@ -159,6 +164,24 @@ def fsync_s(folder: Path) -> float:
             os.fsync(file.fileno())
             times.append(time.perf_counter() - began)
     return statistics.median(times)
+
+
+def _brokers(data: Path) -> Iterator[Finding]:
+    """Of the cloud in this directory, if there is one."""
+    cloud = find_cloud(data)
+    if cloud is None:
+        return
+    used = sum(path.stat().st_size for path in data.glob("messages/*/*") if path.is_file()) / 2**20
+    state = read_state(data)
+    if state is None or not state.alive:
+        yield Finding("message brokers", OK, f"{cloud.brokers}, down like the cloud; {used:.0f} MiB of disk")
+        return
+    body = get_health(state.settings)[1]
+    seen = json.loads(body).get("brokers", []) if body.startswith("{") else []
+    down = cloud.brokers - seen.count("up")
+    found = f"{cloud.brokers}, {down} of them down; {used:.0f} MiB of disk"
+    advice = f"see {data}/log/message-broker-*.log" if down else ""
+    yield Finding("message brokers", WARN if down else OK, found, advice)
 
 
 def _files() -> Iterator[Finding]:

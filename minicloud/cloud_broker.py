@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import uvloop
 
 from minicloud import settings
+from minicloud.base import limits
 from minicloud.cloud_topics import TopicParts, Topics
 from minicloud.proxy.front_door import TOPICS_PATH
 from minicloud.queue.core import Broker
@@ -78,6 +79,7 @@ class MessageBroker:
             broker_bind(cloud),
             cloud.brokers[number].port,
             None if cloud.tls is None else server_credentials(cloud.tls.cert, cloud.tls.key),
+            calls_max=limits.GRPC_BROKER_CALLS_MAX,
             socket=str(cloud.broker_socket(number)),
         )
         base_url = cloud.endpoints["http"]

@@ -37,6 +37,7 @@ PAGE_SIZE_MAX = 1_000  # EC2 API: MaxResults 5-1000
 GRPC_MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # gRPC's own default, kept
 GRPC_METADATA_BYTES_MAX = 16 * 1024
 GRPC_CALLS_MAX = 4_096  # ours: at once and in one server, long streams included; beyond it RESOURCE_EXHAUSTED
+GRPC_BROKER_CALLS_MAX = 10_000  # ours: the same for a message broker, where most of them are long polls
 GRPC_STREAMS_PER_CONNECTION_MAX = 1_024  # ours: one connection cannot take every call
 HTTP_HEAD_BYTES_MAX = 16 * 1024
 HTTP_BODY_BYTES_MAX = 64 * 1024 * 1024

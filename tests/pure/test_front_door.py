@@ -10,7 +10,7 @@ import pytest
 
 from minicloud.base.errors import InvalidParameterValue
 from minicloud.proxy.front_door import DoorPaths, front_door, known_names
-from minicloud.settings import CloudSettings
+from minicloud.settings import BrokerSettings, CloudSettings
 
 SETTINGS = CloudSettings(cloud_id="0" * 8, data_dir="/d", control_port=20_001, control_http_port=20_002)
 PATHS = DoorPaths(Path("/d/run/s/door"))
@@ -35,6 +35,18 @@ def test_both_doors_listen_where_they_should() -> None:
 def test_each_goes_to_its_own_port() -> None:
     assert "server control 127.0.0.1:20001 weight 100 proto h2" in text()
     assert "server control 127.0.0.1:20002 weight 100\n" in text()
+
+
+def test_each_broker_has_its_part_of_the_path() -> None:
+    made = text(replace(SETTINGS, brokers=(BrokerSettings(1, 20_003), BrokerSettings(2, 20_004))))
+    assert "server broker 127.0.0.1:20003 " in made and "server broker 127.0.0.1:20004 " in made
+    assert re.search(
+        r"acl of_broker_1 path -m beg -- '?/_minicloud/sns/1/'?\n\s*use_backend broker_1 if of_broker_1\n", made
+    )
+
+
+def test_the_control_plane_learns_by_which_name_it_was_reached() -> None:
+    assert re.search(r"set-header X-Minicloud-Reached-As .*req.hdr\(host\)", text())
 
 
 def test_tls_closes_clear_text() -> None:

@@ -22,7 +22,7 @@ def resolve(tmp_path: Path, machine: s.MachineCapacity = MACHINE, **flags: objec
 
 def test_json_both_ways(tmp_path: Path) -> None:
     made = resolve(tmp_path, hosts=3, overcommit_cpu=2.0, allowed_hosts=("Cloud.Example",))
-    made = replace(made, tls=s.TlsFiles("/c", "/k"), control_port=1234)
+    made = replace(made, tls=s.TlsFiles("/c", "/k"), control_port=1234, brokers=(s.BrokerSettings(1, 2),) * 2)
     assert s.CloudSettings.from_json(made.to_json()) == made
 
 
@@ -71,6 +71,8 @@ def test_declared_gpus_say_so(tmp_path: Path) -> None:
     [
         ({"hosts": 0}, "hosts"),
         ({"hosts": 27}, "hosts"),
+        ({"brokers": 0}, "brokers"),
+        ({"brokers": 65}, "brokers"),
         ({"grpc_port": 70000}, "grpc_port"),
         ({"http_port": 7077}, "http_port"),
         ({"region": "Mars"}, "region"),
@@ -122,6 +124,23 @@ def test_region_of_a_cloud_never_changes(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameterCombination) as caught:
         resolve(tmp_path, region="eu-west-3")
     assert caught.value.field == "region"
+
+
+def test_the_number_of_brokers_never_changes(tmp_path: Path) -> None:
+    assert len(resolve(tmp_path, brokers=3).brokers) == 3
+    assert len(resolve(tmp_path).brokers) == 3
+    with pytest.raises(InvalidParameterCombination) as caught:
+        resolve(tmp_path, brokers=2)
+    assert caught.value.field == "brokers"
+
+
+def test_a_cloud_of_before_the_brokers_has_one(tmp_path: Path) -> None:
+    made = resolve(tmp_path)
+    path = made.data_path / "cloud.json"
+    known = json.loads(path.read_text())
+    del known["brokers"]
+    path.write_text(json.dumps(known))
+    assert resolve(tmp_path) == made and len(made.brokers) == 1
 
 
 def test_refused_flags_make_no_cloud(tmp_path: Path) -> None:

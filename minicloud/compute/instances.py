@@ -207,13 +207,13 @@ def _end_now(state: State, instance: Instance, now: float) -> Instance:
     return ended(replace(instance, state="terminated"), now)
 
 
-def ended(instance: Instance, now: float, disk_left: bool = True) -> Instance:
+def ended(instance: Instance, now: float) -> Instance:
     """A terminated instance stays visible for a while."""
     return replace(
         instance,
         terminated=now,
         deadline=now + limits.TERMINATED_KEPT_S,
-        disk_left=disk_left,
+        disk_left=True,
         gpu_ids=[],
         private_ip="",
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
+from minicloud.base import limits
 from minicloud.base.machine import Context, Outcome
 from minicloud.compute.commands import CordonHost, GuestSeen, HostLost, HostSeen, LaunchFailed
 from minicloud.compute.errors import host_not_found
@@ -124,7 +125,7 @@ def _gone(instance: Instance, guest: GuestSeen, context: Context) -> Instance:
         force_stop=False,
         ended=context.now,
     )
-    return ended(after, context.now, disk_left=False) if state == "terminated" else after
+    return ended(after, context.now) if state == "terminated" else after
 
 
 def _message(code: str, message: str, exit_code: int | None) -> str:
@@ -235,9 +236,10 @@ def tick(state: State, context: Context) -> Outcome:
 
 
 def disk_deleted(state: State, instance: Instance, now: float) -> Outcome:
-    """A terminated instance's disk is gone from a host that came back."""
+    """A terminated instance's disk is gone from its host; until that was said, its host is told to delete it."""
     draft = Draft()
-    draft.put(replace(instance, disk_left=False, deadline=now))
+    shown_until = (instance.terminated or now) + limits.TERMINATED_KEPT_S
+    draft.put(replace(instance, disk_left=False, deadline=max(now, shown_until)))
     return draft.outcome(instance)
 
 

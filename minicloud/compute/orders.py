@@ -31,10 +31,8 @@ def for_instance(instance: Instance) -> pb.HostOrder | None:
         )
     if instance.state == "stopping":
         return end(instance.id, instance.generation, force=instance.force_stop)
-    if instance.state == "shutting-down":
+    if instance.state == "shutting-down" or (instance.state == "terminated" and instance.disk_left):
         return end(instance.id, instance.generation, force=instance.force_stop, delete_disk=True)
-    if instance.state == "terminated" and instance.disk_left:
-        return end(instance.id, instance.generation, force=True, delete_disk=True)
     return None
 
 
@@ -48,6 +46,10 @@ def end(instance_id: str, generation: int, *, force: bool = False, delete_disk: 
         grace_s=0.0 if force else STOP_GRACE_S,
     )
     return pb.HostOrder(order_id=order_id, end=order)
+
+
+def deletes_disk(end_order_id: str) -> bool:
+    return end_order_id.endswith("1")
 
 
 def forget(instance_id: str, generation: int) -> pb.HostOrder:

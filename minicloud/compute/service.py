@@ -266,7 +266,13 @@ class ComputeService:
                 self.waiters.notify((Instance.kind, sample.instance_id))
 
     async def order_result(self, link: HostLink, result: pb.OrderResult) -> None:
-        link.forget(result.order_id)
+        """Its id is forgotten last: what its own outcome implies is not ordered again."""
+        try:
+            await self._take_result(link, result)
+        finally:
+            link.forget(result.order_id)
+
+    async def _take_result(self, link: HostLink, result: pb.OrderResult) -> None:
         if self.closing:
             self._ending.discard(result.order_id)
             if not self._ending:
@@ -279,7 +285,8 @@ class ComputeService:
         elif result.ok and result.order_id.startswith(orders.END_PREFIX):
             _, instance_id, generation, _ = result.order_id.split(":")
             await self._settle(commands.GuestSeen(instance_id, int(generation), "ended"))
-            await self._settle(DiskDeleted(instance_id))
+            if orders.deletes_disk(result.order_id):
+                await self._settle(DiskDeleted(instance_id))
         elif not result.ok:
             log.warning("host %s refused order %s: %s", link.host_id, result.order_id, result.error.message)
             await self._refused(result)

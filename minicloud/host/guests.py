@@ -4,8 +4,8 @@ Orders name a generation of an instance. One older than what the host knows is s
 one to start waits until the older guest is gone, so two generations of one instance never share its disk. An order to
 end what is not here is carried out at once: there is nothing to end.
 
-Actors come when Ray has made them, before or after the order: whose order has not come waits (ORDER_S_MAX), whose guest
-is over is dismissed.
+Actors come when Ray has made them, before or after the order: whose order has not come is told of and waits
+(ORDER_S_MAX), whose guest is over is dismissed. Ray may make an actor long after its instance has ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from minicloud.wire import common_pb2, fleet_pb2, instance_pb2
 
 log = logging.getLogger("minicloud.host.guests")
 
-ORDER_S_MAX = float(PENDING_S_MAX)
+ORDER_S_MAX = 30.0  # ours: orders are sent before actors are made, so only a control plane that restarts keeps one back
+DELETED_KEPT_S = float(PENDING_S_MAX)
 
 
 class Guests:
@@ -128,7 +129,7 @@ class Guests:
             self._records.pop(order.instance_id, None)
             self._tools.files.delete(order.instance_id)
             self._deleted[order.instance_id] = order.generation
-            asyncio.get_running_loop().call_later(ORDER_S_MAX, self._deleted.pop, order.instance_id, None)
+            asyncio.get_running_loop().call_later(DELETED_KEPT_S, self._deleted.pop, order.instance_id, None)
 
     async def reboot(self, instance_id: str, generation: int) -> None:
         """Returns when it answers again. Raises NotFound, Conflict when it ended instead."""
@@ -167,6 +168,7 @@ class Guests:
             key = (hello.instance_id, hello.generation)
             self._early[key] = link
             asyncio.get_running_loop().call_later(ORDER_S_MAX, self._dismiss_early, *key)
+            self._tools.changed(GuestRecord(*key))  # a control plane that does not want it any more ends it
 
     def actor_said(self, link: ActorLink, message: dict[str, Any]) -> None:
         life = self._life_of(link)
@@ -208,7 +210,8 @@ class Guests:
 
     def reports(self) -> list[fleet_pb2.GuestReport]:
         """For a hello: all that the control plane may not know yet."""
-        return [report_of(record) for record in self._records.values() if record.phase != "stopped"]
+        early = [GuestRecord(*key) for key in self._early]
+        return [report_of(record) for record in (*early, *self._records.values()) if record.phase != "stopped"]
 
     def _life(self, instance_id: str, generation: int) -> Life:
         life = self._lives.get(instance_id)

@@ -143,6 +143,17 @@ async def test_an_end_before_the_actor_came_leaves_nothing_and_the_actor_is_dism
     assert await asyncio.wait_for(host.actors["i-0005", 1].wait(), 10) == 0
 
 
+async def test_an_actor_that_nobody_ordered_is_told_of_and_sent_away(host: Host) -> None:
+    await host.start_actor("i-0011", 4)
+    await host.control.until_state("i-0011", "preparing", 4)
+    await host.stop_agent()
+    await host.start_agent()
+    told = len(host.control.guests["i-0011", 4])
+    await host.control.until(lambda: len(host.control.guests["i-0011", 4]) > told)  # by hello, or by the actor's own
+    assert (await host.control.result(host.end("i-0011", 4, force=True))).ok
+    assert await asyncio.wait_for(host.actors["i-0011", 4].wait(), 10) == 0
+
+
 async def test_an_unknown_guest_is_ended_at_once(host: Host) -> None:
     assert (await host.control.result(host.end("i-none", 3, delete_disk=True))).ok
 

@@ -165,6 +165,28 @@ async def test_an_end_that_a_host_refused_is_ordered_again(tmp_path: Path, monke
         await asyncio.wait_for(cloud.until(one.id, "terminated"), 10)
 
 
+async def test_a_disk_whose_deletion_nobody_confirmed_is_deleted_after_a_restart(tmp_path: Path) -> None:
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        (one,) = await cloud.launch()
+        await asyncio.wait_for(cloud.until(one.id, "running"), 10)
+        host.deaf = True
+        await cloud.instances.Terminate(instance_pb2.InstanceIdsRequest(instance_ids=[one.id]))
+        await host.ordered("end")
+        await host.report(one.id, 1, "ended")
+        await asyncio.wait_for(cloud.until(one.id, "terminated"), 10)
+        await host.ordered("forget")
+        assert len(await host.ordered("end")) == 1  # its answer is under way
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        (order,) = await host.ordered("end")
+        assert order.end.delete_disk
+        while cloud.plane.compute.state.instances[one.id].disk_left:
+            await cloud.hosts.List(host_pb2.ListHostsRequest())
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        other = (await cloud.launch())[0]
+        await asyncio.wait_for(cloud.until(other.id, "running"), 10)
+        assert not [order for order in host.orders if order.WhichOneof("order") == "end"]
+
+
 async def test_a_start_that_a_host_refused_ends_the_launch_with_its_reason(tmp_path: Path) -> None:
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         host.deaf = True

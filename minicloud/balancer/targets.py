@@ -1,0 +1,211 @@
+"""Targets: registered, watched, drained. Source: elbv2 API, RegisterTargets, DescribeTargetHealth; health.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from minicloud.balancer import attributes, errors, health, limits
+from minicloud.balancer.association import placed
+from minicloud.balancer.commands import (
+    DeregisterTargets,
+    InstanceSeen,
+    ObserveHealth,
+    RegisterTargets,
+    TargetIdle,
+    TargetSpec,
+)
+from minicloud.balancer.groups import find as find_group
+from minicloud.balancer.model import Group, Target, target_key
+from minicloud.balancer.state import Draft, State
+from minicloud.base.machine import Context, Outcome
+
+_INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})\Z")
+
+
+def register(state: State, command: RegisterTargets, context: Context) -> Outcome:
+    """The reply is the targets. One that is there stays as it is; one that drains starts anew."""
+    group = find_group(state, command.scope, command.group)
+    _check_count(command.targets)
+    draft = Draft(state)
+    made: dict[str, Target] = {}
+    for spec in command.targets:
+        target = _registered(state, group, spec, context.now)
+        made[target.key] = target
+    there = {target.key for target in state.targets_of(group.arn)}
+    if len(there | made.keys()) > limits.TARGETS_MAX:
+        text = f"The maximum number of targets, {limits.TARGETS_MAX}, is reached"
+        raise errors.too_many("TooManyTargets", text, "targets")
+    for target in made.values():
+        draft.put(target)
+    return draft.outcome(list(made.values()))
+
+
+def _check_count(targets: Sequence[TargetSpec]) -> None:
+    if not targets:
+        raise errors.invalid("At least one target must be specified", "targets")
+    if len(targets) > limits.REQUEST_ITEMS_MAX:
+        raise errors.invalid(f"At most {limits.REQUEST_ITEMS_MAX} targets can be specified", "targets")
+
+
+def _registered(state: State, group: Group, spec: TargetSpec, now: float) -> Target:
+    port = spec.port or group.port
+    if not 1 <= port <= 65535:
+        raise errors.invalid(f"Target port '{port}' must be between 1 and 65535", "targets.port")
+    address, zone = _address(group, spec), spec.zone
+    before = state.targets.get(target_key(group.arn, spec.id, port))
+    if before is not None and before.state != "draining":
+        return placed(replace(before, address=address, zone=zone), attached=bool(group.balancer), now=now)
+    fresh = Target(
+        group=group.arn,
+        account=group.account,
+        region=group.region,
+        id=spec.id,
+        port=port,
+        address=address,
+        zone=zone,
+        state="unused",
+        reason=health.NOT_IN_USE,
+        description=health.describe(health.NOT_IN_USE),
+        since=now,
+    )
+    return placed(fresh, attached=bool(group.balancer), now=now)
+
+
+def _address(group: Group, spec: TargetSpec) -> str:
+    """Raises InvalidTarget."""
+    if group.target_type == "instance":
+        if not _INSTANCE.match(spec.id):
+            raise errors.invalid(f"Instance ID '{spec.id[:64]}' is not valid", "targets.id")
+        if not spec.address:
+            text = f"The following targets are not in a running state and cannot be registered: '{spec.id}'"
+            raise errors.bad_target(text)
+        return spec.address
+    try:
+        return str(IPv4Address(spec.id))
+    except ValueError:
+        raise errors.invalid(f"The IP address '{spec.id[:64]}' is not a valid IPv4 address", "targets.id") from None
+
+
+def deregister(state: State, command: DeregisterTargets, context: Context) -> Outcome:
+    """The reply is None. A target in service drains; any other is gone at once."""
+    group = find_group(state, command.scope, command.group)
+    _check_count(command.targets)
+    found = []
+    for spec in command.targets:
+        matches = [one for one in state.targets_of(group.arn) if one.id == spec.id and spec.port in (0, one.port)]
+        if not matches:
+            raise errors.bad_target(f"The following targets are not registered: '{spec.id[:64]}'")
+        found += matches
+    draft = Draft(state)
+    delay_s = int(attributes.value(group, attributes.DELAY))
+    for target in dict.fromkeys(one.key for one in found):
+        _end(draft, state.targets[target], delay_s, context.now)
+    return draft.outcome()
+
+
+def _end(draft: Draft, target: Target, delay_s: int, now: float) -> None:
+    if target.state == "draining":
+        return
+    if target.state == "unused" or delay_s == 0:
+        draft.drop(target)
+        return
+    draft.put(
+        replace(
+            target,
+            state=health.HEALTH.step(target.state, "deregister"),  # type: ignore[arg-type]
+            reason=health.DRAINING,
+            description=health.describe(health.DRAINING),
+            since=now,
+            until=now + delay_s,
+        )
+    )
+
+
+def observe(state: State, command: ObserveHealth, context: Context) -> Outcome:
+    """Verdicts about targets that are gone, or that drain, say nothing."""
+    after: dict[str, Target] = {}
+    for key in command.known:
+        target = state.targets.get(key)
+        if target is not None and target.reason == health.REGISTERING:
+            after[key] = _with_reason(target, "initial", health.CHECKING, context.now)
+    for verdict in command.verdicts:
+        target = after.get(verdict.target) or state.targets.get(verdict.target)
+        if target is None or target.state not in health.SERVED:
+            continue
+        now_state = health.HEALTH.step(target.state, "pass" if verdict.passed else "fail")  # type: ignore[arg-type]
+        reason = "" if verdict.passed else verdict.reason
+        after[target.key] = _with_reason(target, now_state, reason, context.now, verdict.code)
+    draft = Draft(state)
+    for target in after.values():
+        draft.put(target)
+    return draft.outcome()
+
+
+def _with_reason(target: Target, state: str, reason: str, now: float, code: str = "") -> Target:
+    text = health.describe(reason, code)
+    if (state, reason, text) == (target.state, target.reason, target.description):
+        return target
+    since = target.since if state == target.state else now
+    return replace(target, state=state, reason=reason, description=text, since=since)
+
+
+def idle(state: State, command: TargetIdle, _context: Context) -> Outcome:
+    """A draining target on which nothing is in flight is gone before its time. Source: ALB guide, "Deregistration"."""
+    draft = Draft(state)
+    target = state.targets.get(command.target)
+    if target is not None and target.state == "draining":
+        draft.drop(target)
+    return draft.outcome()
+
+
+def instance_seen(state: State, command: InstanceSeen, context: Context) -> Outcome:
+    """An instance that stops is unused until it runs again, at whatever address it has then."""
+    draft = Draft(state)
+    for target in state.targets_on(command.id):
+        group = state.groups[target.group]
+        if group.target_type != "instance" or target.state == "draining":
+            continue
+        moved = replace(target, address=command.address, zone=command.zone or target.zone)
+        if moved.address and moved.address != target.address and moved.state != "unused":
+            reason = health.REGISTERING
+            moved = replace(moved, state="initial", reason=reason, description=health.describe(reason))
+        draft.put(placed(moved, attached=bool(group.balancer), now=context.now))
+    return draft.outcome()
+
+
+def tick(state: State, context: Context) -> Outcome:
+    """Draining targets whose time is over are gone."""
+    draft = Draft(state)
+    for target in list(state.overdue(context.now)):
+        draft.drop(target)
+    return draft.outcome()
+
+
+def described(state: State, group: Group, wanted: Sequence[TargetSpec] = ()) -> list[Target]:
+    """DescribeTargetHealth: all targets, or the ones asked for, those that are not registered included."""
+    targets = state.targets_of(group.arn)
+    if not wanted:
+        return targets
+    found = []
+    for spec in wanted:
+        port = spec.port or group.port
+        matches = [one for one in targets if one.id == spec.id and spec.port in (0, one.port)]
+        reason = health.NOT_REGISTERED
+        absent = Target(
+            group.arn,
+            group.account,
+            group.region,
+            spec.id,
+            port,
+            "",
+            "",
+            "unused",
+            reason,
+            health.describe(reason),
+            0.0,
+        )
+        found += matches or [absent]
+    return found

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from minicloud.cloud import ControlPlane
 from minicloud.rpc.peer import Peer
@@ -15,6 +18,13 @@ from minicloud.rpc.server import Listen, RpcServer
 from minicloud.settings import BrokerSettings, CloudSettings
 from tests.contract.fake_host import FakeHost
 from tests.contract.test_control_plane import SECRET, Actors
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """With a short path: sockets are in it."""
+    with tempfile.TemporaryDirectory(prefix="mcp-") as made:
+        yield Path(made)
 
 
 async def soon(what: Callable[[], Any]) -> None:
@@ -30,10 +40,10 @@ async def server(path: Path) -> RpcServer:
     return made
 
 
-async def test_a_peer_is_up_as_long_as_it_says_so(tmp_path: Path) -> None:
-    peer = Peer(f"unix:{tmp_path}/s")
+async def test_a_peer_is_up_as_long_as_it_says_so(folder: Path) -> None:
+    peer = Peer(f"unix:{folder}/s")
     peer.start()
-    first = await server(tmp_path / "s")
+    first = await server(folder / "s")
     await soon(lambda: peer.up)
     first.health.set_all(False)
     await soon(lambda: not peer.up)
@@ -42,14 +52,14 @@ async def test_a_peer_is_up_as_long_as_it_says_so(tmp_path: Path) -> None:
     await first.stop(0)
     await soon(lambda: not peer.up)
     assert peer.seen
-    second = await server(tmp_path / "s")
+    second = await server(folder / "s")
     await soon(lambda: peer.up)
     await peer.close()
     await second.stop(0)
 
 
-async def test_a_cloud_is_ready_when_its_brokers_answered_and_degraded_when_one_is_away(tmp_path: Path) -> None:
-    settings = CloudSettings("0" * 8, str(tmp_path), brokers=(BrokerSettings(1, 2), BrokerSettings(3, 4)))
+async def test_a_cloud_is_ready_when_its_brokers_answered_and_degraded_when_one_is_away(folder: Path) -> None:
+    settings = CloudSettings("0" * 8, str(folder), brokers=(BrokerSettings(1, 2), BrokerSettings(3, 4)))
     settings.socket_path.mkdir(parents=True)
     plane = ControlPlane(settings, SECRET, Actors())
     plane.cloud = replace(settings, control_port=await plane.start())

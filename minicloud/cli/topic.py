@@ -159,9 +159,11 @@ def subscribe(
 @verb(topic, "confirm")
 @TOPIC
 @click.argument("token")
-def confirm(session: Session, topic: str, token: str) -> None:
+@click.option("--authenticate-on-unsubscribe", "locked", is_flag=True, help="The link in messages does not end it.")
+def confirm(session: Session, topic: str, token: str, locked: bool) -> None:
     """Confirm a subscription with the token that its endpoint was sent."""
-    show_list(session, [session.client.topics.confirm(topic, token)], SUBSCRIPTIONS)
+    confirmed = session.client.topics.confirm(topic, token, authenticate_on_unsubscribe=locked)
+    show_list(session, [confirmed], SUBSCRIPTIONS)
 
 
 @verb(topic, "subscriptions")

@@ -198,23 +198,39 @@ class AsyncTopics:
     # ------------------------------------------------------------ subscriptions
 
     async def subscribe(
-        self, topic: str, protocol: str, endpoint: str, attributes: Mapping[str, object] | None = None
+        self,
+        topic: str,
+        protocol: str,
+        endpoint: str,
+        attributes: Mapping[str, object] | None = None,
+        *,
+        return_subscription_arn: bool = False,
     ) -> models.Subscription:
         """protocol: sqs (endpoint: a queue's ARN or name), http, https (a URL, which has to confirm).
 
         attributes: AWS's names: FilterPolicy, FilterPolicyScope, RawMessageDelivery, RedrivePolicy, DeliveryPolicy.
-        Raises NotFound, InvalidRequest.
+        return_subscription_arn: not "PendingConfirmation" for one that waits. Raises NotFound, InvalidRequest.
         """
         request = topic_pb2.SubscribeRequest(
-            topic=topic, protocol=protocol, endpoint=endpoint, attributes=to_texts(attributes or {})
+            topic=topic,
+            protocol=protocol,
+            endpoint=endpoint,
+            attributes=to_texts(attributes or {}),
+            return_subscription_arn=return_subscription_arn,
         )
         return await self._subscription("Subscribe", request)
 
-    async def confirm(self, topic: str, token: str) -> models.Subscription:
-        """With the token that its endpoint was sent. Raises NotFound, InvalidRequest."""
-        return await self._subscription(
-            "ConfirmSubscription", topic_pb2.ConfirmSubscriptionRequest(topic=topic, token=token)
+    async def confirm(
+        self, topic: str, token: str, *, authenticate_on_unsubscribe: bool = False
+    ) -> models.Subscription:
+        """With the token that its endpoint was sent. Raises NotFound, InvalidRequest.
+
+        authenticate_on_unsubscribe: the link in its messages does not end it.
+        """
+        request = topic_pb2.ConfirmSubscriptionRequest(
+            topic=topic, token=token, authenticate_on_unsubscribe=authenticate_on_unsubscribe
         )
+        return await self._subscription("ConfirmSubscription", request)
 
     async def subscription(self, subscription_arn: str) -> models.Subscription:
         """A subscription with its attributes. Raises NotFound."""

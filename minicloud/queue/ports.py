@@ -20,7 +20,8 @@ class MessageLog(Protocol):
         """Queue frames for the disk in this order and return their addresses at once; never blocks.
 
         `essential`: receives, deletes, moves and what else must go on when the disk is full may use the reserve.
-        Raises InsufficientStorage, Fenced, Internal; then nothing of the call is queued.
+        Raises InsufficientStorage, Throttled (the disk does not keep up), Fenced, Internal; then nothing of the call
+        is queued.
         """
         ...
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from minicloud.base import pages
 from minicloud.base.arn import Caller, Scope
 from minicloud.base.errors import CloudError, Internal, InvalidPageToken, InvalidParameterValue
-from minicloud.queue import errors, receipt
+from minicloud.queue import errors, limits, receipt
 from minicloud.queue.book import Queue
 from minicloud.queue.columns import Batch, Extras, message_ids
 from minicloud.queue.message import Attribute, SendEntry
@@ -220,11 +220,14 @@ def _entry(entry: wire.SendEntry) -> SendEntry:
 
 
 def _handles(joined: bytes) -> list[bytes]:
-    """Raises ReceiptHandleIsInvalid, EmptyBatchRequest."""
+    """Raises EmptyBatchRequest, InvalidParameterValue."""
     if not joined:
         raise errors.empty_batch("ReceiptHandle")
     if len(joined) % _HANDLE:
         raise InvalidParameterValue(f"receipt handles have {_HANDLE} bytes each", field="receipt_handles")
+    if len(joined) > _HANDLE * limits.BULK_MESSAGES_MAX:
+        text = f"1 to {limits.BULK_MESSAGES_MAX} receipt handles a call"
+        raise InvalidParameterValue(text, field="receipt_handles")
     return [joined[at : at + _HANDLE] for at in range(0, len(joined), _HANDLE)]
 
 

@@ -73,11 +73,16 @@ class TopicServicer:
 
     async def Subscribe(self, request: wire.SubscribeRequest, caller: Caller) -> wire.Subscription:
         to, attributes = (request.protocol, request.endpoint), dict(request.attributes)
-        return self._subscription(await self._service.subscribe(caller.scope, _given(request.topic), to, attributes))
+        made = await self._service.subscribe(caller.scope, _given(request.topic), to, attributes)
+        shown = self._subscription(made)
+        if request.return_subscription_arn:
+            shown.arn = made.arn
+        return shown
 
     async def ConfirmSubscription(self, request: wire.ConfirmSubscriptionRequest, caller: Caller) -> wire.Subscription:
         arn = self._state.topic(caller.scope, _given(request.topic)).arn
-        return self._subscription(await self._service.confirm(arn, request.token, known=True))
+        locked = request.authenticate_on_unsubscribe
+        return self._subscription(await self._service.confirm(arn, request.token, known=True, locked=locked))
 
     async def GetSubscription(self, request: wire.GetSubscriptionRequest, caller: Caller) -> wire.Subscription:
         return self._subscription(self._state.subscription(caller.scope, request.subscription_arn))

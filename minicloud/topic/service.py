@@ -102,9 +102,8 @@ class TopicService:
     # --- changing topics and subscriptions
 
     async def _change(self, decide: Callable[[Context], Outcome]) -> Any:
-        """Decide, act, record, apply; the reply once all is on disk."""
+        """Decide, act, record, apply, follow, in one turn; the reply once all is on disk."""
         outcome = await self._ports.disk.act(lambda now: self._enact(decide(self._context(now)), now))
-        self._follow(outcome)
         return outcome.reply
 
     def _enact(self, outcome: Outcome, now: float) -> Outcome:
@@ -124,6 +123,7 @@ class TopicService:
         for effect in outcome.effects:
             if isinstance(effect, DropQueue):
                 self._ports.queues.drop(effect.key, now)
+        self._follow(outcome)
         return outcome
 
     def _record(self, records: Sequence[Record]) -> None:
@@ -145,7 +145,9 @@ class TopicService:
         self._ports.queues.fan_out([target], [Note(b"-", pack(origin))], now)
 
     def _follow(self, outcome: Outcome) -> None:
-        """What has no place on the disk: couriers, counters, the timer."""
+        """What has no place on the disk: couriers, counters, the timer. In the same turn: the caller may go away while
+        the disk syncs. A courier that starts now posts nothing before the disk has it: its receive waits for that too.
+        """
         for record in outcome.records:
             if record.kind == SUBSCRIPTION:
                 self._follow_subscription(record.key)

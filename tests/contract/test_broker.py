@@ -251,7 +251,12 @@ async def test_handles_that_are_not_good(world: World) -> None:
     elsewhere = wire.DeleteMessagesRequest(queue="other", receipt_handles=good)
     (failed,) = (await world.queues.DeleteMessages(elsewhere)).failed
     assert failed.code == "ReceiptHandleIsInvalid"
-    for broken, code in ((b"", "EmptyBatchRequest"), (b"short", "InvalidParameterValue")):
+    many = good * 1001
+    for broken, code in (
+        (b"", "EmptyBatchRequest"),
+        (b"short", "InvalidParameterValue"),
+        (many, "InvalidParameterValue"),
+    ):
         error = await refusal(
             world.queues.DeleteMessages(wire.DeleteMessagesRequest(queue="jobs", receipt_handles=broken))
         )

@@ -18,6 +18,7 @@ from minicloud.shell.webhook import Webhooks
 from minicloud.topic import limits
 from minicloud.wire import topic_pb2
 from tests.contract.broker_world import broker_world
+from tests.contract.test_broker_life import Disk, soon
 from tests.contract.topic_world import (
     ARN,
     CONFIRMATION,
@@ -77,6 +78,42 @@ async def test_an_endpoint_confirms_gets_notifications_and_leaves() -> None:
         assert (await fetch(world, bye.document["SubscribeURL"]))[0] == 200
         await publish(world, "back again")
         assert (await poster.got(4))[3].document["Message"] == "back again"
+
+
+async def test_a_locked_subscription_is_not_ended_by_its_link() -> None:
+    async with offline() as (world, poster, _):
+        await topic(world)
+        request = topic_pb2.SubscribeRequest(
+            topic="news", protocol="http", endpoint="http://x.test/", return_subscription_arn=True
+        )
+        pending = await world.topics.Subscribe(request)
+        assert pending.arn.startswith(f"{ARN}:") and pending.attributes["PendingConfirmation"] == "true"
+        token = (await poster.got(1))[0].document["Token"]
+        confirm = topic_pb2.ConfirmSubscriptionRequest(topic="news", token=token, authenticate_on_unsubscribe=True)
+        assert (await world.topics.ConfirmSubscription(confirm)).arn == pending.arn
+        await publish(world, "hello")
+        link = (await poster.got(2))[1].document["UnsubscribeURL"]
+        status, answer = await fetch(world, link)
+        assert status == 403 and b"<Code>AuthorizationError</Code>" in answer
+        await publish(world, "still here")
+        assert (await poster.got(3))[2].document["Message"] == "still here"
+        await world.topics.Unsubscribe(topic_pb2.UnsubscribeRequest(subscription_arn=pending.arn))
+        assert not (await world.topics.ListSubscriptions(topic_pb2.ListSubscriptionsRequest())).subscriptions
+
+
+async def test_an_endpoint_is_greeted_though_its_subscriber_left_before_the_answer() -> None:
+    disk = Disk()
+    async with offline(disk) as (world, poster, _):
+        await topic(world)
+        disk.gate.clear()
+        gone = asyncio.ensure_future(subscribe(world, "http://x.test/"))
+        await soon(lambda: disk.waiting == 2)  # the call, and the courier's receive
+        gone.cancel()
+        await soon(lambda: disk.waiting == 1)
+        assert not poster.posts, "nothing is posted before it is on disk"
+        disk.gate.set()
+        (greeting,) = await poster.got(1)
+        assert greeting.headers["x-amz-sns-message-type"] == "SubscriptionConfirmation"
 
 
 async def test_links_that_lead_nowhere() -> None:

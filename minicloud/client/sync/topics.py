@@ -113,18 +113,33 @@ class Topics:
         return self._loop.run(self._inner.publish_batch(topic, messages))
 
     def subscribe(
-        self, topic: str, protocol: str, endpoint: str, attributes: Mapping[str, object] | None = None
+        self,
+        topic: str,
+        protocol: str,
+        endpoint: str,
+        attributes: Mapping[str, object] | None = None,
+        *,
+        return_subscription_arn: bool = False,
     ) -> models.Subscription:
         """protocol: sqs (endpoint: a queue's ARN or name), http, https (a URL, which has to confirm).
 
         attributes: AWS's names: FilterPolicy, FilterPolicyScope, RawMessageDelivery, RedrivePolicy, DeliveryPolicy.
-        Raises NotFound, InvalidRequest.
+        return_subscription_arn: not "PendingConfirmation" for one that waits. Raises NotFound, InvalidRequest.
         """
-        return self._loop.run(self._inner.subscribe(topic, protocol, endpoint, attributes))
+        return self._loop.run(
+            self._inner.subscribe(
+                topic, protocol, endpoint, attributes, return_subscription_arn=return_subscription_arn
+            )
+        )
 
-    def confirm(self, topic: str, token: str) -> models.Subscription:
-        """With the token that its endpoint was sent. Raises NotFound, InvalidRequest."""
-        return self._loop.run(self._inner.confirm(topic, token))
+    def confirm(self, topic: str, token: str, *, authenticate_on_unsubscribe: bool = False) -> models.Subscription:
+        """With the token that its endpoint was sent. Raises NotFound, InvalidRequest.
+
+        authenticate_on_unsubscribe: the link in its messages does not end it.
+        """
+        return self._loop.run(
+            self._inner.confirm(topic, token, authenticate_on_unsubscribe=authenticate_on_unsubscribe)
+        )
 
     def subscription(self, subscription_arn: str) -> models.Subscription:
         """A subscription with its attributes. Raises NotFound."""

@@ -27,12 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from minicloud import Client
+from minicloud.cluster.warm import count_workers
 
 TARGET_RATIO, TARGET_BURST = 1.5, 0.9
 TYPE = "t3.nano"
 USER_DATA = "#!/bin/sh\ndate +%s.%N > /root/started\n"
 QUIET_S = 1.0  # after the worst of the last one's end, before the next is measured
 WARM = 2
+GCS = "--gcs-address="
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,8 @@ class Sample:
 
 
 @contextlib.contextmanager
-def cloud(folder: Path) -> Iterator[tuple[Client, str]]:
-    """A cloud of one host with room for the burst; yields a client and the address of its Ray."""
+def cloud(folder: Path) -> Iterator[tuple[Client, Raylet]]:
+    """A cloud of one host with room for the burst; yields a client and the host's raylet."""
     data = ["--data-dir", str(folder)]
     program = [sys.executable, "-m", "minicloud.cli.main"]
     room = ["--hosts", "1", "--cpus-per-host", "20", "--memory-per-host", "40GiB"]
@@ -54,16 +56,24 @@ def cloud(folder: Path) -> Iterator[tuple[Client, str]]:
     try:
         state = json.loads((folder / "run" / "state.json").read_text())
         with Client(endpoint=state["endpoints"]["grpc"]) as client:
-            yield client, _ray_address(folder)
+            yield client, _raylet(folder)
     finally:
         subprocess.run([*program, "down", *data], check=True, stdout=subprocess.DEVNULL)
 
 
-def _ray_address(folder: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Raylet:
+    """The host's: its process, and where its Ray is."""
+
+    pid: int
+    gcs_address: str
+
+
+def _raylet(folder: Path) -> Raylet:
     processes = json.loads((folder / "run" / "processes.json").read_text())["processes"]
-    raylet = next(process["pid"] for process in processes if process["role"].startswith("raylet"))
-    words = Path(f"/proc/{raylet}/cmdline").read_text().split("\0")
-    return next(word.removeprefix("--gcs-address=") for word in words if word.startswith("--gcs-address="))
+    pid = next(process["pid"] for process in processes if process["role"] == "raylet:host-a")
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return Raylet(pid, next(word.removeprefix(GCS) for word in words if word.startswith(GCS)))
 
 
 class BareRay:
@@ -141,27 +151,33 @@ def _end(client: Client, ids: Sequence[str]) -> None:
     client.instances.wait_until(ids, "terminated")
 
 
-def settle(client: Client) -> None:
-    """Until the warm pool is full again and the machine is quiet: both sides start from the same place."""
-    while next(iter(client.hosts.list())).warm_workers < WARM:
-        time.sleep(0.2)
-    time.sleep(QUIET_S)
+def settle(raylet: Raylet) -> None:
+    """Until the warm pool is full again and no worker is starting: both sides start from the same place.
+
+    Looked up in /proc, not asked of the host: its count is as of its last look, and knows nothing of bare actors.
+    """
+    quiet_since = time.monotonic()
+    while time.monotonic() - quiet_since < QUIET_S:
+        idle, starting = count_workers(raylet.pid)
+        if starting or idle < WARM:
+            quiet_since = time.monotonic()
+        time.sleep(0.1)
 
 
-def measure(client: Client, bare: BareRay, rounds: int, burst: int) -> dict[str, Any]:
+def measure(client: Client, bare: BareRay, raylet: Raylet, rounds: int, burst: int) -> dict[str, Any]:
     singles: list[tuple[Sample, Sample]] = []
     for number in range(rounds + 1):
-        settle(client)
+        settle(raylet)
         mine = ours(client)
-        settle(client)
+        settle(raylet)
         theirs = bare.one()
         if number:  # the first round pays for what is made once
             singles.append((mine, theirs))
     bursts = {}
     if burst:
-        settle(client)
+        settle(raylet)
         bursts["bare"] = burst / bare.burst(burst)
-        settle(client)
+        settle(raylet)
         bursts["ours"] = burst / our_burst(client, burst)
     return {"singles": singles, "bursts": bursts}
 
@@ -205,10 +221,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--burst", type=int, default=50, help="0: no burst")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="mcb", dir="/tmp") as folder, cloud(Path(folder)) as (client, address):
-        bare = BareRay(address, Path(folder) / "run" / "s" / "ray" / "token")
+    with tempfile.TemporaryDirectory(prefix="mcb", dir="/tmp") as folder, cloud(Path(folder)) as (client, raylet):
+        bare = BareRay(raylet.gcs_address, Path(folder) / "run" / "s" / "ray" / "token")
         try:
-            found = measure(client, bare, options.rounds, options.burst)
+            found = measure(client, bare, raylet, options.rounds, options.burst)
         finally:
             bare.ray.shutdown()
     return report(found, options.json)

@@ -30,6 +30,7 @@ from minicloud.host.directory import Directory, MeteredNetwork
 from minicloud.host.guest_rpc import guest_service
 from minicloud.host.hearing import Hearing
 from minicloud.host.imds import Imds
+from minicloud.host.instances import instance_secret
 from minicloud.host.places import Places
 from minicloud.host.ports import Burst, CreditStep
 from minicloud.host.walls import Walls
@@ -84,7 +85,16 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
     rpc.health.set_all(True)
     parts = AgentParts(
         builder=lambda images: Builder(
-            BuilderParts(places, isolation_of(found), metered, walls, images, consoles, boot_bytes)
+            BuilderParts(
+                places,
+                isolation_of(found),
+                metered,
+                walls,
+                images,
+                consoles,
+                boot_bytes,
+                lambda *guest: instance_secret(secret, *guest),
+            )
         ),
         watch=hearing,
         walls=walls,

@@ -5,6 +5,7 @@ Each has its own data directory, ports and Ray session. `RealCloud.left_over` sa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -66,17 +67,24 @@ class RealCloud:
         return [pid for pid, line in self._processes() if line.startswith("ray::") and word in line]
 
     def guest_pids(self, instance_id: str) -> list[int]:
-        """The sandbox processes of one guest, outermost first."""
-        needle = f"MINICLOUD_INSTANCE_ID={instance_id}".encode()
+        """The processes inside the sandbox of one guest, its init first: known by environment or control group.
+
+        A guest that was started ahead has neither the instance's name in its init's environment nor in its group's.
+        """
+        needle, group = f"MINICLOUD_INSTANCE_ID={instance_id}".encode(), f"/{self._group(instance_id)}\n".encode()
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                try:
-                    if needle in (entry / "environ").read_bytes().split(b"\0"):
+                with contextlib.suppress(OSError):
+                    inside = group in (entry / "cgroup").read_bytes() and b"bwrap" not in _name(entry)
+                    if inside or needle in (entry / "environ").read_bytes().split(b"\0"):
                         found.append(int(entry.name))
-                except OSError:
-                    continue
         return sorted(found)
+
+    def _group(self, instance_id: str) -> str:
+        for path in self.data.glob(f"hosts/*/guests/{instance_id}.json"):
+            return str(json.loads(path.read_text()).get("group") or instance_id)
+        return instance_id
 
     def _processes(self) -> Iterator[tuple[int, str]]:
         needle = f"MINICLOUD_CLOUD_ID={self.cloud_id}".encode()
@@ -99,6 +107,10 @@ class RealCloud:
         links = subprocess.run(["ip", "-d", "link"], capture_output=True, text=True, check=False)
         left += [line for line in links.stdout.splitlines() if f"minicloud {self.cloud_id}" in line]
         return left
+
+
+def _name(entry: Path) -> bytes:
+    return (entry / "comm").read_bytes()
 
 
 def until(what: Callable[[], T], seconds: float, text: str = "") -> T:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from typing import Any
 
 import ray
 
@@ -19,15 +18,15 @@ from minicloud.cluster.instance_loop import InstanceLoop
 
 
 class InstanceActor:
-    """Arguments are tiny on purpose: they travel through the GCS; the plan comes from the host agent."""
+    """Arguments are tiny on purpose: they travel through the GCS; the plan comes from the host agent.
+
+    The launcher makes it a Ray class: done here it would be done again in every actor's process, on the launch path.
+    """
 
     def __init__(self, instance_id: str, generation: int, agent_socket: str, secret: str) -> None:
         gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
         loop = InstanceLoop(instance_id, generation, agent_socket, secret, gpu_ids)
         threading.Thread(target=_run, args=(loop,), name="instance", daemon=True).start()
-
-
-Instance: Any = ray.remote(InstanceActor)
 
 
 def _run(loop: InstanceLoop) -> None:

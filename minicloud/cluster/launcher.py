@@ -24,10 +24,11 @@ from ray._private import state as ray_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from minicloud.base.errors import CloudError, InsufficientCapacity, Internal, Unavailable
-from minicloud.cluster.instance import Instance
+from minicloud.cluster.instance import InstanceActor
 
 log = logging.getLogger("minicloud.cluster.launcher")
 
+Instance: Any = ray.remote(InstanceActor)
 # An actor that Ray has not placed by then will not be placed: our ledger says there is room, Ray's says there is not.
 # Long enough for a host to give back what an instance that just ended held, and for hundreds of cold starts in a row.
 PLACE_S_MAX = 240.0

@@ -3,6 +3,9 @@
 Fulfils `ports.GuestBuilder`. `prepare` runs while Ray makes the actor, so that a first boot's plan is ready before the
 actor asks; a plan that depends on the actor (which GPUs Ray gave it) and that of every further boot is made when asked.
 
+A first boot is handed to a guest that was started ahead where one fits (ahead.py); its "plan" is where the actor finds
+its keeper. What goes wrong with it costs the guest that was started ahead, and the launch goes the other way.
+
 Disks outlive guests: <host>/disks/<instance>/ is deleted by `delete_disk` only. It is renamed first, so that a deletion
 that was cut short is finished at the next start and never mistaken for a disk.
 """
@@ -20,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minicloud.base.errors import CloudError
+from minicloud.base.errors import CloudError, Conflict
+from minicloud.host.ahead import AHEAD, Ahead, AheadParts, Blank
 from minicloud.host.blanks import MAKING, Blanks
 from minicloud.host.boot import hostname, init_argv
 from minicloud.host.console import Consoles
@@ -31,6 +35,7 @@ from minicloud.host.records import GuestRecord
 from minicloud.host.walls import Walls, limits_of
 from minicloud.sandbox import bwrap, disk, process
 from minicloud.sandbox.cgroup import CpuMemoryLimits
+from minicloud.sandbox.kept import keeper_socket
 from minicloud.sandbox.network import Endpoint, GuestNetwork
 from minicloud.sandbox.plan import BWRAP, GuestLayout, LaunchPlan, PythonPrefix, SandboxSpec, workers_package
 from minicloud.wire.fleet_pb2 import GuestSpec
@@ -67,7 +72,10 @@ class BootFacts:
 
 @dataclass(frozen=True, slots=True)
 class BuilderParts:
-    """boot_document(facts): the bytes of boot.json. workers_dir: the package minicloud_workers."""
+    """boot_document(facts): the bytes of boot.json.
+
+    secret(instance id, generation): what an actor shows to get its guest; None: no guests are started ahead.
+    """
 
     places: Places
     isolation: Isolation
@@ -76,6 +84,7 @@ class BuilderParts:
     images: Images
     consoles: Consoles
     boot_document: Callable[[BootFacts], bytes]
+    secret: Callable[[str, int], str] | None = None
 
 
 class Builder:
@@ -88,13 +97,17 @@ class Builder:
         self._endpoints: dict[str, Endpoint] = {}
         self._deletions = 0
         self._blanks = Blanks(parts.places.disks, self._prepare_blank)
+        self.ahead = self._open_ahead()
+        self._begun: dict[str, Blank] = {}  # handed to an instance by this agent
         parts.places.disks.mkdir(mode=0o700, parents=True, exist_ok=True)
         parts.places.controls.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     # ------------------------------------------------------------ ports.GuestBuilder
 
-    async def prepare(self, record: GuestRecord, cancelled: threading.Event) -> None:
+    async def prepare(self, record: GuestRecord, cancelled: threading.Event, save: Callable[[], None]) -> None:
         spec = spec_of(record)
+        if await self._begin_ahead(record, spec, save):
+            return
         root = self._parts.places.root(record.instance_id)
         if not spec.image_builtin and not root.exists():
             await self._parts.images.unpack(spec.image_id, root, cancelled)
@@ -107,7 +120,8 @@ class Builder:
 
     async def plan(self, record: GuestRecord) -> dict[str, Any]:
         ready = self._plans.pop(_key(record), None)
-        if ready is not None:
+        begun = self._begun.get(record.instance_id)
+        if ready is not None and (begun is None or begun.alive()):
             return ready
         return await asyncio.to_thread(self._boot, record, spec_of(record))
 
@@ -115,13 +129,22 @@ class Builder:
         self._plans.pop(_key(record), None)
         self._endpoints.pop(record.instance_id, None)
         self._parts.consoles.end(self._parts.places.console(record.instance_id))
-        await asyncio.to_thread(self._release, record.instance_id)
+        begun = self._begun.pop(record.instance_id, None)
+        if begun is not None:
+            await asyncio.to_thread(begun.end)
+            with contextlib.suppress(FileNotFoundError):  # of a keeper that was killed
+                os.unlink(self._offer_of(record)["path"])
+        await asyncio.to_thread(self._release, record)
 
     async def delete_disk(self, instance_id: str) -> None:
         await asyncio.to_thread(self._delete_disk, instance_id)
 
     def close(self) -> None:
         self._blanks.close()
+        for begun in self._begun.values():
+            begun.line.sock.close()
+        if self.ahead is not None:
+            self.ahead.close()
 
     # ------------------------------------------------------------ what an agent before this one left
 
@@ -130,6 +153,8 @@ class Builder:
         live = list(live)
         warnings = await asyncio.to_thread(self._take_over, live)
         self._blanks.refill()
+        if self.ahead is not None:
+            self.ahead.refill()
         for record in live:
             self._keep_console(record)
         return warnings
@@ -142,16 +167,17 @@ class Builder:
                 with _noted(warnings, f"network of {record.instance_id}"):
                     self._connect(record, spec_of(record))
         known = {record.instance_id for record in live}
+        groups = {record.group_name for record in live}
         for endpoint in parts.network.existing():
             if endpoint.instance_id not in known:
                 with _noted(warnings, f"network of {endpoint.instance_id}"):
                     parts.network.release(endpoint.instance_id)
         for name in parts.walls.cgroups.existing(parts.walls.prefix):
-            instance_id = name.rpartition("/")[2]
-            if instance_id not in known:
-                with _noted(warnings, f"control group of {instance_id}"):
-                    parts.walls.remove(instance_id)
-        half_done = [folder for part in (DELETING, MAKING) for folder in parts.places.disks.glob(f"{part}*")]
+            group = name.rpartition("/")[2]
+            if group not in groups:
+                with _noted(warnings, f"control group of {group}"):
+                    parts.walls.remove(group)
+        half_done = [folder for part in (DELETING, MAKING, AHEAD) for folder in parts.places.disks.glob(f"{part}*")]
         for folder in [*parts.places.controls.iterdir(), *half_done]:
             if folder.name not in known:
                 with _noted(warnings, str(folder)):
@@ -163,9 +189,12 @@ class Builder:
     def _prepare(self, record: GuestRecord, spec: GuestSpec) -> dict[str, Any]:
         if spec.image_builtin:
             self._blanks.take(self._parts.places.disk(record.instance_id))
-        endpoint = self._connect(record, spec)
-        isolation, walls = self._parts.isolation, self._parts.walls
-        walls.create(spec)
+        self._note_place(record, self._connect(record, spec))
+        self._parts.walls.create(record.group_name, limits_of(spec))
+        return self._boot(record, spec)
+
+    def _note_place(self, record: GuestRecord, endpoint: Endpoint) -> None:
+        isolation = self._parts.isolation
         record.private_ip = endpoint.address
         record.network = {"netns": endpoint.netns or "", "gateway": endpoint.gateway}
         record.isolation = {
@@ -175,28 +204,34 @@ class Builder:
             "seccomp": isolation.seccomp,
             "warnings": list(isolation.warnings),
         }
-        return self._boot(record, spec)
 
-    def _connect(self, record: GuestRecord, spec: GuestSpec) -> Endpoint:
+    def _connect(self, record: GuestRecord, spec: GuestSpec, netns: str | None = None) -> Endpoint:
         """The address that it had before, where that can still be had."""
         network = self._parts.network
         try:
-            endpoint = network.allocate(spec.account, record.instance_id, record.private_ip or None)
+            endpoint = network.allocate(spec.account, record.instance_id, record.private_ip or None, netns)
         except CloudError as error:
             if not record.private_ip:
                 raise
             log.warning("guest %s gets another address: %s", record.instance_id, error)
-            endpoint = network.allocate(spec.account, record.instance_id)
+            endpoint = network.allocate(spec.account, record.instance_id, None, netns)
         self._endpoints[record.instance_id] = endpoint
         return endpoint
 
     def _boot(self, record: GuestRecord, spec: GuestSpec) -> dict[str, Any]:
         """Everything that a boot needs afresh; no process of the guest is alive."""
+        parts = self._parts
+        sandbox, facts = self._describe(record, spec)
+        shutil.rmtree(sandbox.control_dir, ignore_errors=True)
+        sandbox.control_dir.mkdir(mode=0o700)
+        address = self._endpoints[record.instance_id].address
+        disk.prepare(sandbox, parts.isolation.python, address, isolated=facts.isolated)
+        (sandbox.control_dir / BOOT_DOCUMENT).write_bytes(parts.boot_document(facts))
+        return self._build(sandbox).to_json()
+
+    def _describe(self, record: GuestRecord, spec: GuestSpec) -> tuple[SandboxSpec, BootFacts]:
         parts, endpoint = self._parts, self._endpoints[record.instance_id]
         isolated = parts.isolation.driver == BWRAP
-        control = parts.places.control(record.instance_id)
-        shutil.rmtree(control, ignore_errors=True)
-        control.mkdir(mode=0o700)
         env = {**endpoint.env, "AWS_DEFAULT_REGION": spec.region, "MINICLOUD_INSTANCE_ID": record.instance_id}
         if not endpoint.netns:  # the host's network: what listens on every address would listen on the host's
             env["MINICLOUD_BIND_ADDRESS"] = endpoint.address
@@ -206,7 +241,7 @@ class Builder:
             instance_id=record.instance_id,
             hostname=hostname(spec) or record.instance_id,
             disk_root=parts.places.root(record.instance_id),
-            control_dir=control,
+            control_dir=parts.places.control(record.instance_id),
             console=parts.places.console(record.instance_id),
             init=init_argv(layout.python, layout.workers),
             limits=limits_of(spec),
@@ -214,18 +249,77 @@ class Builder:
             env={**env, "MINICLOUD_CONTROL_DIR": layout.control},
             cgroup_files=self._join_files(record),
             netns=endpoint.netns_path,
-            tmp_mib=min(max(spec.shape.memory_mib // 2, TMP_MIB_MIN), TMP_MIB_MAX),
+            tmp_mib=tmp_mib(spec),
             disk_gib=spec.shape.disk_gib,
             devices=tuple(self._devices(record)) if isolated else (),
         )
-        disk.prepare(sandbox, parts.isolation.python, endpoint.address, isolated=isolated)
         root = "/" if isolated else str(sandbox.disk_root)
         # In a namespace of its own a service may listen on loopback or on the guest's address; in the host's network
         # loopback is everybody's.
         addresses = ("127.0.0.1", endpoint.address) if endpoint.netns else (endpoint.address,)
-        facts = BootFacts(spec, isolated, root, addresses, env)
-        (control / BOOT_DOCUMENT).write_bytes(parts.boot_document(facts))
-        return self._build(sandbox).to_json()
+        return sandbox, BootFacts(spec, isolated, root, addresses, {**env, "HOSTNAME": sandbox.hostname})
+
+    # ------------------------------------------------------------ guests started ahead
+
+    def _open_ahead(self) -> Ahead | None:
+        parts = self._parts
+        isolation = parts.isolation
+        if parts.secret is None or os.geteuid() != 0 or isolation.driver != BWRAP or isolation.bwrap_path is None:
+            return None
+        return Ahead(
+            AheadParts(
+                parts.places, parts.walls, parts.network, isolation.bwrap_path, isolation.python, self._prepare_blank
+            )
+        )
+
+    async def _begin_ahead(self, record: GuestRecord, spec: GuestSpec, save: Callable[[], None]) -> bool:
+        """Hand the instance a guest that waits, up to where its actor takes it. False: there is none that fits."""
+        if self.ahead is None or not spec.image_builtin or spec.shape.gpus:
+            return False
+        if self._parts.places.disk(record.instance_id).exists():
+            return False
+        blank = self.ahead.take(tmp_mib(spec))
+        if blank is None:
+            return False
+        try:
+            await asyncio.to_thread(self._name, blank, record, spec)
+            save()  # who comes after us must know the group before the guest can be anybody's but ours
+            offer = self._offer_of(record)
+            await asyncio.to_thread(blank.ask, offer, "offered")
+        except (CloudError, OSError) as error:
+            log.warning("guest %s is not one that was started ahead: %s", record.instance_id, error)
+            record.group = ""
+            await asyncio.to_thread(self.ahead.drop, blank)
+            return False
+        self._begun[record.instance_id] = blank
+        self._plans[_key(record)] = {"adopt": offer["path"]}
+        self._keep_console(record)
+        return True
+
+    def _name(self, blank: Blank, record: GuestRecord, spec: GuestSpec) -> None:
+        """Make it the instance's. Raises CloudError, OSError."""
+        parts, places = self._parts, self._parts.places
+        endpoint = self._connect(record, spec, blank.netns)
+        if endpoint.netns != blank.netns:
+            raise Conflict(f"{record.instance_id} has a place in the network already")
+        self._note_place(record, endpoint)
+        places.disk(blank.name).rename(places.disk(record.instance_id))
+        shutil.rmtree(places.control(record.instance_id), ignore_errors=True)
+        places.control(blank.name).rename(places.control(record.instance_id))
+        record.group = blank.name
+        group = parts.walls.group_of(record)
+        if group is not None:
+            group.limit(limits_of(spec))
+        sandbox, facts = self._describe(record, spec)
+        disk.give_name(sandbox.disk_root, sandbox.hostname, endpoint.address)
+        blank.shape(sandbox.hostname, bwrap.rlimits(sandbox))
+        (sandbox.control_dir / BOOT_DOCUMENT).write_bytes(parts.boot_document(facts))
+
+    def _offer_of(self, record: GuestRecord) -> dict[str, Any]:
+        assert self._parts.secret is not None
+        path = keeper_socket(str(self._parts.places.socket_dir), record.instance_id, record.generation)
+        secret = self._parts.secret(record.instance_id, record.generation)
+        return {"op": "offer", "path": path, "secret": secret}
 
     def _prepare_blank(self, root: Path) -> None:
         isolation = self._parts.isolation
@@ -275,10 +369,10 @@ class Builder:
         with contextlib.suppress(OSError):  # no disk yet: it is kept when it is prepared
             self._parts.consoles.keep(self._parts.places.console(record.instance_id))
 
-    def _release(self, instance_id: str) -> None:
-        self._parts.walls.remove(instance_id)
-        self._parts.network.release(instance_id)
-        shutil.rmtree(self._parts.places.control(instance_id), ignore_errors=True)
+    def _release(self, record: GuestRecord) -> None:
+        self._parts.walls.remove(record.group_name)
+        self._parts.network.release(record.instance_id)
+        shutil.rmtree(self._parts.places.control(record.instance_id), ignore_errors=True)
 
     def _delete_disk(self, instance_id: str) -> None:
         folder = self._parts.places.disk(instance_id)
@@ -289,6 +383,11 @@ class Builder:
         except FileNotFoundError:
             return
         shutil.rmtree(doomed)
+
+
+def tmp_mib(spec: GuestSpec) -> int:
+    """The size of its /tmp."""
+    return min(max(spec.shape.memory_mib // 2, TMP_MIB_MIN), TMP_MIB_MAX)
 
 
 def _key(record: GuestRecord) -> tuple[str, int, int]:

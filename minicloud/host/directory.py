@@ -74,21 +74,23 @@ class MeteredNetwork:
         self.driver = network.driver
         self.warnings = network.warnings
 
-    def allocate(self, account: str, instance_id: str, address: str | None = None) -> Endpoint:
-        endpoint = self._network.allocate(account, instance_id, address)
+    def reserve(self) -> str | None:
+        return self._network.reserve()
+
+    def allocate(
+        self, account: str, instance_id: str, address: str | None = None, netns: str | None = None
+    ) -> Endpoint:
+        endpoint = self._network.allocate(account, instance_id, address, netns)
         self._loop.call_soon_threadsafe(self._connected, endpoint)
         return endpoint
 
-    def release(self, instance_id: str) -> None:
-        self._network.release(instance_id)
+    def release(self, name: str) -> None:
+        self._network.release(name)
         with contextlib.suppress(RuntimeError):  # the loop has ended, and the services with it
-            self._loop.call_soon_threadsafe(self._released, instance_id)
+            self._loop.call_soon_threadsafe(self._released, name)
 
     def existing(self) -> list[Endpoint]:
         return self._network.existing()
-
-    def refill(self) -> None:
-        self._network.refill()
 
     def cleanup_all(self) -> None:
         self._network.cleanup_all()

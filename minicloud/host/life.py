@@ -163,7 +163,7 @@ class Life:
         if self._adopted:
             await self._until(lambda: self._link is not None or self._cut_short())
         if not self._spawned():
-            await self._tools.builder.prepare(self.record, self._cancelled)
+            await self._tools.builder.prepare(self.record, self._cancelled, self._save)
             self._save()
             await self._until(lambda: self._link is not None or self._cut_short())
         while True:
@@ -246,18 +246,23 @@ class Life:
         """Nothing of it is left but its disk; then its actor goes."""
         self._cancelled.set()
         await self._kill()
-        told = self._link is not None
-        if self._link is not None:
-            self._link.send({"op": "exit"})
+        told = self._dismiss_actor()
         try:
             await self._tools.builder.release(self.record)
         except Exception:
             log.exception("cannot clean up after guest %s", self.record.instance_id)
+        told = told or self._dismiss_actor()  # it may have come just now
         if self.record.actor is None or (told and await self._actor_leaves()):
             return
         kill(self.record.actor)
         if not await self._actor_leaves():
             log.error("the actor of guest %s does not die", self.record.instance_id)
+
+    def _dismiss_actor(self) -> bool:
+        """False: it is not there to be told."""
+        if self._link is not None:
+            self._link.send({"op": "exit"})
+        return self._link is not None
 
     async def _actor_leaves(self) -> bool:
         with contextlib.suppress(TimeoutError):

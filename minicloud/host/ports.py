@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,12 +33,18 @@ class GuestStatus:
 class GuestBuilder(Protocol):
     """Makes the place where a guest lives, and takes it down. Everything is idempotent; nothing blocks the loop."""
 
-    async def prepare(self, record: GuestRecord, cancelled: threading.Event) -> None:
-        """Disk, control group, network; fills the record's address, network, isolation. Raises CloudError, OSError."""
+    async def prepare(self, record: GuestRecord, cancelled: threading.Event, save: Callable[[], None]) -> None:
+        """Disk, control group, network; fills the record's address, network, isolation. Raises CloudError, OSError.
+
+        `save` keeps the record; called before anything begins that only the record tells of.
+        """
         ...
 
     async def plan(self, record: GuestRecord) -> dict[str, Any]:
-        """A fresh control directory and the launch plan of this boot, for `minicloud.sandbox.spawn`."""
+        """What its actor needs for this boot: a launch plan (`minicloud.sandbox.spawn`) and a fresh control directory.
+
+        Or {"adopt": path}: the guest waits already, its keeper (`minicloud.sandbox.keeper`) listens there.
+        """
         ...
 
     async def release(self, record: GuestRecord) -> None:

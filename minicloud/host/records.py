@@ -44,11 +44,16 @@ class GuestRecord:
     user_data_status: str = ""
     user_data_exit: int = 0
     credits: dict[str, Any] = field(default_factory=dict)
+    group: str = ""  # the name of its control group where that is not its id: it was made before there was an instance
     oom_kills_before: int = 0  # of its control group when this boot began: a reboot keeps the group
 
     @property
     def live(self) -> bool:
         return self.phase in ("preparing", "running")
+
+    @property
+    def group_name(self) -> str:
+        return self.group or self.instance_id
 
 
 def _load(text: str) -> GuestRecord:
@@ -65,6 +70,7 @@ class RecordFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._saved: dict[str, str] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self) -> tuple[list[GuestRecord], list[str]]:
@@ -80,12 +86,17 @@ class RecordFiles:
 
     def save(self, record: GuestRecord) -> None:
         """Whole or not at all. Not fsynced: after a power cut no guest lives, and disks are found by their folder."""
+        text = json.dumps(asdict(record))
+        if self._saved.get(record.instance_id) == text:
+            return
         path = self._path(record.instance_id)
         scratch = path.with_suffix(".new")
-        scratch.write_text(json.dumps(asdict(record)))
+        scratch.write_text(text)
         os.replace(scratch, path)
+        self._saved[record.instance_id] = text
 
     def delete(self, instance_id: str) -> None:
+        self._saved.pop(instance_id, None)
         with contextlib.suppress(FileNotFoundError):
             self._path(instance_id).unlink()
 

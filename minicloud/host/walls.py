@@ -1,8 +1,8 @@
 """The limits around guests and what guests use: control groups, or process trees where there are no groups.
 
-Fulfils `ports.GuestWalls` and `ports.GuestMeter`. Group names are `minicloud-<cloud>/<host>/<instance>`, so an agent
-finds again what its predecessor made. Without groups a guest is the tree of processes below its first one, as far as it
-did not leave that tree; memory is then watched by the sampler, and nothing limits CPU.
+Fulfils `ports.GuestWalls` and `ports.GuestMeter`. Group names are `minicloud-<cloud>/<host>/<GuestRecord.group_name>`,
+so an agent finds again what its predecessor made. Without groups a guest is the tree of processes below its first one,
+as far as it did not leave that tree; memory is then watched by the sampler, and nothing limits CPU.
 """
 
 from __future__ import annotations
@@ -42,25 +42,20 @@ class Walls:
     def memory_enforced(self) -> bool:
         return "memory" in self.cgroups.enforces
 
-    def create(self, spec: GuestSpec) -> Cgroup | None:
-        """The group of a guest, its limits in force; None where there are no groups. Blocks for about a millisecond."""
-        if self.cgroups.version == 0:
-            return None
-        return self.cgroups.create(self.name_of(spec.instance_id), limits_of(spec))
+    def create(self, name: str, limits: CpuMemoryLimits) -> Cgroup | None:
+        """A group, these limits in force; None where there are no groups. Blocks for about a millisecond."""
+        return self.cgroups.create(f"{self.prefix}/{name}", limits) if self.cgroups.version else None
 
-    def remove(self, instance_id: str) -> None:
+    def remove(self, name: str) -> None:
         """With every process in it. Blocks. Idempotent. Raises OSError, TimeoutError."""
-        self._slow.pop(instance_id, None)
+        self._slow.pop(name, None)
         if self.cgroups.version:
-            group = self.cgroups.open(self.name_of(instance_id))
+            group = self.cgroups.open(f"{self.prefix}/{name}")
             group.kill()
             group.destroy()
 
-    def name_of(self, instance_id: str) -> str:
-        return f"{self.prefix}/{instance_id}"
-
     def group_of(self, record: GuestRecord) -> Cgroup | None:
-        return self.cgroups.open(self.name_of(record.instance_id)) if self.cgroups.version else None
+        return self.cgroups.open(f"{self.prefix}/{record.group_name}") if self.cgroups.version else None
 
     # ------------------------------------------------------------ ports.GuestWalls
 
@@ -102,12 +97,12 @@ class Walls:
         """CPU and memory of now; network and disk, whose files cost more, are as of the last FULL_EVERY looks."""
         group = self.group_of(record)
         cpu_s, memory_bytes = group.glance() if group is not None else _tree_usage(record)
-        looks, slow = self._slow.get(record.instance_id, (0, GuestUsage()))
+        looks, slow = self._slow.get(record.group_name, (0, GuestUsage()))
         if looks % FULL_EVERY == 0:
             came, went = _network_bytes(str(record.network.get("netns") or ""))
             used = group.usage() if group is not None else Usage()
             slow = GuestUsage(0.0, 0, came, went, used.io_read_bytes, used.io_write_bytes)
-        self._slow[record.instance_id] = (looks + 1, slow)
+        self._slow[record.group_name] = (looks + 1, slow)
         return replace(slow, cpu_s=cpu_s, memory_bytes=memory_bytes)
 
     def throttle(self, record: GuestRecord, vcpus: float | None) -> None:

@@ -75,6 +75,7 @@ class BridgeNetwork:
         self._guests: dict[str, tuple[Endpoint, _Link]] = {}
         self._attached: set[str] = set()  # by this object; adopted ones are attached again when they are allocated
         self._spares: deque[_Link] = deque()
+        self._reserved: dict[str, _Link] = {}
         self._count = 0
         self._count_lock = threading.Lock()
         self._main = _NetlinkThread("minicloud-network")
@@ -87,20 +88,34 @@ class BridgeNetwork:
             self.close()
             raise
 
-    def allocate(self, account: str, instance_id: str, address: str | None = None) -> Endpoint:
+    def reserve(self) -> str | None:
+        """Still a spare by its alias: to an agent that comes after a crash it is nothing else."""
+        link = self._main.run(self._take_spare)
+        self._reserved[link.name] = link
+        self._start_filling()
+        return link.name
+
+    def allocate(
+        self, account: str, instance_id: str, address: str | None = None, netns: str | None = None
+    ) -> Endpoint:
         checked_word("account", account)
         checked_word("instance_id", instance_id)
-        endpoint = self._main.run(lambda: self._allocate(account, instance_id, address))
+        endpoint = self._main.run(lambda: self._allocate(account, instance_id, address, netns))
         self._start_filling()
         return endpoint
 
-    def release(self, instance_id: str) -> None:
-        self._main.run(lambda: self._release(instance_id))
+    def release(self, name: str) -> None:
+        reserved = self._reserved.pop(name, None)
+        if reserved is not None:
+            self._spares.append(reserved)
+        else:
+            self._main.run(lambda: self._release(name))
 
     def existing(self) -> list[Endpoint]:
         return self._main.run(lambda: [endpoint for endpoint, _ in self._guests.values()])
 
     def refill(self) -> None:
+        """Makes spares up to `spare_count`; returns when they are there."""
         self._filler.run(self._fill)
 
     def cleanup_all(self) -> None:
@@ -154,7 +169,7 @@ class BridgeNetwork:
 
     # ------------------------------------------------------------ guests
 
-    def _allocate(self, account: str, instance_id: str, address: str | None) -> Endpoint:
+    def _allocate(self, account: str, instance_id: str, address: str | None, reserved: str | None) -> Endpoint:
         known = self._guests.get(instance_id)
         if known is not None and instance_id in self._attached:
             return same_place(known[0], address)
@@ -162,7 +177,10 @@ class BridgeNetwork:
         if known is not None:
             endpoint, link = same_place(known[0], address), known[1]
         else:
-            endpoint, link = self._new_place(bridge, account, instance_id, address)
+            chosen = self._choose_address(bridge, instance_id, address)
+            link = self._reserved.pop(reserved) if reserved in self._reserved else self._take_spare()
+            gateway = str(subnets.gateway(bridge.subnet))
+            endpoint = Endpoint(account, instance_id, chosen, gateway, link.name, self._env(gateway))
         try:
             self._attach(bridge, endpoint, link)
         except BaseException:
@@ -173,20 +191,17 @@ class BridgeNetwork:
         self._attached.add(instance_id)
         return endpoint
 
-    def _new_place(
-        self, bridge: _Bridge, account: str, instance_id: str, address: str | None
-    ) -> tuple[Endpoint, _Link]:
+    def _choose_address(self, bridge: _Bridge, instance_id: str, address: str | None) -> str:
         used = {IPv4Address(endpoint.address) for endpoint, _ in self._guests.values()}
         if address is None:
-            chosen = subnets.choose_address(bridge.subnet, instance_id, used)
-        else:
-            chosen = subnets.checked_address(bridge.subnet, address, used)
+            return str(subnets.choose_address(bridge.subnet, instance_id, used))
+        return str(subnets.checked_address(bridge.subnet, address, used))
+
+    def _take_spare(self) -> _Link:
         try:
-            link = self._spares.popleft()
+            return self._spares.popleft()
         except IndexError:
-            link = self._make_spare(self._main)
-        gateway = str(subnets.gateway(bridge.subnet))
-        return Endpoint(account, instance_id, str(chosen), gateway, link.name, self._env(gateway)), link
+            return self._make_spare(self._main)
 
     def _attach(self, bridge: _Bridge, endpoint: Endpoint, link: _Link) -> None:
         alias = f"{self._label} guest {endpoint.account} {endpoint.instance_id} {endpoint.address}"
@@ -309,6 +324,7 @@ class BridgeNetwork:
             if error.code != errno.ENODEV:
                 raise
         self._guests.clear()
+        self._reserved.clear()
         self._attached.clear()
         self._bridges.clear()
         nftables.apply(nftables.removal(self._table), self._config.nft)

@@ -28,9 +28,11 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 
 from minicloud.base.errors import UnsupportedOperation
 from minicloud.sandbox import seccomp
+from minicloud.sandbox.keeper import GATE
 from minicloud.sandbox.plan import (
     BWRAP,
     DEVICES,
@@ -74,9 +76,6 @@ def build(spec: SandboxSpec, bwrap_path: str, python: PythonPrefix) -> LaunchPla
     if machine not in seccomp.architectures():
         raise UnsupportedOperation(f"no seccomp table for {machine}")
     options = [*NAMESPACES, "--hostname", spec.hostname, *_mounts(spec, python), *_environment(spec, python)]
-    rlimits = common_rlimits(spec)
-    if not spec.cgroup_files:
-        rlimits += standin_rlimits(spec, is_root=os.geteuid() == 0)
     return LaunchPlan(
         instance_id=spec.instance_id,
         driver=BWRAP,
@@ -90,8 +89,21 @@ def build(spec: SandboxSpec, bwrap_path: str, python: PythonPrefix) -> LaunchPla
         },
         join=list(spec.cgroup_files),
         netns=spec.netns,
-        rlimits=rlimits,
+        rlimits=rlimits(spec),
     )
+
+
+def rlimits(spec: SandboxSpec) -> list[tuple[str, int, int]]:
+    """Of the guest's first process."""
+    limits = common_rlimits(spec)
+    return limits if spec.cgroup_files else limits + standin_rlimits(spec, is_root=os.geteuid() == 0)
+
+
+def started_ahead(plan: LaunchPlan) -> LaunchPlan:
+    """The plan of a guest whose init waits at the descriptor `gate` (`minicloud.sandbox.keeper`) for its boot."""
+    end = plan.argv.index("--")
+    gate = ["--setenv", "MINICLOUD_GATE", f"@{GATE}"]
+    return replace(plan, argv=[*plan.argv[:end], *gate, *plan.argv[end:]])
 
 
 def mount_points(spec: SandboxSpec, python: PythonPrefix) -> list[tuple[str, bool]]:

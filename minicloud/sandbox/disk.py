@@ -25,6 +25,7 @@ from minicloud.base.errors import Conflict
 from minicloud.sandbox import bwrap
 from minicloud.sandbox.plan import DEVICES, PythonPrefix, SandboxSpec
 
+NAMING = ("hosts", "hostname")  # of the files in /etc
 ASIDE = ".before-boot"
 MOVED_ASIDE_MAX = 100
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -54,6 +55,16 @@ def prepare(spec: SandboxSpec, python: PythonPrefix, address: str | None = None,
             for name in COPIED_ETC:
                 if os.path.isfile(f"/etc/{name}"):
                     _write_if_absent(root, f"etc/{name}", Path(f"/etc/{name}").read_bytes())
+
+
+def give_name(root: Path, hostname: str, address: str) -> None:
+    """For a disk that `prepare` made under another name, and no guest has seen."""
+    files = etc_files(hostname, address, [])
+    with _opened(root / "etc") as fd:
+        for name in NAMING:
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=fd)
+            with os.fdopen(file, "wb") as out:
+                out.write(files[name].encode())
 
 
 def etc_files(hostname: str, address: str | None, servers: list[str]) -> dict[str, str]:

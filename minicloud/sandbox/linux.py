@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
+CLONE_NEWUTS = 0x04000000
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_SHARED = 1 << 20
@@ -21,6 +23,7 @@ MNT_DETACH = 2
 IN_MODIFY = 0x2
 IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 THREAD_NETNS = "/proc/thread-self/ns/net"
+THREAD_UTS = "/proc/thread-self/ns/uts"
 
 
 @cache
@@ -74,18 +77,30 @@ def eventfd() -> int:
 @contextmanager
 def inside_netns(path: str) -> Iterator[None]:
     """The calling thread is in the network namespace at `path` for the length of the block."""
+    with _inside(path, THREAD_NETNS, CLONE_NEWNET):
+        yield
+
+
+def set_hostname(pid: int, name: str) -> None:
+    """Of the UTS namespace that the process `pid` is in. Raises OSError."""
+    with _inside(f"/proc/{pid}/ns/uts", THREAD_UTS, CLONE_NEWUTS):
+        socket.sethostname(name)
+
+
+@contextmanager
+def _inside(path: str, own: str, kind: int) -> Iterator[None]:
     target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        home = os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+        home = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         os.close(target)
         raise
     try:
-        setns(target)
+        setns(target, kind)
         try:
             yield
         finally:
-            setns(home)
+            setns(home, kind)
     finally:
         os.close(target)
         os.close(home)

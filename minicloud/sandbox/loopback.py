@@ -30,7 +30,12 @@ class LoopbackNetwork:
         self._guests: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
 
-    def allocate(self, account: str, instance_id: str, address: str | None = None) -> Endpoint:
+    def reserve(self) -> str | None:
+        return None
+
+    def allocate(
+        self, account: str, instance_id: str, address: str | None = None, netns: str | None = None
+    ) -> Endpoint:
         checked_word("account", account)
         checked_word("instance_id", instance_id)
         with self._lock:
@@ -46,16 +51,13 @@ class LoopbackNetwork:
             self._guests[instance_id] = endpoint
             return endpoint
 
-    def release(self, instance_id: str) -> None:
+    def release(self, name: str) -> None:
         with self._lock:
-            self._guests.pop(instance_id, None)
+            self._guests.pop(name, None)
 
     def existing(self) -> list[Endpoint]:
         with self._lock:
             return list(self._guests.values())
-
-    def refill(self) -> None:
-        """Addresses need no preparation."""
 
     def cleanup_all(self) -> None:
         with self._lock:

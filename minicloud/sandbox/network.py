@@ -67,18 +67,25 @@ class GuestNetwork(Protocol):
     driver: str
     warnings: tuple[str, ...]
 
-    def allocate(self, account: str, instance_id: str, address: str | None = None) -> Endpoint:
-        """A place for the guest, the same again for the same instance. `address`: a certain one, or an error."""
+    def reserve(self) -> str | None:
+        """The name of a namespace for a guest that starts before it is anybody's; None: this driver has none."""
         ...
 
-    def release(self, instance_id: str) -> None: ...
+    def allocate(
+        self, account: str, instance_id: str, address: str | None = None, netns: str | None = None
+    ) -> Endpoint:
+        """A place for the guest, the same again for the same instance. `address`: a certain one, or an error.
+
+        `netns`: a reserved one; not used where the instance has a place already.
+        """
+        ...
+
+    def release(self, name: str) -> None:
+        """An instance's place, or a namespace that was only reserved."""
+        ...
 
     def existing(self) -> list[Endpoint]:
         """Every guest that has a place, also those of an agent before this one."""
-        ...
-
-    def refill(self) -> None:
-        """Makes spare namespaces up to `spare_count`; returns when they are there."""
         ...
 
     def cleanup_all(self) -> None:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import grpc.aio
 
 from minicloud.base.shape import Shape
 from minicloud.host.agent import AgentParts, HostAgent, HostAgentConfig
-from minicloud.host.building import BootFacts, Builder, BuilderParts, Isolation
+from minicloud.host.ahead import AHEAD
+from minicloud.host.building import BootFacts, Builder, BuilderParts, Isolation, tmp_mib
 from minicloud.host.console import Consoles
 from minicloud.host.guest import Command, Exit, Guest, Output
 from minicloud.host.hearing import Hearing
@@ -35,6 +37,7 @@ from minicloud.wire import fleet_pb2, fleet_pb2_grpc, instance_pb2
 SECRET = b"k" * 32
 TOKEN = "fleet-token"
 ACCOUNT = "000000000000"
+MEMORY_MIB = 256
 
 
 class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
@@ -162,7 +165,8 @@ class Host:
     actors: dict[tuple[str, int], asyncio.subprocess.Process] = field(default_factory=dict)
     images_dir: Path | None = None
     credits: Credits | None = None
-    floor: int = 0
+    started_ahead: bool = False
+    builder: Builder | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[str] | None = None
     _parts: list[Any] = field(default_factory=list)
@@ -187,7 +191,11 @@ class Host:
         )
 
         def builder(images: Any) -> Builder:
-            return Builder(BuilderParts(self.places, isolation, network, walls, images, consoles, boot_document))
+            secret = partial(instance_secret, SECRET) if self.started_ahead else None
+            self.builder = Builder(
+                BuilderParts(self.places, isolation, network, walls, images, consoles, boot_document, secret)
+            )
+            return self.builder
 
         config = HostAgentConfig(
             cloud_id=self.control.cloud_id,
@@ -244,9 +252,33 @@ class Host:
 
     async def launch(self, instance_id: str, generation: int = 1, **more: Any) -> fleet_pb2.GuestReport:
         """Order and actor; returns the report that it runs."""
+        await self.guest_ahead(more.get("memory_mib", MEMORY_MIB))
         self.control.send(start=fleet_pb2.StartGuest(spec=guest_spec(instance_id, generation, **more)))
         await self.start_actor(instance_id, generation)
         return await self.control.until_state(instance_id, "running", generation)
+
+    async def guest_ahead(self, memory_mib: int = MEMORY_MIB) -> bool:
+        """Where guests are started ahead on this host: returns when one waits that fits."""
+        ahead = self.builder.ahead if self.builder is not None else None
+        if ahead is None:
+            return False
+        size = tmp_mib(guest_spec("i-any", memory_mib=memory_mib))
+        while not ahead.count(size):
+            ahead._asked.append((time.monotonic(), size))
+            ahead.refill()
+            assert ahead._filling is not None
+            await ahead._filling
+        return True
+
+    @property
+    def groups(self) -> list[str]:
+        """Control groups of guests that are or were an instance's; who waits for one, or is being made, is left out."""
+        if not self.isolation.cgroup_version:
+            return []
+        names = {name.rpartition("/")[2] for name in Cgroups.detect().existing(self.prefix)}
+        records = (json.loads(path.read_text()) for path in (self.places.host_dir / "guests").glob("*.json"))
+        known = {record["group"] for record in records}
+        return sorted(name for name in names if name in known or not name.startswith(AHEAD))
 
     def end(self, instance_id: str, generation: int = 1, **more: Any) -> str:
         fields = {"grace_s": 5.0, **more}
@@ -277,7 +309,7 @@ class Host:
 
 
 def guest_spec(instance_id: str, generation: int = 1, **more: Any) -> fleet_pb2.GuestSpec:
-    memory_mib = more.pop("memory_mib", 256)
+    memory_mib = more.pop("memory_mib", MEMORY_MIB)
     spec = fleet_pb2.GuestSpec(
         instance_id=instance_id,
         generation=generation,

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from minicloud.host import ahead
 from minicloud.host.records import GuestRecord, RecordFiles
 from minicloud.host.watch import identify
 from minicloud.sandbox import probe as probing
@@ -40,11 +41,15 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.fixture
-async def host(folder: Path, isolation: probing.HostIsolation) -> AsyncIterator[Host]:
+@pytest.fixture(params=[False, True], ids=["spawned", "started-ahead"])
+async def host(
+    request: pytest.FixtureRequest, folder: Path, isolation: probing.HostIsolation, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Host]:
+    """Guests are started by their actors, or ahead of them: nobody may see a difference."""
+    monkeypatch.setattr(ahead, "QUIET_S", 0.0)
     control = ControlPlane(os.urandom(4).hex())
     await control.start()
-    one = Host(folder, control, isolation)
+    one = Host(folder, control, isolation, started_ahead=request.param)
     await one.start_agent()
     await control.until(lambda: control.hellos)
     yield one
@@ -68,8 +73,7 @@ async def test_a_guest_runs_with_its_own_address_and_leaves_nothing_but_its_disk
     assert identify(guest) is None and await actor.wait() == 0
     assert (host.places.root("i-0001") / "root/file").read_text() == "kept\n"
     assert not host.places.control("i-0001").exists()
-    if host.isolation.cgroup_version:
-        assert Cgroups.detect().existing(host.prefix) == []
+    assert host.groups == []
     result = await host.control.result(host.end("i-0001", delete_disk=True))
     assert result.ok and not host.places.disk("i-0001").exists()
 
@@ -332,8 +336,7 @@ async def test_a_guest_whose_actor_died_without_an_agent_is_buried_by_the_next(h
     await host.start_agent()
     report = await host.control.until_state("i-0032", "ended")
     assert report.reason.code == "Server.ActorDied"
-    if host.isolation.cgroup_version:
-        assert Cgroups.detect().existing(host.prefix) == []
+    assert host.groups == []
 
 
 async def test_leftovers_of_guests_that_nobody_knows_are_removed(host: Host) -> None:
@@ -344,8 +347,7 @@ async def test_leftovers_of_guests_that_nobody_knows_are_removed(host: Host) -> 
     assert await asyncio.wait_for(host.actors["i-0033", 1].wait(), 10) == 0
     assert not host.places.control("i-0033").exists()
     assert host.places.root("i-0033").exists()  # a disk is deleted by order only
-    if host.isolation.cgroup_version:
-        assert Cgroups.detect().existing(host.prefix) == []
+    assert host.groups == []
 
 
 async def test_ended_guests_are_told_until_they_are_forgotten(host: Host) -> None:

@@ -1,6 +1,7 @@
 """User data: run once for each instance id that a disk sees, at most once whatever happens.
 
     no marker -> the marker says `running`, on disk -> files are written, the script starts -> marker `done` | `failed`
+     (in a guest that was started ahead, a process that waits for "go" has all of it ready but the marker's name)
 
 A boot that finds `running` was cut off in the middle: the work is not repeated, and counts as failed. The forms of user
 data are those of boot.json (see `init`): the host has parsed and checked them, here they are only carried out.
@@ -32,9 +33,37 @@ class FirstBoot:
         self._instance_id = instance_id
         self._data = data
         self._directory = under(init.root, STATE_DIRECTORY)
+        self._waiting = -1  # the pipe of a process that waits
+        self._over = False
+
+    def wait_for_go(self) -> None:
+        """Start a process that carries it out after `go`; where there is nothing to carry out, or no process, none."""
+        if self._earlier() is not None or self._data.get("kind") == "refused":
+            return
+        start = Start([], self._init.env, self._init.home, run=self._wait_and_carry_out)
+        start.stdin, writing = os.pipe()
+        try:
+            self._init.children.start(start, self._ended, lambda _error: None)
+        except OSError:
+            os.close(writing)
+            raise
+        finally:
+            os.close(start.stdin)
+        self._waiting = writing
+
+    def go(self) -> None:
+        """Only what waits goes; `begin` follows."""
+        if self._waiting >= 0:
+            os.write(self._waiting, b"g")
 
     def begin(self) -> None:
-        """Start it, or tell how it ended before."""
+        """Start it, or tell how it ended before, or that it went."""
+        if self._waiting >= 0:
+            os.close(self._waiting)
+            self._waiting = -1
+            if not self._over:
+                self._tell("running", 0)
+            return
         earlier = self._earlier()
         if earlier is not None:
             self._tell(*earlier)
@@ -73,10 +102,11 @@ class FirstBoot:
         self._tell("running", 0)
 
     def _ended(self, code: int) -> None:
+        self._over = True
         state = "failed" if code else "done"
         log(f"user data {state}, exit code {code}")
         try:
-            self._mark(state, code, durable=False)
+            self._mark(state, code)
         except OSError as error:
             log(f"the marker of user data: {error}")
         self._tell(state, code)
@@ -85,26 +115,53 @@ class FirstBoot:
         self._init.user_data = {"state": state, "exit": code}
         self._init.changed()
 
-    def _mark(self, state: str, code: int, durable: bool) -> None:
+    def _mark(self, state: str, code: int) -> None:
+        self._write_marker(state, code, durable=False)
+        self._name_marker()
+
+    def _write_marker(self, state: str, code: int, durable: bool) -> None:
+        """Under another name: it says nothing yet."""
         os.makedirs(self._directory, 0o755, exist_ok=True)
         text = quickjson.dumps({"instance_id": self._instance_id, "state": state, "exit": code})
+        write_file(os.path.join(self._directory, f"{MARKER}.new"), text.encode(), 0o644, durable=durable)
+
+    def _name_marker(self) -> None:
         path = os.path.join(self._directory, MARKER)
-        write_file(f"{path}.new", text.encode(), 0o644, durable=durable)
         os.rename(f"{path}.new", path)
 
     # --- in the child
 
+    def _wait_and_carry_out(self) -> int:
+        """Raises OSError."""
+        script = self._lay_out()
+        if not os.read(0, 1):
+            return FAILED  # init is gone
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        return self._run(script)
+
     def _carry_out(self) -> int:
+        return self._run(self._lay_out())
+
+    def _lay_out(self) -> str:
+        """All that changes nothing for the user. The path of the script, "" where there is none."""
+        self._write_marker("running", 0, durable=True)
+        text = self._data.get("text") or self._data.get("script") or ""
+        if not text:
+            return ""
+        path = os.path.join(self._directory, SCRIPT)
+        write_file(path, text.encode(), 0o700)
+        return path
+
+    def _run(self, script: str) -> int:
         """Ends as the script, where there is one. Raises OSError."""
-        self._mark("running", 0, durable=True)
-        script = self._data.get("text") or self._data.get("script") or ""
+        self._name_marker()
         for entry in self._data.get("write_files") or []:
             self._write(entry)
         if not script:
             return 0
-        path = os.path.join(self._directory, SCRIPT)
-        write_file(path, script.encode(), 0o700)
-        return os.execve(path, [path], self._init.env)
+        return os.execve(script, [script], self._init.env)
 
     def _write(self, entry: dict[str, Any]) -> None:
         path = under(self._init.root, entry["path"])

@@ -1,6 +1,7 @@
 """The first process of a guest: opens the door for its host, boots, reaps, and shuts down.
 
     main -> listen on <control>/init.sock (by rename, so that a name means an open ear) -> boot -> loop until shutdown
+                                                         or, started ahead (MINICLOUD_GATE) -> loop; the gate boots it
 
 It runs as PID 1 of a sandbox, or, where the host has no namespaces, as an ordinary process that adopts the orphans of
 its tree (child subreaper). Nothing that a client or a program of the guest does may end it: errors go to the console.
@@ -9,7 +10,7 @@ Start it as `python -I -S -c "import sys; sys.path.insert(0, LIBRARY); from mini
 with MINICLOUD_CONTROL_DIR set; LIBRARY is the directory that holds `minicloud_workers`. Its stdout and stderr are the
 console log. It imports no `json`, `socket`, `signal` or `re`: together they would double its start of 20 ms.
 
-<control>/boot.json, written by the host before the start (`minicloud.host.boot` makes it):
+<control>/boot.json, written by the host before the boot (`minicloud.host.boot` makes it):
 
     instance_id  text; user data runs once for each instance id that this disk sees
     hostname     text; set when `isolated`
@@ -38,7 +39,7 @@ import time
 
 from minicloud_workers import processes, protocol
 from minicloud_workers.connection import Connection
-from minicloud_workers.loop import READ, Loop, log, log_error
+from minicloud_workers.loop import READ, Loop, log, log_error, restart_clock
 from minicloud_workers.processes import Children, Start
 from minicloud_workers.sessions import open_session
 
@@ -46,6 +47,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from minicloud_workers.first_boot import FirstBoot
 
 SESSIONS_MAX = 64
 CONNECTIONS_MAX = 256
@@ -71,6 +74,8 @@ class Init:
         self._connections: set[Connection] = set()
         self._sessions: dict[object, Callable[[], None]] = {}
         self._started = time.monotonic()
+        self._document: dict[str, Any] = {}
+        self._first_boot: FirstBoot | None = None
         self._listener = self._listen()
         self._catch_signals()
 
@@ -156,19 +161,43 @@ class Init:
     # --- boot
 
     def boot(self) -> None:
-        """Everything after the door is open. What fails is said on the console and costs only itself."""
-        document = self._document()
+        """Everything after the door is open."""
+        self._begin()
+        self.go()
+
+    def prepare(self) -> None:
+        """The part of a boot that runs nothing of the user's, and a process that waits to become user data."""
+        self._begin()
+        if self._first_boot is not None:
+            self._try(self._first_boot.wait_for_go)
+
+    def go(self) -> None:
+        """The rest. Who was prepared is quicker."""
+        restart_clock()
+        self._started = time.monotonic()
+        if self._first_boot is not None:
+            self._try(self._first_boot.go)
+        self._try(self._run_boot_scripts)
+        if self._first_boot is not None:
+            self._try(self._first_boot.begin)
+
+    def _begin(self) -> None:
+        self._document = document = self._read_document()
         self.root = str(document.get("root") or "/")
         self.addresses = [str(address) for address in document.get("addresses") or ["127.0.0.1"]]
         self.env = environment(self.root, self._control, document.get("env") or {})
         self.home = self.env["HOME"]
-        for step in (self._make_home, self._set_hostname, self._write_key, self._run_boot_scripts, self._run_user_data):
-            try:
-                step(document)
-            except Exception as error:
-                log_error(step.__name__, error)
+        for step in (self._make_home, self._set_hostname, self._write_key, self._load_user_data):
+            self._try(step)
 
-    def _document(self) -> dict[str, Any]:
+    def _try(self, step: Callable[[], None]) -> None:
+        """What fails is said on the console and costs only itself."""
+        try:
+            step()
+        except Exception as error:
+            log_error(step.__name__, error)
+
+    def _read_document(self) -> dict[str, Any]:
         path = os.path.join(self._control, protocol.BOOT_NAME)
         try:
             return protocol.parse_control(read_file(path).encode())
@@ -176,20 +205,20 @@ class Init:
             log(f"no boot document, nothing to boot: {error}")
             return {}
 
-    def _make_home(self, _document: dict[str, Any]) -> None:
+    def _make_home(self) -> None:
         os.makedirs(self.home, 0o700, exist_ok=True)
 
-    def _set_hostname(self, document: dict[str, Any]) -> None:
-        name = str(document.get("hostname") or "")
-        if not name or not document.get("isolated") or os.uname().nodename == name:
+    def _set_hostname(self) -> None:
+        name = str(self._document.get("hostname") or "")
+        if not name or not self._document.get("isolated") or os.uname().nodename == name:
             return
         try:
             _socket.sethostname(name)
         except OSError as error:
             log(f"the hostname stays {os.uname().nodename}: {error.strerror}")
 
-    def _write_key(self, document: dict[str, Any]) -> None:
-        line = str(document.get("public_key") or "").strip()
+    def _write_key(self) -> None:
+        line = str(self._document.get("public_key") or "").strip()
         if not line:
             return
         directory = os.path.join(self.home, ".ssh")
@@ -204,7 +233,7 @@ class Init:
         finally:
             os.close(fd)
 
-    def _run_boot_scripts(self, _document: dict[str, Any]) -> None:
+    def _run_boot_scripts(self) -> None:
         for path in boot_scripts(self.root):
             log(f"boot script {path}")
             self._run(path, Start([path], self.env, self.home))
@@ -219,13 +248,13 @@ class Init:
         except OSError as error:
             log(f"{name}: no new process: {error.strerror}")
 
-    def _run_user_data(self, document: dict[str, Any]) -> None:
-        data = document.get("user_data")
+    def _load_user_data(self) -> None:
+        data = self._document.get("user_data")
         if not data or data.get("kind") == "plain":
             return
         from minicloud_workers.first_boot import FirstBoot
 
-        FirstBoot(self, str(document.get("instance_id") or ""), data).begin()
+        self._first_boot = FirstBoot(self, str(self._document.get("instance_id") or ""), data)
 
     # --- signals and the end
 
@@ -334,7 +363,13 @@ def main() -> None:
             processes.become_subreaper()
         except (OSError, ImportError, AttributeError) as error:
             log_error("orphans of the guest will escape it", error)
-    init.boot()
+    gate = os.environ.pop("MINICLOUD_GATE", "")
+    if gate:
+        from minicloud_workers.gate import Gate
+
+        Gate(init, int(gate))
+    else:
+        init.boot()
     code = init.run()
     sys.stdout.flush()
     os._exit(code)

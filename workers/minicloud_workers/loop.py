@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 GONE = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
-_STARTED = time.monotonic()
+_started = time.monotonic()
+
+
+def restart_clock() -> None:
+    """The console counts from now."""
+    global _started
+    _started = time.monotonic()
 
 
 def log(text: str) -> None:
     """One line on the console. Never fails: a full disk must not end a guest."""
     try:
-        os.write(1, f"[{time.monotonic() - _STARTED:9.3f}] minicloud: {text}\n".encode("utf-8", "replace"))
+        os.write(1, f"[{time.monotonic() - _started:9.3f}] minicloud: {text}\n".encode("utf-8", "replace"))
     except OSError:
         return
 

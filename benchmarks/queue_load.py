@@ -45,18 +45,19 @@ async def measure(system: System, seconds: float) -> Cycles:
         took, count = time.perf_counter() - began, max(1, meter.deleted - deleted)
         server, client = system.cpu_s() - server, time.process_time() - client
         meter.open = False
-        await _drained(meter)
+        await _drained(system.name, meter)
     finally:
         await load.stop()
     return Cycles(count / took, 1e6 * server / count, 1e6 * client / count)
 
 
-async def _drained(meter: Meter) -> None:
+async def _drained(name: str, meter: Meter) -> None:
     """The next run finds an empty queue. Raises RuntimeError when messages are lost."""
     deadline = time.monotonic() + DRAIN_S
     while meter.deleted < meter.begun:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{meter.begun - meter.deleted} of {meter.begun} messages never came back")
+            left = f"{meter.begun - meter.sent} not confirmed, {meter.sent - meter.deleted} not deleted"
+            raise RuntimeError(f"{name}: of {meter.begun} messages {left}")
         await asyncio.sleep(0.01)
 
 

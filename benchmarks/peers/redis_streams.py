@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._reader.feed(data)
         replies = []
         while (reply := self._reader.gets()) is not False:
-            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
+            if isinstance(reply, Exception):
                 raise RuntimeError(str(reply))
             replies.append(reply)
         self._on_replies(replies)
@@ -81,14 +81,30 @@ class RedisLoad:
         self.consumers: list[Connection] = []
 
     async def start(self) -> None:
+        await self._begin()
         for number in range(self.peer.connections):
             self.producers.append(await self._connect(self._sent, number))
         for number in range(self.peer.connections):
             self.consumers.append(await self._connect(self._taken, number))
-            self.consumers[number].write(command(b"XGROUP", b"CREATE", b"q", b"g", b"$", b"MKSTREAM"))
             self._read(number, b"")
         for number in range(self.peer.connections):
             self._send(number)
+
+    async def _begin(self) -> None:
+        """A stream of its own for each load: readers of the one before may still be waiting on theirs."""
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        replies: list[Any] = []
+
+        def came(_number: int, some: list[Any]) -> None:
+            replies.extend(some)
+            if len(replies) == 2:
+                ready.set_result(None)
+
+        connection = await self._connect(came, 0)
+        create = command(b"XGROUP", b"CREATE", b"q", b"g", b"$", b"MKSTREAM")
+        connection.write(command(b"DEL", b"q") + create)
+        await ready
+        connection.transport.close()
 
     async def _connect(self, on_replies: Callable[[int, list[Any]], None], number: int) -> Connection:
         loop = asyncio.get_running_loop()

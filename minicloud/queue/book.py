@@ -80,6 +80,7 @@ class Queue:
     retain_at: int = 0
     hidden: bool = False
     moved_in: bool = False
+    documents: bool = False  # copies of fan-outs that are not raw have come: what is handed out is more than its frame
 
     @property
     def arn(self) -> str:

@@ -3,14 +3,15 @@
 A message is plain when it was sent to this queue and has nothing but a body: then its frame is a header and the body,
 and its id follows from its number. Everything else (attributes, groups, moved ones, copies of a fan-out) is opened one
 by one, and what it has besides stands in `extras`. All of it is taken in the turn of the receive call itself, because
-later the rows may have changed.
+later the rows may have changed; only documents (copies of a fan-out that are not raw) are made later, by whoever hands
+them out: each may be signed, which takes a while.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -44,7 +45,9 @@ Render = Callable[[codec.Stored, dict[str, Attribute]], bytes]
 
 @dataclass(slots=True)
 class Batch:
-    """Times in Unix milliseconds; `ids`: 16 bytes each; `extras` by index."""
+    """Times in Unix milliseconds; `ids`: 16 bytes each; `extras` by index; `documents`: the indexes of those that are
+    still to be made.
+    """
 
     received: Received
     bodies: list[bytes] = field(default_factory=list)
@@ -53,9 +56,19 @@ class Batch:
     sent_ms: array[int] = field(default_factory=lambda: array("Q"))
     first_ms: array[int] = field(default_factory=lambda: array("Q"))
     extras: dict[int, Extras] = field(default_factory=dict)
+    documents: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.bodies)
+
+    def rendered(self, render: Render) -> Iterator[int]:
+        """Makes the documents that are to be made, one with each step; then `documents` is empty."""
+        while self.documents:
+            index = self.documents.pop()
+            extras = self.extras[index]
+            self.bodies[index] = render(extras.stored, extras.attributes)
+            self.extras[index] = extras._replace(attributes={})
+            yield index
 
     def handles(self) -> bytes:
         """receipt.HANDLE_BYTES each."""
@@ -63,7 +76,7 @@ class Batch:
         return handles(receipt.HANDLE.pack(got.queue.number, 0, got.number, got.mac), got.seqs)
 
 
-def batch(core: Broker, got: Received, frames: Sequence[bytes], render: Render) -> Batch:
+def batch(core: Broker, got: Received, frames: Sequence[bytes]) -> Batch:
     """Of a receive call just made, and the frames of its messages."""
     queue = got.queue
     out = Batch(got, ids=message_ids(queue.tag, got.seqs))
@@ -77,7 +90,7 @@ def batch(core: Broker, got: Received, frames: Sequence[bytes], render: Render) 
             bodies.append(b"")
             odd.append(index)
     if odd or moved:
-        _open(core, out, frames, (range(len(frames)) if moved else odd, render))
+        _open(core, out, frames, range(len(frames)) if moved else odd)
     return out
 
 
@@ -102,9 +115,8 @@ def _fill_columns(out: Batch, queue: Queue) -> bool:
     return moved
 
 
-def _open(core: Broker, out: Batch, frames: Sequence[bytes], what: tuple[Sequence[int], Render]) -> None:
-    """The messages that are not plain; `what`: their indexes, and how copies of a fan-out are shown."""
-    indexes, render = what
+def _open(core: Broker, out: Batch, frames: Sequence[bytes], indexes: Sequence[int]) -> None:
+    """The messages that are not plain."""
     queue, ids, deliveries = out.received.queue, bytearray(out.ids), out.received.deliveries()
     for index in indexes:
         delivery = deliveries[index]
@@ -115,7 +127,7 @@ def _open(core: Broker, out: Batch, frames: Sequence[bytes], what: tuple[Sequenc
         if stored.raw or queue.hidden:
             out.bodies[index] = stored.body
         else:
-            out.bodies[index], attributes = render(stored, attributes), {}
+            out.documents.append(index)
         out.extras[index] = Extras(stored, attributes, system, _sequence(queue, delivery), core.source_arn(delivery))
     out.ids = bytes(ids)
 

@@ -143,6 +143,7 @@ class Fanout:
         for at, part in enumerate(parts):
             own = slice(at * count, (at + 1) * count)
             for index, target in enumerate(part):
+                target.queue.documents |= not target.raw
                 bits = codec.place(0, index)
                 places = [address | bits for address in addresses[own]] if index else addresses[own]
                 book.put(target.queue, now_ms, (places, lengths[own]), target.queue.settings.delay_s, ())
@@ -168,6 +169,7 @@ class Fanout:
                 if to.flags & codec.LEDGER:
                     enter(self._book, queue, to, place, key)
                     continue
+                queue.documents |= not to.flags & codec.RAW
                 share = shares.get(queue.number) or shares.setdefault(queue.number, _Share(queue))
                 share.places.append(place)
                 share.lengths.append(len(frame))

@@ -16,6 +16,7 @@ BATCH_ENTRY_ID_CHARS_MAX = 80  # API, SendMessageBatchRequestEntry
 BULK_MESSAGES_MAX = 1_000  # ours: the bulk calls of the native API
 BULK_BYTES_MAX = 4_194_304  # ours: all entries of such a call together
 RECEIVE_BYTES_MAX = 3_145_728  # ours: frames of one receive, so that its answer stays below gRPC's 4 MiB
+DOCUMENT_BYTES = 1_536  # ours: what a topic's document has around its message: ARNs, links, signature
 MESSAGE_ATTRIBUTES_MAX = 10  # guide, "Message attribute components"
 ATTRIBUTE_NAME_CHARS_MAX = 256  # guide, same page
 ATTRIBUTE_TYPE_CHARS_MAX = 256  # guide, same page

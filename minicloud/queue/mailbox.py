@@ -119,6 +119,8 @@ class Mailbox:
         """As many as one answer may hold, one at least; the others go back."""
         chunks, left, line = queue.rows.chunks, limits.RECEIVE_BYTES_MAX, queue.line
         lengths = [(chunk := chunks[seq >> 9]).length[seq - chunk.base] for seq in taken]
+        if queue.documents:  # JSON doubles a text at most: other characters that it escapes are refused before
+            lengths = [2 * length + limits.DOCUMENT_BYTES for length in lengths]
         if sum(lengths) <= left:
             return taken
         assert line is not None

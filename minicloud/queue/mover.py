@@ -103,6 +103,7 @@ class Mover:
         renamed = (target.tag, new) if redrive else (before.id_tag, before.id_seq) if before else (0, 0)
         book.moved[place] = Moved(target.number, new, *renamed)
         target.moved_in = True
+        target.documents |= queue.documents
         there.sources()[at] = queue.number | (REDRIVEN if redrive else 0)
         if count:
             columns = there.touch()

@@ -157,6 +157,7 @@ class Replay:
                 self._book.now_ms = max(self._book.now_ms, to.sent_ms)
                 enter(self._book, queue, to, place, key)
             else:
+                queue.documents |= not to.flags & codec.RAW
                 copy = _Copy(to.seq, to.sent_ms, to.delay_s, to.state, place, head.length)
                 self._copy(queue, copy, (head.group, key))
 

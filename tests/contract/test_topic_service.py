@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+from typing import Any
 
 import pytest
 
 from minicloud import AsyncClient
 from minicloud.base.arn import Scope
 from minicloud.base.errors import NotFound
+from minicloud.queue.service import DOCUMENTS_AT_ONCE
 from minicloud.sim.log import MemoryLog
 from minicloud.wire import queue_pb2, topic_pb2
 from tests.contract.broker_world import broker_world
@@ -52,6 +55,45 @@ async def test_a_message_reaches_queues_as_a_signed_document_or_raw() -> None:
         raw = await take(world, "raw")
         assert raw.bodies[0] == b"hello" and raw.extras[0].attributes["colour"].value == b"red"
         assert await metrics(world) == {"MessagesPublished": 1, "PublishSize": 5 + 15, "NotificationsDelivered": 2}
+
+
+async def test_documents_are_larger_than_their_messages_and_still_fit_an_answer() -> None:
+    """Quotation marks double, and a kilobyte comes around each: an answer stays below gRPC's limit all the same."""
+    log = MemoryLog()
+    async with offline(log) as (world, _, _):
+        await topic(world)
+        await queue(world, "a")
+        await subscribe(world, "a")
+        for _ in range(2):
+            await publish(world, *['"' * 3_000] * 500)
+        first = await take(world, "a", 1_000)
+        assert 1 < len(first.bodies) < 1_000
+    async with offline(log) as (world, _, _):
+        rest = [await take(world, "a", 1_000) for _ in range(3)]
+        assert len(first.bodies) + sum(len(one.bodies) for one in rest) == 1_000
+
+
+async def test_other_calls_come_in_while_documents_are_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def count(*_: Any) -> bytes:
+        nonlocal made
+        made += 1
+        return b"{}"
+
+    async with offline() as (world, _, _):
+        await topic(world)
+        await queue(world, "a")
+        await subscribe(world, "a")
+        await publish(world, *["x"] * 100)
+        monkeypatch.setattr(world.broker.topics.renderer, "notification", count)
+        receiving = asyncio.ensure_future(take(world, "a"))
+        at_once, before = 0, 0
+        while not receiving.done():
+            at_once, before = max(at_once, made - before), made
+            await asyncio.sleep(0)
+        assert (made, len((await receiving).bodies)) == (100, 100)
+        assert 1 <= at_once <= DOCUMENTS_AT_ONCE
 
 
 async def test_bulk_and_filters() -> None:

@@ -67,8 +67,8 @@ async def publish(world: World, *messages: str, topic: str = "news", **options: 
     return await world.topics.PublishMessages(request)  # type: ignore[no-any-return]
 
 
-async def take(world: World, name: str) -> queue_pb2.ReceiveMessagesReply:
-    request = queue_pb2.ReceiveMessagesRequest(queue=name, max_messages=100)
+async def take(world: World, name: str, most: int = 100) -> queue_pb2.ReceiveMessagesReply:
+    request = queue_pb2.ReceiveMessagesRequest(queue=name, max_messages=most)
     return await world.queues.ReceiveMessages(request)  # type: ignore[no-any-return]
 
 

@@ -19,7 +19,7 @@ from minicloud.cluster.teardown import make_run
 from minicloud.rpc.broker_ticket import issue
 from minicloud.rpc.ticket import TICKET_METADATA
 from minicloud.settings import BrokerSettings, CloudSettings
-from minicloud.wire import queue_pb2_grpc
+from minicloud.wire import queue_pb2_grpc, topic_pb2_grpc
 
 SECRET = bytes(range(32))
 TICKET = ((TICKET_METADATA, issue(SECRET, 0, Scope(), 9e9)),)
@@ -79,8 +79,16 @@ class BrokerProcess:
     @contextlib.asynccontextmanager
     async def stub(self) -> AsyncIterator[Any]:
         """Calls wait while nobody listens, and end at once when the process dies."""
+        async with self.stubs() as (queues, _):
+            yield queues
+
+    @contextlib.asynccontextmanager
+    async def stubs(self) -> AsyncIterator[tuple[Any, Any]]:
+        """Of queues and of topics."""
         async with grpc.aio.insecure_channel(self.address, options=CHANNEL) as channel:
-            yield queue_pb2_grpc.QueueServiceStub(_Patient(channel))  # type: ignore[no-untyped-call]
+            calls: Any = _Patient(channel)
+            queues = queue_pb2_grpc.QueueServiceStub(calls)  # type: ignore[no-untyped-call]
+            yield queues, topic_pb2_grpc.TopicServiceStub(calls)  # type: ignore[no-untyped-call]
 
 
 class _Patient:

@@ -85,10 +85,13 @@ class History:
                 self.lost_answers += 1
                 await asyncio.sleep(PAUSE_S)
                 continue
-            names = [name_of(body) for body in got.bodies]
+            names = [self.name(body) for body in got.bodies]
             self.note(names, got, began)
             if names and rand.random() < 0.95:
                 await self.delete(stub, names, parts(got.receipt_handles, 28))
+
+    def name(self, body: bytes) -> str:
+        return name_of(body)
 
     def note(self, names: list[str], _got: wire.ReceiveMessagesReply, began: float) -> None:
         for name in names:

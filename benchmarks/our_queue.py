@@ -17,7 +17,7 @@ QUEUE = "bench"
 class Ours:
     name = "minicloud"
 
-    def __init__(self, window: int = 6_000, producers: int = 3_000, handlers: int = 64, prefetch: int = 4_000) -> None:
+    def __init__(self, window: int = 6_000, producers: int = 3_000, handlers: int = 16, prefetch: int = 4_000) -> None:
         self.window, self.producers, self.handlers, self.prefetch = window, producers, handlers, prefetch
         self.cloud = OurCloud()
 

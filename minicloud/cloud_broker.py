@@ -5,6 +5,7 @@ Another half of `cloud.py`, apart from it so that a broker, which Ray restarts i
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import hmac
 import logging
@@ -127,6 +128,7 @@ async def _message_broker(cloud: CloudSettings, number: int) -> None:
     store = FileLog.open(cloud.messages_path(number), f"message-broker-{number}")
     try:
         broker = MessageBroker.of(store, store.epoch, cloud, number)
+        gc.freeze()  # queues stay: looking for garbage among 100,000 of them stops every call for a tenth of a second
         for damage in store.damage:
             log.error("messages/%d: %s", number, damage)
         port = await broker.start()

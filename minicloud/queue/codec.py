@@ -154,6 +154,12 @@ def head_of(frame: bytes) -> Head:
     return Head(queue, seq, sent, tag, attributes, delay, length, group, dedup, state, data_at, by_group)
 
 
+def seq_of(head: bytes) -> int:
+    """Of a message frame's first bytes: its number in its queue."""
+    seq: int = _LONG.unpack_from(head, COMMON.size)[0]
+    return seq
+
+
 def dedup_key(group: bytes, dedup: bytes, *, by_group: bool) -> bytes:
     """What a queue knows a deduplication id by; b"" for none."""
     return group + b"\0" + dedup if by_group and dedup else dedup

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from minicloud.base.errors import CloudError
@@ -40,8 +40,8 @@ class SegmentedLog(MessageLog, Protocol):
         """The oldest segment, where rewriting what lives in it is worth it."""
         ...
 
-    def frames(self, segment: int) -> Iterator[tuple[int, bytes]]:
-        """Every whole frame of it: (address, frame)."""
+    def frames(self, segment: int, wanted: Callable[[int, bytes], bool]) -> Iterator[list[tuple[int, bytes]]]:
+        """(address, frame), whole, of those whose address and first bytes are wanted; a list for each step."""
         ...
 
     def live(self, segment: int) -> int:
@@ -102,8 +102,8 @@ class Compaction:
         """Nothing lives in it afterwards."""
         size, monotonic = 0, self._clock.monotonic
         until = monotonic() + STEP_S
-        for address, frame in self._log.frames(segment):
-            size += self._move(address, frame)
+        for some in self._log.frames(segment, self._core.may_live):
+            size += sum(self._move(address, frame) for address, frame in some)
             if size >= STEP_BYTES or monotonic() >= until:
                 await self._log.flushed()
                 await asyncio.sleep(0)

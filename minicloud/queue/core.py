@@ -85,6 +85,10 @@ class Broker:
         """Unix seconds of the newest thing known; a clock must not start before it."""
         return self.book.now_ms / 1000
 
+    def may_live(self, address: int, head: bytes) -> bool:
+        """Of a frame's first bytes: False when `rewrite` would find nothing live in it."""
+        return self._replay.may_live(address, head)
+
     def rewrite(self, address: int, frame: bytes) -> list[bytes]:
         """For compaction: the frames to append (then `apply` each) so that the old frame is live no more."""
         return self._replay.rewrite(address, frame)

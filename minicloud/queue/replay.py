@@ -19,6 +19,7 @@ from minicloud.queue.mover import Mover, MoveTask
 from minicloud.queue.rows import DEAD, DELAYED, VISIBLE, Chunk
 from minicloud.queue.shelf import Shelf
 
+_KEPT = frozenset({codec.FANOUT, codec.SHELF, codec.QUEUE, codec.DEDUP, codec.TASK})  # may live, beside MESSAGE
 _DEDUP_MS = limits.DEDUPLICATION_S * 1000
 
 
@@ -239,6 +240,17 @@ class Replay:
             self._book.log.keep(address)
 
     # --- compaction
+
+    def may_live(self, address: int, head: bytes) -> bool:
+        """Of a frame's first bytes: False when `rewrite` would find nothing live in it; cheaper, and most are dead."""
+        kind, _, _, _, _, number = codec.COMMON.unpack_from(head)
+        if kind != codec.MESSAGE:
+            return kind in _KEPT
+        queue = self._book.queues.get(number)
+        if queue is None or address in self._book.moved:
+            return address in self._book.moved
+        seq = codec.seq_of(head)
+        return queue.rows.find(seq) is not None or seq in queue.held
 
     def rewrite(self, address: int, frame: bytes) -> list[bytes]:
         """Frames that, appended and applied, take over what is live in this one. Empty: nothing is.

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -311,11 +311,18 @@ class FileLog:
             return None
         return oldest.number if garbage > living or share <= WORTH_LIVE else None
 
-    def frames(self, segment: int) -> Iterator[tuple[int, bytes]]:
-        """Every whole frame of a sealed segment, for rewriting; none where nothing in it is live."""
+    def frames(self, segment: int, wanted: Callable[[int, bytes], bool]) -> Iterator[list[tuple[int, bytes]]]:
+        """The whole frames of a sealed segment whose address and first bytes are wanted, step by step, for rewriting.
+
+        Ends when nothing in it is live any more.
+        """
         found = self._shelf.segments.get(segment)
-        if found is not None and found.live:
-            yield from self._shelf.frames(found)
+        if found is None or not found.live:
+            return
+        for some in self._shelf.frames(found, wanted):
+            yield some
+            if not found.live:
+                return
 
     def live(self, segment: int) -> int:
         """Live frames in a segment; 0 where it is gone."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from minicloud.store.log_disk import Disk
 from minicloud.store.log_format import (
@@ -96,10 +96,11 @@ class Shelf:
         if end == segment.end:
             segment.frames = count
 
-    def frames(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
-        """Whole frames, read in small steps: other work comes in between."""
+    def frames(self, segment: Segment, wanted: Callable[[int, bytes], bool]) -> Iterator[list[tuple[int, bytes]]]:
+        """Whole frames whose address and first bytes are wanted; a list for each small step that it reads."""
         for addresses, batch in self._batches(segment, segment.end, PREFIX_BYTES, STEP_BYTES):
-            yield from self._wholes(addresses, batch, None)
+            some = [index for index, head in enumerate(batch.prefixes) if wanted(addresses[index], head)]
+            yield list(self._wholes([addresses[index] for index in some], _part(batch, some), None))
 
     def _batches(self, segment: Segment, end: int, take: int, step: int) -> Iterator[tuple[list[int], Batch]]:
         damaged: list[Span] = []
@@ -195,3 +196,11 @@ def _run(addresses: Sequence[int], lengths: Sequence[int], index: int) -> int:
         end = address + HEAD_BYTES + length
         index += 1
     return index
+
+
+def _part(batch: Batch, indexes: list[int]) -> Batch:
+    return Batch(
+        [batch.offsets[index] for index in indexes],
+        [batch.lengths[index] for index in indexes],
+        [batch.prefixes[index] for index in indexes],
+    )

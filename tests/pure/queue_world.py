@@ -41,6 +41,16 @@ class World:
         self.now = end
         self.broker.tick(self.now)
 
+    def compact(self) -> None:
+        """The oldest segment; nothing that lives in it is passed over by its first bytes."""
+
+        def rewrite(address: int, frame: bytes) -> list[bytes]:
+            moved = self.broker.rewrite(address, frame)
+            assert not moved or self.broker.may_live(address, frame[: codec.PREFIX_BYTES])
+            return moved
+
+        self.log.compact(rewrite, self.broker.apply)
+
     def stored(self, delivery: Delivery) -> codec.Stored:
         return codec.open_message(self.log.read(delivery.address, 0, delivery.length), delivery.target)
 

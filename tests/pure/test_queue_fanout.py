@@ -21,7 +21,7 @@ def world():
     yield world
     world.check_replay()
     for _ in range(3):
-        world.log.compact(world.broker.rewrite, world.broker.apply)
+        world.compact()
     world.check_replay()
 
 
@@ -48,7 +48,7 @@ def code_of(call):
 def refresh(world, times=4):
     """Compaction and a restart: nothing that a consumer sees may change."""
     for _ in range(times):
-        world.log.compact(world.broker.rewrite, world.broker.apply)
+        world.compact()
     world.restart()
 
 
@@ -385,7 +385,7 @@ def test_a_moved_message_survives_when_its_target_is_rewritten_behind_the_move(w
     world.broker.tick(world.now)
     assert (a.rows.live(), dead.rows.live()) == (1, 0)
     for _ in range(4):
-        world.log.compact(world.broker.rewrite, world.broker.apply)
+        world.compact()
         world.check_replay()
     world.restart()
     assert [row[0] for row in receive(world, world.broker.find(SCOPE, "a"))] == [b"x"]

@@ -219,7 +219,7 @@ class Fan(RuleBasedStateMachine):
     @rule(times=st.integers(1, 4))
     def compact(self, times):
         for _ in range(times):
-            self.world.log.compact(self.world.broker.rewrite, self.world.broker.apply)
+            self.world.compact()
 
     @invariant()
     def everything_is_where_the_model_says(self):

@@ -97,7 +97,7 @@ class Common(RuleBasedStateMachine):
     @rule(times=st.integers(1, 3))
     def compact(self, times):
         for _ in range(times):
-            self.world.log.compact(self.world.broker.rewrite, self.world.broker.apply)
+            self.world.compact()
 
     @rule()
     def purge(self):

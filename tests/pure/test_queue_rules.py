@@ -237,7 +237,7 @@ def test_fifo_deduplication_survives_delete_restart_and_compaction(world):
     sent = world.broker.send(queue, SendEntry(b"same", group_id="g"), world.now)
     world.broker.delete_many(queue, world.broker.receive(queue, 1, world.now).handles(), world.now)
     for _ in range(3):
-        world.log.compact(world.broker.rewrite, world.broker.apply)
+        world.compact()
         world.restart()
     queue = world.broker.find(SCOPE, "a.fifo")
     again = world.broker.send(queue, SendEntry(b"same", group_id="g"), world.now)
@@ -432,7 +432,7 @@ def test_names_and_numbers_never_come_twice(world):
     world.broker.send_many(queue, [b"x" * 1500] * 10, world.now)
     world.broker.delete_many(queue, world.broker.receive(queue, 10, world.now).handles(), world.now)
     for _ in range(20):
-        world.log.compact(world.broker.rewrite, world.broker.apply)
+        world.compact()
     assert len(world.log.frames) <= 2
     world.restart()
     queue = world.broker.find(SCOPE, "a")

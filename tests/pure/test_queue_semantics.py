@@ -142,7 +142,7 @@ def test_a_deduplication_id_keeps_the_scope_that_it_was_sent_with(world):
     world.broker.set_attributes(queue, {"DeduplicationScope": "queue"}, world.now)
     for _ in range(3):
         world.check_replay()
-        world.log.compact(world.broker.rewrite, world.broker.apply)
+        world.compact()
         world.restart()
     queue = world.broker.find(SCOPE, "a.fifo")
     assert set(queue.dedup) == {b"g\0d", b"g\0e", b"g\0f"}

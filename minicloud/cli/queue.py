@@ -255,6 +255,7 @@ def shown(message: Message) -> dict[str, Any]:
         "message_id": message.message_id,
         "body": message.body.decode(errors="replace"),
         "md5_of_body": message.md5_of_body,
+        "md5_of_attributes": message.md5_of_attributes,
         "attributes": {
             name: {"type": item.type, "value": options.printable(item.value)}
             for name, item in message.attributes.items()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import math
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from minicloud.base import digests
 from minicloud.base.errors import CloudError, InvalidParameterValue
 from minicloud.client.lazy import lazy
 
@@ -137,7 +137,12 @@ class Message:
 
     @property
     def md5_of_body(self) -> str:
-        return hashlib.md5(self.body, usedforsecurity=False).hexdigest()
+        return digests.md5_of_body(self.body)
+
+    @property
+    def md5_of_attributes(self) -> str:
+        """As AWS computes it over all message attributes; '' without any."""
+        return digests.md5_of_attributes(self._extras().attributes)
 
     def _extras(self) -> queue_pb2.MessageExtras:
         extras = self._columns.reply.extras

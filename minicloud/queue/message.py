@@ -1,8 +1,4 @@
-"""Messages at the door: body characters, attributes, sizes, MD5s, ids.
-
-MD5 of attributes (guide, "Calculating the MD5 message digest for message attributes"): attributes sorted by name; for
-each: length (4 bytes, big-endian) and bytes of name and type, one transport byte (1 String and Number, 2 Binary),
-length and bytes of the value. Digests are computed by whoever shows them, never on the bulk path.
+"""Messages at the door: body characters, attributes, sizes, ids.
 
 Attributes are stored as: count (1 byte), then for each attribute three parts, each a 4-byte length and its bytes:
 name, type and value.
@@ -10,7 +6,6 @@ name, type and value.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import struct
 from collections.abc import Iterable, Mapping
@@ -151,24 +146,6 @@ def size_of(attributes: Mapping[str, Attribute] | None) -> int:
 def size_of_encoded(data: bytes) -> int:
     """The same, of encoded ones; system attributes count nothing."""
     return size_of(decode_attributes(data)[0]) if data else 0
-
-
-def md5_of_body(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
-
-
-def md5_of_attributes(attributes: Mapping[str, Attribute]) -> str:
-    """'' for none. Lowercase hex."""
-    if not attributes:
-        return ""
-    digest = hashlib.md5(usedforsecurity=False)
-    for name in sorted(attributes):
-        item = attributes[name]
-        for part in (name.encode(), item.type.encode()):
-            digest.update(_LENGTH.pack(len(part)) + part)
-        digest.update(b"\x02" if item.type.startswith("Binary") else b"\x01")
-        digest.update(_LENGTH.pack(len(item.value)) + item.value)
-    return digest.hexdigest()
 
 
 def message_id(tag: int, seq: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from minicloud import AsyncClient, Client
-from minicloud.base import errors
+from minicloud.base import digests, errors
 from minicloud.client import models
 from minicloud.client.messages import Message, handle_text
 from minicloud.client.queues import AsyncQueues
@@ -109,6 +109,7 @@ async def test_a_message_has_all_that_it_was_sent_with(queues: AsyncQueues) -> N
     assert (message.receive_count, message.group_id, message.trace_header) == (1, "g", "Root=1")
     assert message.sender_id and message.sequence_number == message.dead_letter_source_arn == ""
     assert message.md5_of_body == "fee40dc24d0ad6a90c608052aa4e9e66"
+    assert message.md5_of_attributes == digests.md5_of_attributes(message.attributes) != ""
     assert abs(message.sent_time - datetime.now(UTC)) < timedelta(seconds=30)
     assert message.first_received_time >= message.sent_time
     for number, (_, kind, raw, data) in enumerate(KINDS):

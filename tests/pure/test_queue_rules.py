@@ -8,6 +8,7 @@ import tracemalloc
 
 import pytest
 
+from minicloud.base import digests
 from minicloud.base.errors import CloudError
 from minicloud.queue import codec, message, receipt
 from minicloud.queue.core import SendEntry
@@ -389,7 +390,7 @@ def test_attributes_round_trip_and_md5(world):
         b"\0\0\0\1a" + b"\0\0\0\x0aNumber.int" + b"\1" + b"\0\0\0\1" + b"7"
         b"\0\0\0\1b" + b"\0\0\0\6Binary" + b"\2" + b"\0\0\0\2\0\1"
     )  # fmt: skip
-    assert message.md5_of_attributes(attributes) == hashlib.md5(plain).hexdigest()
+    assert digests.md5_of_attributes(attributes) == hashlib.md5(plain).hexdigest()
 
 
 def test_a_full_disk_refuses_sends_only(world):

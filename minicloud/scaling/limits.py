@@ -32,6 +32,7 @@ HOOK_METADATA_CHARS_MAX = 4_000
 # --- pace of the reconciler (ours)
 LAUNCH_BACKOFF_S_MIN = 5.0
 LAUNCH_BACKOFF_S_MAX = 600.0
+COLD_REMEMBERED_S = 3_600.0  # so long a full group does not end an instance to balance into a zone that failed
 STABLE_S = 60.0  # an instance that dies sooner after its launch says something about the template
 DRAIN_S_MAX = 3_660.0  # deregistration delay is at most 3,600 s (elbv2 API); after that the balancer is not waited for
 REPLACED_AT_ONCE_PERCENT = 10  # guide, maximum instance lifetime: about a tenth of the group at a time
@@ -63,3 +64,4 @@ BAKE_S_MAX = 172_800
 REFRESH_WAIT_S = 3_600  # guide: waits an hour for protected and standby instances, then fails
 REFRESHES_KEPT = 20  # ours: AWS keeps those of six weeks
 REFRESH_FAILURES_MAX = 5  # ours: rounds of launches in a row that failed before a refresh gives up
+PENDING_S_MAX = 900.0  # ours: an instance that does not run by then is given up; compute gives up after 300 s

@@ -1,0 +1,82 @@
+"""What is to be done in the world, derived from the records of a member, never stored.
+
+Doing an order twice is harmless: a launch carries a client token, everything else an id. So after a crash, or when an
+answer was lost, the orders of every member that is not plain are carried out again, until a report changes the member.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minicloud.scaling.lifecycle import DRAINING, ENDING
+from minicloud.scaling.model import Group, Member
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """`template` is {id, version} of a launch template, `type` "" the template's own."""
+
+    group: str
+    number: int
+    token: str
+    zone: str
+    type: str
+    template: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    instance_id: str
+    target_groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deregister:
+    """Answered by Drained once every target group has let go of it."""
+
+    instance_id: str
+    target_groups: tuple[str, ...]
+
+
+Order = Launch | Start | Stop | Terminate | Register | Deregister
+
+
+def orders(group: Group, member: Member) -> list[Order]:
+    """What this member needs now."""
+    if not member.instance_id:
+        launch = Launch(
+            group.key, member.number, member.token, member.zone, member.type, member.template, member.version
+        )
+        return [launch]
+    if member.state in ENDING:
+        return [Terminate(member.instance_id)]
+    if member.state in DRAINING:
+        return [Deregister(member.instance_id, tuple(group.target_groups))]
+    if member.state == "Pending" and member.starting:
+        return [Start(member.instance_id)]
+    if _is_to_stop(group, member):
+        return [Stop(member.instance_id)]
+    if member.state == "InService" and group.target_groups and "AddToLoadBalancer" not in group.suspended:
+        return [Register(member.instance_id, tuple(group.target_groups))]
+    return []
+
+
+def _is_to_stop(group: Group, member: Member) -> bool:
+    stops = (group.warm or {}).get("state") == "Stopped"
+    return stops and member.state == "Warmed:Pending:Proceed"

@@ -1,0 +1,111 @@
+"""Where the next instance goes: the emptiest zone that has a place with capacity, and the first type that has it there.
+
+A *place* is a zone and a type. A launch that failed for want of capacity makes its place cold for a while, twice as
+long each time; another place is taken at once. Only when every place is cold does the group wait, for the first that
+warms up.
+
+Another failure (the template, the image, a quota) is not the place's fault: the group as a whole waits. One round of
+launches that failed together counts once. After two rounds in a row the group sends one instance ahead, and goes on
+when that one has been in service for a minute. So a broken template costs one short-lived instance per back-off.
+"""
+
+from __future__ import annotations
+
+from minicloud.scaling import limits
+from minicloud.scaling.model import Group, Member
+from minicloud.scaling.state import Turn
+
+PROBE_AFTER = 2  # rounds that failed
+
+
+def backoff_s(failures: float) -> float:
+    return float(min(limits.LAUNCH_BACKOFF_S_MIN * 2 ** max(0.0, failures - 1), limits.LAUNCH_BACKOFF_S_MAX))
+
+
+def counts(group: Group, members: list[Member]) -> dict[str, int]:
+    """Members by zone, in the group's order; zones that are not the group's follow."""
+    found = dict.fromkeys(group.zones, 0)
+    for member in members:
+        found[member.zone] = found.get(member.zone, 0) + 1
+    return found
+
+
+def warm_type(group: Group, zone: str, now: float) -> str | None:
+    """The first type that is not cold in this zone; "" is the template's own. None: all are."""
+    for kind in group.types or [""]:
+        until = group.cold.get(f"{zone}/{kind}", [0.0, 0.0])[0]
+        if until <= now:
+            return kind
+    return None
+
+
+def trusted_from(group: Group, zone: str, full: bool) -> float:
+    """When a zone may be tried for the sake of balance. A full group loses an instance by trying: it waits longer."""
+    more = limits.COLD_REMEMBERED_S if full else 0.0
+    return min(
+        group.cold[place][0] + more if (place := f"{zone}/{kind}") in group.cold else 0.0
+        for kind in group.types or [""]
+    )
+
+
+def choose(turn: Turn, held: dict[str, int]) -> tuple[str, str] | None:
+    """Zone and type of the next launch, `held` being the members by zone so far. None: every place is cold."""
+    group = turn.group
+    for zone in sorted(group.zones, key=lambda one: held.get(one, 0)):
+        kind = warm_type(group, zone, turn.now)
+        if kind is not None:
+            return zone, kind
+    return None
+
+
+def room_for_launches(turn: Turn) -> int:
+    """How many launches the back-off allows now: 0, 1 (one is sent ahead) or as many as you like."""
+    group = turn.group
+    if turn.now < group.retry_at:
+        return 0
+    if group.failures < PROBE_AFTER:
+        return limits.LAUNCHES_MAX
+    since = group.retry_at
+    trying = any(
+        member.created >= since and (member.state != "InService" or not is_stable(member, turn.now))
+        for member in turn.active()
+    )
+    return 0 if trying else 1
+
+
+def is_stable(member: Member, now: float) -> bool:
+    return member.in_service is not None and now >= member.in_service + limits.STABLE_S
+
+
+def place_failed(turn: Turn, zone: str, kind: str) -> None:
+    place = f"{zone}/{kind}"
+    failures = turn.group.cold.get(place, [0.0, 0.0])[1] + 1
+    turn.change(cold={**turn.group.cold, place: [turn.now + backoff_s(failures), failures]})
+
+
+def place_worked(turn: Turn, zone: str, kind: str) -> None:
+    place = f"{zone}/{kind}"
+    if place in turn.group.cold:
+        turn.change(cold={key: value for key, value in turn.group.cold.items() if key != place})
+
+
+def round_failed(turn: Turn) -> None:
+    """The template's fault. Within a back-off it is the same round."""
+    if turn.now >= turn.group.retry_at:
+        failures = turn.group.failures + 1
+        turn.change(failures=failures, retry_at=turn.now + backoff_s(failures))
+
+
+def settle_failures(turn: Turn) -> float | None:
+    """Forget the failures once an instance launched after them is stable. Returns when to look again."""
+    group = turn.group
+    if not group.failures:
+        return None
+    tried = [member for member in turn.active() if member.created >= group.retry_at and member.in_service is not None]
+    if any(is_stable(member, turn.now) for member in tried):
+        turn.change(failures=0, retry_at=0.0)
+        return None
+    waits = [member.in_service + limits.STABLE_S for member in tried if member.in_service is not None]
+    if turn.now < group.retry_at:
+        waits.append(group.retry_at)
+    return min(waits, default=None)

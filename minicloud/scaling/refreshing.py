@@ -1,0 +1,316 @@
+"""Instance refresh: replace a group's instances a few at a time.
+
+After the EC2 Auto Scaling User Guide, "Instance refresh". Members numbered below the refresh's `before` are to go,
+except (skip matching) those that are as the desired configuration wants them. At any time `min_healthy` percent of
+desired are in service, healthy and warmed up; above that as many are taken out at once as the group can miss, but
+always at least one. With `max_healthy` above 100 replacements are launched first, as far as the group's maximum allows.
+
+    InProgress --all replaced--> Baking (if asked) --> Successful (the group takes the desired configuration)
+               --checkpoint--> waits its delay
+               --launches fail, an alarm, an hour without progress--> Failed, or RollbackInProgress with auto rollback
+    RollbackInProgress --> RollbackSuccessful, RollbackFailed        cancelled at any time: Cancelled
+
+A rollback is a refresh back to `previous` that skips what matches it. Versions of templates in here are numbers:
+whoever asks resolves `$Latest`, so that a version made meanwhile changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from minicloud.base.errors import CloudError
+from minicloud.scaling import limits, moves, replacing, texts
+from minicloud.scaling.checks import configuration
+from minicloud.scaling.commands import StartRefresh
+from minicloud.scaling.errors import invalid, no_refresh, refresh_in_progress
+from minicloud.scaling.lifecycle import ASIDE
+from minicloud.scaling.model import Member, Refresh
+from minicloud.scaling.places import room_for_launches
+from minicloud.scaling.state import Turn
+
+ENDED = frozenset({"Successful", "Failed", "Cancelled", "RollbackSuccessful", "RollbackFailed"})
+
+
+# --- requests
+
+
+def start(turn: Turn, command: StartRefresh) -> str:
+    """The refresh's id. Raises InvalidParameterValue, Conflict (InstanceRefreshInProgress)."""
+    if turn.group.refresh:
+        raise refresh_in_progress()
+    _check(command)
+    previous = configuration(turn.group)
+    config = dict(previous)
+    if command.template is not None:
+        config["template"] = dict(command.template)
+    if command.types is not None:
+        config["types"] = list(command.types)
+    if command.auto_rollback and config == previous:
+        raise invalid("AutoRollback needs a desired configuration", "auto_rollback")
+    number = turn.group.refreshes + 1
+    made = Refresh(
+        key=f"{turn.group.key}/{number:08d}",
+        group=turn.group.key,
+        id=_uuid(turn.context.hex(32)),
+        started=turn.now,
+        before=turn.group.serial,
+        total=0,
+        config=config,
+        previous=previous,
+        min_healthy=command.min_healthy,
+        max_healthy=command.max_healthy,
+        warmup_s=command.warmup_s,
+        checkpoints=list(command.checkpoints),
+        checkpoint_delay_s=_delay(command),
+        skip_matching=command.skip_matching,
+        auto_rollback=command.auto_rollback,
+        protected=command.protected,
+        standby=command.standby,
+        bake_s=command.bake_s,
+    )
+    total = len(_left(turn, made))
+    turn.change(refresh=made.key, refreshes=number)
+    turn.write(replace(made, total=total, left=total))
+    old = turn.roster.refreshes.get(f"{turn.group.key}/{number - limits.REFRESHES_KEPT:08d}")
+    if old is not None:
+        turn.erase(old)
+    return made.id
+
+
+def cancel(turn: Turn) -> str:
+    """Raises NotFound (ActiveInstanceRefreshNotFound). What is being replaced is finished by the group itself."""
+    refresh = _active(turn)
+    _end(turn, refresh, "Cancelled", "Cancelled by the user.")
+    return refresh.id
+
+
+def roll_back(turn: Turn, why: str, by_alarm: bool = False) -> str:
+    """Raises NotFound (ActiveInstanceRefreshNotFound), InvalidParameterValue (IrreversibleInstanceRefresh)."""
+    refresh = _active(turn)
+    if by_alarm:
+        _fail(turn, refresh, why)
+    elif refresh.config == refresh.previous or refresh.status == "RollbackInProgress":
+        raise _irreversible()
+    else:
+        _turn_back(turn, refresh, why)
+    return refresh.id
+
+
+def _irreversible() -> CloudError:
+    error = invalid("The desired configuration must be specified for a rollback.", "group")
+    return type(error)(error.message, code="IrreversibleInstanceRefresh", field="group")
+
+
+def _active(turn: Turn) -> Refresh:
+    refresh = turn.refresh()
+    if refresh is None:
+        raise no_refresh()
+    return refresh
+
+
+def _delay(command: StartRefresh) -> int:
+    if command.checkpoint_delay_s is not None:
+        return command.checkpoint_delay_s
+    return limits.CHECKPOINT_DELAY_S_DEFAULT
+
+
+def _uuid(digits: str) -> str:
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _check(command: StartRefresh) -> None:
+    low, high = command.min_healthy, command.max_healthy
+    if not 0 <= low <= 100 or not 100 <= high <= 200 or high - low > 100:
+        raise invalid(
+            "MinHealthyPercentage must be 0 to 100, MaxHealthyPercentage 100 to 200, at most 100 apart", "min_healthy"
+        )
+    points = command.checkpoints
+    if list(points) != sorted(set(points)) or any(not 1 <= point <= 100 for point in points):
+        raise invalid("CheckpointPercentages must ascend within 1 to 100, each once", "checkpoints")
+    if command.checkpoint_delay_s is not None and not points:
+        raise invalid("CheckpointDelay needs CheckpointPercentages", "checkpoint_delay_s")
+    if not 0 <= _delay(command) <= limits.CHECKPOINT_DELAY_S_MAX or not 0 <= command.bake_s <= limits.BAKE_S_MAX:
+        raise invalid("CheckpointDelay and BakeTime must be 0 to 172800", "checkpoint_delay_s")
+    if command.protected not in ("Refresh", "Ignore", "Wait"):
+        raise invalid("ScaleInProtectedInstances must be Refresh, Ignore or Wait", "protected")
+    if command.standby not in ("Terminate", "Ignore", "Wait"):
+        raise invalid("StandbyInstances must be Terminate, Ignore or Wait", "standby")
+
+
+# --- the reconciler
+
+
+def advance(turn: Turn) -> float | None:
+    """One look at the refresh under way. Returns when to look again on time's account."""
+    refresh = turn.refresh()
+    if refresh is None or not turn.allows("InstanceRefresh"):
+        return None
+    if turn.group.failures >= limits.REFRESH_FAILURES_MAX:
+        return _fail(turn, refresh, "The launches of replacements failed.")
+    left = _left(turn, refresh)
+    refresh = _progress(turn, refresh, len(left))
+    if refresh.pause_until is not None and turn.now < refresh.pause_until:
+        return refresh.pause_until
+    if not left:
+        return _finish(turn, refresh)
+    able = [one for one in left if _may_go(refresh, one)]
+    if not able:
+        return _wait(turn, refresh)
+    if refresh.waiting_until is not None:
+        refresh = replace(refresh, waiting_until=None)
+        turn.write(refresh)
+    return _replace_some(turn, refresh, able, len(left))
+
+
+def _left(turn: Turn, refresh: Refresh) -> list[Member]:
+    """Members that are still to be replaced, those that wait for one included."""
+    found = [one for one in turn.base() if one.number < refresh.before]
+    found += [one for one in turn.members.values() if one.state in ASIDE and one.number < refresh.before]
+    if refresh.protected == "Ignore":
+        found = [one for one in found if not one.protected]
+    if refresh.standby == "Ignore":
+        found = [one for one in found if one.state not in ASIDE]
+    if refresh.skip_matching:
+        found = [one for one in found if not _matches(one, refresh.config)]
+    return sorted(found, key=lambda one: (one.state == "InService", one.number))
+
+
+def _matches(member: Member, config: dict[str, Any]) -> bool:
+    template, types = config["template"], config["types"]
+    same = member.template == template["id"] and member.version == template.get("version", "")
+    return same and (not types or member.type in types)
+
+
+def _may_go(refresh: Refresh, member: Member) -> bool:
+    if member.state in ASIDE:
+        return refresh.standby == "Terminate"
+    return not member.protected or refresh.protected == "Refresh"
+
+
+def _progress(turn: Turn, refresh: Refresh, left: int) -> Refresh:
+    """Count, and stop at a checkpoint that has been reached: its instances are replaced and have warmed up."""
+    total = max(refresh.total, left)
+    percent = 100 if not total else (total - left) * 100 // total
+    after = replace(refresh, total=total, left=left, percent=percent)
+    ahead = after.checkpoints[after.passed :]
+    if ahead and ahead[0] < 100 and percent >= ahead[0] and _ready(turn, after) >= turn.group.desired:
+        passed = after.passed + sum(point <= percent for point in ahead)
+        after = replace(after, passed=passed, pause_until=turn.now + after.checkpoint_delay_s)
+    if after != refresh:
+        turn.write(after)
+    return after
+
+
+def _replace_some(turn: Turn, refresh: Refresh, able: list[Member], left: int) -> float | None:
+    """Take out what the group can miss, or launch ahead where it may be larger for a while."""
+    group = turn.group
+    count = min(len(able), _until_checkpoint(refresh, left))
+    aside = [one for one in able if one.state in ASIDE]
+    for member in aside[:count]:
+        moves.terminate(turn, member, texts.replaced(turn.now, texts.REFRESH))
+    replaced = {one.replaces for one in turn.active()}
+    able = [one for one in able if one.state not in ASIDE and one.key not in replaced][: count - len(aside)]
+    most = min(group.max_size, group.desired * refresh.max_healthy // 100)
+    for member in list(able[: max(0, most - len(turn.active()))]):
+        if not room_for_launches(turn) or not replacing.replace_one(turn, member, texts.REFRESH):
+            break
+        able.remove(member)
+    spare = _ready(turn, refresh) - math.ceil(group.desired * refresh.min_healthy / 100)
+    if spare <= 0 and replacing.is_settled(turn) and _ready(turn, refresh) >= group.desired:
+        spare = 1
+    for member in able:
+        if member.state == "InService" and spare <= 0:
+            break
+        spare -= member.state == "InService"
+        moves.terminate(turn, member, texts.replaced(turn.now, texts.REFRESH))
+    return _next_ready(turn, refresh)
+
+
+def _until_checkpoint(refresh: Refresh, left: int) -> int:
+    """How many may still be begun before the next checkpoint."""
+    ahead = refresh.checkpoints[refresh.passed :]
+    if not ahead:
+        return left
+    return max(0, math.ceil(refresh.total * ahead[0] / 100) - (refresh.total - left))
+
+
+def _warmup(turn: Turn, refresh: Refresh) -> float:
+    return turn.group.warmup if refresh.warmup_s is None else refresh.warmup_s
+
+
+def _ready(turn: Turn, refresh: Refresh) -> int:
+    """Members in service and healthy; those launched by the refresh only once they have warmed up."""
+    warmup = _warmup(turn, refresh)
+    return sum(
+        one.state == "InService"
+        and not one.unhealthy
+        and (one.number < refresh.before or turn.now >= (one.in_service or 0.0) + warmup)
+        for one in turn.active()
+    )
+
+
+def _next_ready(turn: Turn, refresh: Refresh) -> float | None:
+    warmup = _warmup(turn, refresh)
+    ends = [one.in_service + warmup for one in turn.active() if one.in_service and one.number >= refresh.before]
+    return min((end for end in ends if end > turn.now), default=None)
+
+
+def _finish(turn: Turn, refresh: Refresh) -> float | None:
+    """All are replaced: wait until they are ready, bake, and keep the desired configuration."""
+    if len(turn.base()) < turn.group.desired or _ready(turn, refresh) < turn.group.desired:
+        return _next_ready(turn, refresh)
+    if refresh.bake_s and refresh.status == "InProgress":
+        refresh = replace(refresh, status="Baking", pause_until=turn.now + refresh.bake_s)
+        turn.write(refresh)
+        return refresh.pause_until
+    done = "RollbackSuccessful" if refresh.status == "RollbackInProgress" else "Successful"
+    turn.change(**refresh.config)
+    _end(turn, refresh, done, "")
+    return None
+
+
+def _wait(turn: Turn, refresh: Refresh) -> float | None:
+    """Only protected and standby instances are left, and the refresh was told to wait for them: an hour."""
+    until = refresh.waiting_until
+    if until is None:
+        until = turn.now + limits.REFRESH_WAIT_S
+        turn.write(replace(refresh, waiting_until=until))
+    if turn.now >= until:
+        return _fail(turn, refresh, "Instances that are protected or in standby were not released within an hour.")
+    return until
+
+
+def _fail(turn: Turn, refresh: Refresh, why: str) -> float | None:
+    if refresh.status == "RollbackInProgress":
+        _end(turn, refresh, "RollbackFailed", why)
+    elif refresh.auto_rollback:
+        _turn_back(turn, refresh, why)
+    else:
+        _end(turn, refresh, "Failed", why)
+    return None
+
+
+def _turn_back(turn: Turn, refresh: Refresh, why: str) -> None:
+    turn.change(failures=0, retry_at=0.0)
+    turn.write(
+        replace(
+            refresh,
+            status="RollbackInProgress",
+            reason=why,
+            config=refresh.previous,
+            before=turn.group.serial,
+            skip_matching=True,
+            total=0,
+            passed=len(refresh.checkpoints),
+            pause_until=None,
+            waiting_until=None,
+        )
+    )
+
+
+def _end(turn: Turn, refresh: Refresh, status: str, reason: str) -> None:
+    assert status in ENDED
+    turn.write(replace(refresh, status=status, reason=reason or refresh.reason, ended=turn.now, pause_until=None))
+    turn.change(refresh="")

@@ -1,0 +1,117 @@
+"""One instance for another: balancing of zones, maximum lifetime; the means that an instance refresh uses too.
+
+Where the group has room below its maximum, the new instance is launched first, marked with the one that it replaces,
+and does not count for desired; when it is in service the old one goes. A launch that fails then costs nothing. At the
+maximum the old one has to go first, one at a time; for the sake of balance only into a zone that has not failed us for
+an hour.
+
+AWS lets a group exceed its maximum by a tenth while it balances zones; here a group never exceeds it.
+"""
+
+from __future__ import annotations
+
+from minicloud.scaling import limits, moves, texts
+from minicloud.scaling.model import Member
+from minicloud.scaling.places import choose, counts, room_for_launches, trusted_from, warm_type
+from minicloud.scaling.state import Turn
+from minicloud.scaling.termination import select
+
+
+def replace_one(turn: Turn, member: Member, why: str, place: tuple[str, str] | None = None) -> bool:
+    """Launch a replacement, or, at the maximum, end the member so that its replacement can be launched."""
+    active = turn.active()
+    cause = texts.replaced(turn.now, why)
+    if len(active) >= turn.group.max_size:
+        moves.terminate(turn, member, cause)
+        return True
+    held = counts(turn.group, [one for one in active if one.key != member.key])
+    place = place or choose(turn, held)
+    if place is None or not room_for_launches(turn):
+        return False
+    moves.launch(turn, place, cause, replaces=member.key)
+    return True
+
+
+def take_over(turn: Turn) -> float | None:
+    """Members whose replacement is in service go; replacements whose member is gone count from now on."""
+    wakes = []
+    for member in turn.active():
+        if not member.replaces:
+            continue
+        old = turn.members.get(member.replaces)
+        if old is None or old not in turn.active():
+            turn.put(member, replaces="")
+        elif member.in_service is not None and member.state == "InService":
+            ready = member.in_service + _wait_s(turn)
+            if turn.now < ready:
+                wakes.append(ready)
+                continue
+            turn.put(member, replaces="")
+            moves.terminate(turn, old, texts.taken_over(turn.now, _why(turn, old)))
+    return min(wakes, default=None)
+
+
+def _wait_s(turn: Turn) -> float:
+    refresh = turn.refresh()
+    if refresh is None:
+        return 0.0
+    return turn.group.warmup if refresh.warmup_s is None else refresh.warmup_s
+
+
+def _why(turn: Turn, old: Member) -> str:
+    if turn.refresh() is not None:
+        return texts.REFRESH
+    life = turn.group.max_lifetime_s
+    return texts.LIFETIME if life and turn.now >= old.created + life else "the balancing of zones"
+
+
+def is_settled(turn: Turn) -> bool:
+    """As many as desired, all of them in service, nothing being replaced: then one may be replaced."""
+    active = turn.active()
+    return len(active) == turn.group.desired and all(one.state == "InService" and not one.replaces for one in active)
+
+
+def lifetime(turn: Turn) -> float | None:
+    """Replace what is too old, about a tenth of the group at a time."""
+    life = turn.group.max_lifetime_s
+    if not life or turn.group.deleting or turn.refresh() is not None or not turn.allows("Terminate"):
+        return None
+    active = turn.active()
+    old = [one for one in active if turn.now >= one.created + life]
+    at_once = max(1, len(active) * limits.REPLACED_AT_ONCE_PERCENT // 100)
+    if old and is_settled(turn) and turn.allows("Launch"):
+        for member in old[:at_once]:
+            replace_one(turn, member, texts.LIFETIME)
+    return min((one.created + life for one in active if turn.now < one.created + life), default=None)
+
+
+def balance(turn: Turn) -> float | None:
+    """Move one instance from the fullest zone (or one that the group has left) to the emptiest."""
+    group = turn.group
+    open_to_it = turn.allows("AZRebalance") and turn.allows("Launch") and turn.allows("Terminate")
+    if not open_to_it or group.deleting or turn.refresh() is not None or not is_settled(turn):
+        return None
+    active = turn.active()
+    held = counts(group, active)
+    strays = [one for one in active if one.zone not in group.zones]
+    most = max((held[zone] for zone in group.zones), default=0)
+    full = not strays and len(active) >= group.max_size
+    wakes = []
+    for zone in sorted(group.zones, key=lambda one: held[one]):
+        if not strays and most - held[zone] < 2:
+            break
+        trusted = trusted_from(group, zone, full)
+        if trusted > turn.now:
+            wakes.append(trusted)
+            continue
+        victim = select(group, strays or [one for one in active if held[one.zone] == most], turn.now)
+        kind = warm_type(group, zone, turn.now)
+        if victim is not None and kind is not None:
+            replace_one(turn, victim, _uneven(turn, held), (zone, kind))
+        return None
+    return min(wakes, default=None)
+
+
+def _uneven(turn: Turn, held: dict[str, int]) -> str:
+    zones, numbers = ", ".join(held), ", ".join(str(count) for count in held.values())
+    return f"availability zones {zones} having {numbers} instances respectively, to aid in balancing the group's zones"

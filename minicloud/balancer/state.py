@@ -126,6 +126,9 @@ class State:
     def due(self) -> float | None:
         return self._due[0][0] if self._due else None
 
+    def draining(self) -> list[Target]:
+        return [self.targets[key] for _, key in self._due]
+
     def overdue(self, now: float) -> Iterator[Target]:
         """Draining targets whose time is over."""
         for until, key in self._due:

@@ -10,27 +10,28 @@ Directive reference: HAProxy 2.8 configuration manual, sections 3 (global), 4 (p
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from minicloud.base.errors import InvalidParameterCombination, InvalidParameterValue
+from minicloud.proxy.checked import FETCH, HEADER, distinct, endpoint, matching, name, quote, whole
 
-NAME_CHARS_MAX = 64
-VALUE_CHARS_MAX = 4096
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")
-_FETCH = re.compile(r"^[a-z0-9_.,()\-/]+$")
 _MATCH = frozenset({"str", "beg", "end", "sub", "dir", "dom", "reg", "ip", "int", "found", "bool"})
-_HEADER = re.compile(r"^[A-Za-z0-9-]+$")
-_HOSTNAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$")
 _ALPN = re.compile(r"^[a-z0-9/.,]+$")
-_BALANCE = frozenset({"roundrobin", "leastconn", "random", "source", "first"})
+_TLS = re.compile(r"^TLSv1\.[23]$")
+_EXPECT = re.compile(r"^[0-9]{1,3}([,-][0-9]{1,3})*$")
+_COOKIE = re.compile(r"^[A-Za-z0-9!#$%&*+.^_`|~-]+$")
+_BALANCE = frozenset({"roundrobin", "leastconn", "random", "random(1)", "source", "first"})
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """One listening address. `h2`: HTTP/2 without negotiation, in clear text. `cert`: PEM of chain and key."""
+    """One listening address. `h2`: HTTP/2 without negotiation, in clear text. `cert`: PEM of chain and key.
+
+    `others`: certificates for other names, chosen by SNI. `tls`: the lowest and the highest version.
+    """
 
     address: str
     port: int
@@ -38,14 +39,17 @@ class Bind:
     cert: str = ""
     alpn: str = ""
     namespace: str = ""
+    others: tuple[str, ...] = ()
+    tls: tuple[str, str] = ("TLSv1.2", "TLSv1.3")
 
     def render(self) -> str:
         parts = [f"bind {endpoint(self.address, self.port)}"]
         if self.namespace:
             parts.append(f"namespace {name(self.namespace, 'namespace')}")
         if self.cert:
-            parts.append(f"ssl crt {quote(self.cert)}")
-            parts.append("ssl-min-ver TLSv1.2")
+            parts.append("ssl " + " ".join(f"crt {quote(path)}" for path in (self.cert, *self.others)))
+            low, high = (matching(_TLS, version, "tls") for version in self.tls)
+            parts.append(f"ssl-min-ver {low} ssl-max-ver {high}")
             if self.alpn:
                 parts.append(f"alpn {matching(_ALPN, self.alpn, 'alpn')}")
         if self.h2 and not self.cert:
@@ -66,7 +70,7 @@ class Acl:
     def render(self) -> Iterator[str]:
         if self.match not in _MATCH:
             raise InvalidParameterValue(f"no such match: {self.match!r}", field="match")
-        head = f"acl {name(self.name, 'acl')} {matching(_FETCH, self.fetch, 'fetch')} -m {self.match}"
+        head = f"acl {name(self.name, 'acl')} {matching(FETCH, self.fetch, 'fetch')} -m {self.match}"
         if self.match in ("found", "bool"):
             yield head
             return
@@ -87,6 +91,9 @@ class When:
         if not self.acls:
             return ""
         return " if " + " ".join("!" * acl.startswith("!") + name(acl.removeprefix("!"), "acl") for acl in self.acls)
+
+
+ALWAYS = When()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +122,8 @@ class SetHeader:
     when: When = When()
 
     def render(self) -> str:
-        value = f"%[{matching(_FETCH, self.fetch, 'fetch')}]" if self.fetch else self.value.replace("%", "%%")
-        return f"http-request set-header {matching(_HEADER, self.header, 'header')} {quote(value)}{self.when.render()}"
+        value = f"%[{matching(FETCH, self.fetch, 'fetch')}]" if self.fetch else self.value.replace("%", "%%")
+        return f"http-request set-header {matching(HEADER, self.header, 'header')} {quote(value)}{self.when.render()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,7 @@ class DelHeader:
     when: When = When()
 
     def render(self) -> str:
-        return f"http-request del-header {matching(_HEADER, self.header, 'header')}{self.when.render()}"
+        return f"http-request del-header {matching(HEADER, self.header, 'header')}{self.when.render()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,15 @@ class UseBackend:
         return f"use_backend {name(self.backend, 'backend')}{self.when.render()}"
 
 
-Rule = Acl | Deny | SetHeader | DelHeader | UseBackend
+class Directive(Protocol):
+    """One line of a frontend or backend that acts on requests or answers; more of them are in directives.py."""
+
+    def render(self) -> str:
+        """The line. Raises InvalidParameterValue."""
+        ...
+
+
+Rule = Acl | Deny | SetHeader | DelHeader | UseBackend | Directive
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +177,11 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """An HTTP request to each server every `interval_ms`; `rise`/`fall` answers in a row change its state."""
+    """A request to each server every `interval_ms`; `rise`/`fall` answers in a row change its state.
+
+    `path` '': a connection is enough. `grpc`: a call to the method `path`, and `expect` are gRPC codes. `tls`: None as
+    the traffic is. `timeout_ms` 0: the interval. `agent`: what it calls itself.
+    """
 
     path: str
     interval_ms: int = 2_000
@@ -170,21 +189,50 @@ class HealthCheck:
     fall: int = 2
     expect: str = "200-399"
     port: int = 0
+    timeout_ms: int = 0
+    grpc: bool = False
+    tls: bool | None = None
+    agent: str = ""
 
     def backend_lines(self) -> Iterator[str]:
+        if self.timeout_ms:
+            yield f"timeout check {whole(self.timeout_ms, 1, 10**7, 'timeout_ms')}ms"
+        if not self.path:
+            return
+        codes = matching(_EXPECT, self.expect, "expect")
         yield "option httpchk"
-        yield f"http-check send meth GET uri {quote(self.path)}"
-        yield f"http-check expect status {matching(re.compile(r'^[0-9]{3}([,-][0-9]{3})*$'), self.expect, 'expect')}"
+        if self.grpc:
+            yield f"http-check send meth POST uri {quote(self.path)} ver HTTP/2 {_GRPC_HEADERS}"
+            yield "http-check expect status 200"
+            yield f"http-check expect hdr name 'grpc-status' value -m reg {quote(_one_of(codes))}"
+            return
+        agent = f" ver HTTP/1.1 hdr User-Agent {quote(self.agent)} hdr Host health" if self.agent else ""
+        yield f"http-check send meth GET uri {quote(self.path)}{agent}"
+        yield f"http-check expect status {codes}"
 
     def server_options(self) -> str:
         port = f" port {whole(self.port, 1, 65535, 'port')}" if self.port else ""
         counts = f"rise {whole(self.rise, 1, 100, 'rise')} fall {whole(self.fall, 1, 100, 'fall')}"
-        return f"check inter {whole(self.interval_ms, 1, 10**7, 'interval_ms')}ms {counts}{port}"
+        tls = {None: "", True: " check-ssl verify none", False: " no-check-ssl"}[self.tls]
+        return f"check inter {whole(self.interval_ms, 1, 10**7, 'interval_ms')}ms {counts}{port}{tls}"
+
+
+_GRPC_HEADERS = "hdr content-type application/grpc hdr te trailers"
+
+
+def _one_of(codes: str) -> str:
+    """A regular expression for ranges of small numbers."""
+    spans = [span.partition("-") for span in codes.split(",")]
+    numbers = [str(n) for low, _, high in spans for n in range(int(low), int(high or low) + 1)]
+    return f"^({'|'.join(numbers)})$"
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`weight` 0 keeps a server for those who have it already. `maxconn` 0: no limit."""
+    """`weight` 0 keeps a server for those who have it already. `maxconn` 0: no limit.
+
+    `cookie`: how a sticky client names it. `tls`: without a look at its certificate. `proxy_v2`: tell it who asks.
+    """
 
     name: str
     address: str
@@ -195,12 +243,24 @@ class Server:
     backup: bool = False
     disabled: bool = False
     namespace: str = ""
+    cookie: str = ""
+    slow_start_s: int = 0
+    tls: bool = False
+    proxy_v2: bool = False
 
     def render(self) -> str:
         target = endpoint(self.address, self.port)
         parts = [f"server {name(self.name, 'server')} {target} weight {whole(self.weight, 0, 256, 'weight')}"]
-        if self.h2:
+        if self.tls:
+            parts.append("ssl verify none alpn h2 check-alpn h2" if self.h2 else "ssl verify none")
+        elif self.h2:
             parts.append("proto h2")
+        if self.cookie:
+            parts.append(f"cookie {matching(_COOKIE, self.cookie, 'cookie')}")
+        if self.slow_start_s:
+            parts.append(f"slowstart {whole(self.slow_start_s, 1, 86_400, 'slow_start_s')}s")
+        if self.proxy_v2:
+            parts.append("send-proxy-v2")
         if self.maxconn:
             parts.append(f"maxconn {whole(self.maxconn, 1, 10**6, 'maxconn')}")
         if self.namespace:
@@ -210,8 +270,25 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Cookie:
+    """Clients stay with their server. `idle_s`: a cookie of ours that lasts so long after its last use; 0: our word in
+    front of the application's own cookie, which then says both.
+    """
+
+    name: str
+    idle_s: int = 0
+
+    def render(self) -> str:
+        head = f"cookie {matching(_COOKIE, self.name, 'cookie')}"
+        if not self.idle_s:
+            return f"{head} prefix"
+        return f"{head} insert indirect maxidle {whole(self.idle_s, 1, 10**7, 'idle_s')}s"
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
-    """`tcp`: bytes, not requests. `retries`: how often a connection that was refused is tried again, 1 s apart.
+    """`tcp`: bytes, not requests. `retries`: how often a connection that was refused is tried again, 1 s apart, at the
+    last time with another server; `elsewhere`: each time, and at once.
 
     `rules`: here as in a frontend, after those of the frontend; without UseBackend.
     """
@@ -225,6 +302,8 @@ class Backend:
     timeouts: Timeouts = Timeouts()
     health: HealthCheck | None = None
     tcp_keepalive: bool = False
+    cookie: Cookie | None = None
+    elsewhere: bool = False
 
     def render(self) -> Iterator[str]:
         yield f"backend {name(self.name, 'backend')}"
@@ -233,6 +312,10 @@ class Backend:
             raise InvalidParameterValue(f"no such way to balance: {self.balance!r}", field="balance")
         yield f"balance {self.balance}"
         yield f"retries {whole(self.retries, 0, 100, 'retries')}"
+        if self.elsewhere:
+            yield "option redispatch 1"
+        if self.cookie:
+            yield self.cookie.render()
         yield from self.timeouts.render()
         if self.tcp_keepalive:
             yield from ("option srvtcpka", "srvtcpka-idle 60s", "srvtcpka-intvl 10s", "srvtcpka-cnt 6")
@@ -252,6 +335,8 @@ class Frontend:
     connection as TCP for this (a connection that says nothing is otherwise held for `timeout client`, which must be
     long where streams are), and has no request to apply rules to yet: they go into the backend.
     `per_source_max`: connections that one address may have, 0: any number.
+    `patient`: a process that leaves closes an idle connection with the next answer on it, not at once.
+    `log_format`: of a line for each request, on the process's standard output; '' for none.
     """
 
     name: str
@@ -265,6 +350,8 @@ class Frontend:
     forwarded_for: bool = False
     h2_within_ms: int = 0
     per_source_max: int = 0
+    log_format: str = ""
+    patient: bool = False
 
     def render(self) -> Iterator[str]:
         as_tcp = self.tcp or self.h2_within_ms > 0
@@ -276,9 +363,14 @@ class Frontend:
         if as_tcp and any(bind.h2 for bind in self.binds):
             raise InvalidParameterCombination("a bind cannot be h2 where connections start as TCP", field="binds")
         yield from (bind.render() for bind in self.binds)
+        if self.log_format:
+            yield from ("log stdout format raw local0 info", "no option dontlog-normal")
+            yield f"log-format {quote(self.log_format)}"
         yield from self.timeouts.render()
         if self.tcp_keepalive:
             yield from ("option clitcpka", "clitcpka-idle 60s", "clitcpka-intvl 10s", "clitcpka-cnt 6")
+        if self.patient:
+            yield "option idle-close-on-response"
         if self.forwarded_for:
             yield "option forwardfor"
         if self.per_source_max:
@@ -296,7 +388,7 @@ class Frontend:
 
 
 def _rule_lines(rules: Sequence[Rule], as_tcp: bool) -> Iterator[str]:
-    if rules and as_tcp:
+    if as_tcp and not all(isinstance(rule, Acl | UseBackend) for rule in rules):
         raise InvalidParameterCombination("rules read requests, and bytes are no requests", field="rules")
     for rule in rules:
         if isinstance(rule, Acl):
@@ -309,7 +401,8 @@ def _rule_lines(rules: Sequence[Rule], as_tcp: bool) -> Iterator[str]:
 class Global:
     """The process. `head_bytes_max` bounds a request's head (line and headers); each connection may hold two buffers.
 
-    `stats_socket`: path of the runtime API's unix socket, mode 0600. `threads` 0: one per core.
+    `stats_socket`: path of the runtime API's unix socket, mode 0600. `threads` 0: one per core. `server_states`: a file
+    that says how servers are when the process starts.
     """
 
     stats_socket: str
@@ -317,6 +410,7 @@ class Global:
     threads: int = 0
     head_bytes_max: int = 16 * 1024
     hard_stop_after_s: int = 30
+    server_states: str = ""
     defaults: Timeouts = field(default_factory=lambda: Timeouts(client=60_000, server=60_000, connect=5_000))
 
     def render(self) -> Iterator[str]:
@@ -332,12 +426,16 @@ class Global:
         yield "noreuseport"
         yield f"tune.bufsize {whole(self.head_bytes_max, 4096, 1 << 20, 'head_bytes_max') + _REWRITE_BYTES}"
         yield f"tune.maxrewrite {_REWRITE_BYTES}"
+        if self.server_states:
+            yield f"server-state-file {quote(self.server_states)}"
         yield "defaults"
         yield "mode http"
         yield "log global"
         yield "option dontlognull"
         yield "option dontlog-normal"
         yield "option redispatch"
+        if self.server_states:
+            yield "load-server-state-from-file global"
         yield from self.defaults.render()
 
 
@@ -370,48 +468,3 @@ class ProxyConfig:
 def _indent(lines: list[str]) -> str:
     heads = ("global", "defaults", "frontend ", "backend ")
     return "\n".join(line if line.startswith(heads) else f"    {line}" for line in lines)
-
-
-# ---------------------------------------------------------------- checked values
-
-
-def quote(value: str) -> str:
-    """HAProxy's strong quotes. Raises InvalidParameterValue for control characters and absurd lengths."""
-    if len(value) > VALUE_CHARS_MAX:
-        raise InvalidParameterValue(f"longer than {VALUE_CHARS_MAX} characters")
-    if any(ord(character) < 32 or ord(character) == 127 for character in value):
-        raise InvalidParameterValue(f"holds a control character: {value[:80]!r}")
-    return "'" + value.replace("'", "'\\''") + "'"
-
-
-def name(value: str, field: str) -> str:
-    if len(value) > NAME_CHARS_MAX:
-        raise InvalidParameterValue(f"longer than {NAME_CHARS_MAX} characters: {value[:NAME_CHARS_MAX]!r}", field=field)
-    return matching(_NAME, value, field)
-
-
-def matching(form: re.Pattern[str], value: str, field: str) -> str:
-    if not form.fullmatch(value):
-        raise InvalidParameterValue(f"not a valid {field}: {value[:80]!r}", field=field)
-    return value
-
-
-def whole(value: int, low: int, high: int, field: str) -> int:
-    if not low <= value <= high:
-        raise InvalidParameterValue(f"must be between {low} and {high}, not {value}", field=field)
-    return int(value)
-
-
-def endpoint(address: str, port: int) -> str:
-    """`address:port`; an IPv6 address in brackets. The address is numeric, '*' or a host name."""
-    number = whole(port, 1, 65535, "port")
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return f"{address if address == '*' else matching(_HOSTNAME, address, 'address')}:{number}"
-    return f"[{parsed}]:{number}" if parsed.version == 6 else f"{parsed}:{number}"
-
-
-def distinct(names: Sequence[str], field: str) -> None:
-    if len(set(names)) != len(names):
-        raise InvalidParameterValue(f"a {field} name is used twice: {sorted(names)}", field=field)

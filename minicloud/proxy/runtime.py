@@ -1,7 +1,7 @@
 """HAProxy's runtime API: change servers of a running proxy without a reload, and read what it counts.
 
-One connection per command over the stats socket (HAProxy manual, management guide 9.3); 0.5 ms each. HAProxy answers an
-accepted change with an empty line, and anything else with a sentence: that sentence is the error.
+One connection per command, or per batch, over the stats socket (HAProxy manual, management guide 9.3); 0.5 ms each.
+HAProxy answers an accepted change with an empty line, and anything else with a sentence: that sentence is the error.
 """
 
 from __future__ import annotations
@@ -9,22 +9,29 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from minicloud.base.errors import Internal, InvalidParameterValue, NotFound, Unavailable
-from minicloud.proxy.config import HealthCheck, Server, endpoint, name, whole
+from minicloud.proxy.checked import endpoint, name, whole
+from minicloud.proxy.config import HealthCheck, Server
 
 COMMAND_S_MAX = 5.0
 REPLY_BYTES_MAX = 16 * 1024 * 1024
+_MOVED = ("no need to change the addr", "IP changed from", "port changed from", "no need to change the port")
+BATCH_MAX = 50  # commands of one line: it must fit into HAProxy's buffer
 ServerState = Literal["ready", "drain", "maint"]
 _DONE = ("", "New server registered.", "Server deleted.")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerStats:
-    """One server as HAProxy sees it. `status`: UP, DOWN, MAINT, DRAIN, 'no check'... `sessions`: in use now."""
+    """One server as HAProxy sees it. `status`: UP, DOWN, DOWN 1/2, MAINT, DRAIN, 'no check'... `sessions`: in use now.
+
+    `check_status`: L4OK, L7STS, L7TOUT...; `check_code`: the answer's code, where there was one.
+    """
 
     backend: str
     server: str
@@ -33,6 +40,7 @@ class ServerStats:
     sessions_total: int
     errors_connect: int
     check_status: str
+    check_code: str = ""
 
 
 class RuntimeApi:
@@ -43,8 +51,18 @@ class RuntimeApi:
 
     async def command(self, text: str) -> str:
         """Send one command, return the whole reply. Raises InvalidParameterValue for one that is not a single line."""
-        if any(character in text for character in "\n\r;") or not text.isprintable():
-            raise InvalidParameterValue("a command is one printable line without ';'", field="command")
+        return await self._send(_checked(text))
+
+    async def batch(self, commands: Sequence[str]) -> list[str]:
+        """Send changes together; the sentences of those that were refused. The others are carried out."""
+        refused: list[str] = []
+        for start in range(0, len(commands), BATCH_MAX):
+            reply = await self._send(";".join(map(_checked, commands[start : start + BATCH_MAX])))
+            lines = (line.strip() for line in reply.splitlines())
+            refused += [line for line in lines if line not in _DONE and not line.startswith(_MOVED)]
+        return refused
+
+    async def _send(self, text: str) -> str:
         try:
             async with asyncio.timeout(COMMAND_S_MAX):
                 reader, writer = await asyncio.open_unix_connection(str(self._socket))
@@ -64,14 +82,9 @@ class RuntimeApi:
         raise Internal(f"the proxy refused '{text}': {reply}")
 
     async def add_server(self, backend: str, server: Server, health: HealthCheck | None = None) -> None:
-        """Add a server that takes traffic at once (with a health check: once it is up)."""
-        target = f"{name(backend, 'backend')}/{name(server.name, 'server')}"
-        definition = server.render().split(" ", 2)[2]  # what follows "server NAME"
-        check = f" {health.server_options()}" if health else ""
-        await self._change(f"add server {target} {definition}{check}")
-        if health:
-            await self._change(f"enable health {target}")
-        await self._change(f"enable server {target}")
+        """Add a server that takes traffic at once (with a health check: once one has passed)."""
+        for command in adding(backend, server, health):
+            await self._change(command)
 
     async def remove_server(self, backend: str, server: str) -> None:
         """Remove it. Raises Internal while connections are left on it: drain first."""
@@ -100,8 +113,8 @@ class RuntimeApi:
         await self._change(f"shutdown sessions server {name(backend, 'backend')}/{name(server, 'server')}")
 
     async def servers(self) -> list[ServerStats]:
-        rows = await self.stats()
-        return [_server(row) for row in rows if row["svname"] not in ("FRONTEND", "BACKEND")]
+        text = await self.command("show stat -1 4 -1")
+        return [_server(row) for row in csv.DictReader(io.StringIO(text.removeprefix("# ")))]
 
     async def stats(self) -> list[dict[str, str]]:
         """Every counter of every frontend, backend and server: management guide 9.1, by column name."""
@@ -112,6 +125,29 @@ class RuntimeApi:
         """`show info`: Pid, CurrConns, Uptime_sec, ..."""
         lines = (await self.command("show info")).splitlines()
         return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines) if key}
+
+
+def _checked(text: str) -> str:
+    if any(character in text for character in "\n\r;") or not text.isprintable():
+        raise InvalidParameterValue("a command is one printable line without ';'", field="command")
+    return text
+
+
+def adding(backend: str, server: Server, health: HealthCheck | None) -> list[str]:
+    """The commands that add a server. With a health check it takes traffic once one has passed, and not a moment
+    before: it enters with weight 0, is said to be down, and gets its weight then.
+    """
+    target = f"{name(backend, 'backend')}/{name(server.name, 'server')}"
+    definition = (replace(server, weight=0) if health else server).render().split(" ", 2)[2]
+    if health is None:
+        return [f"add server {target} {definition}", f"enable server {target}"]
+    return [
+        f"add server {target} {definition} {health.server_options()}",
+        f"enable health {target}",
+        f"enable server {target}",
+        f"set server {target} health down",
+        f"set server {target} weight {whole(server.weight, 0, 256, 'weight')}",
+    ]
 
 
 async def _read_all(reader: asyncio.StreamReader) -> bytes:
@@ -132,4 +168,5 @@ def _server(row: dict[str, str]) -> ServerStats:
         sessions_total=int(row["stot"] or 0),
         errors_connect=int(row["econ"] or 0),
         check_status=row["check_status"],
+        check_code=row["check_code"],
     )

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minicloud.base.errors import CloudError, InvalidParameterCombination, InvalidParameterValue
+from minicloud.proxy.checked import endpoint, quote
 from minicloud.proxy.config import (
     Acl,
     Backend,
@@ -26,8 +27,6 @@ from minicloud.proxy.config import (
     Timeouts,
     UseBackend,
     When,
-    endpoint,
-    quote,
 )
 from minicloud.proxy.process import find_haproxy
 

@@ -1,0 +1,160 @@
+"""A target group as HAProxy has it: two backends with the same servers. Pure.
+
+    tg-<id>        with health checks: takes traffic while enough targets are healthy
+    tg-<id>_open   without: takes it while fewer are (ALB guide: "fail open"), so a wrong health check stops nobody
+
+A server is named by its target's id and port. A target that drains is in maintenance: its requests in flight finish,
+clients that stick to it go elsewhere.
+
+Cross-zone off: each zone with targets gets the same share (a balancer's addresses, one a zone, would), which its
+targets divide among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from minicloud.balancer import attributes
+from minicloud.balancer.groups import TRAFFIC_PORT, section
+from minicloud.balancer.health import SERVED
+from minicloud.balancer.model import WEB_PROTOCOLS, Balancer, Group, Target
+from minicloud.balancer.state import State
+from minicloud.proxy.config import Backend, Cookie, HealthCheck, Server, Timeouts
+
+OPEN = "_open"
+AGENT = "ELB-HealthChecker/2.0"  # AWS's
+COOKIE = "AWSALB"  # AWS's
+CONNECT_MS = 10_000  # ALB guide, "HTTP 504": a target that takes no connection within 10 seconds
+WEIGHT = 100  # of a target; 256 steps are what HAProxy has
+WEIGHT_MAX = 256
+RETRIES = 2  # connections that are refused are tried with other targets
+_BALANCE = {
+    "round_robin": "roundrobin",
+    "least_outstanding_requests": "leastconn",
+    "weighted_random": "random(1)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What HAProxy is to know of one group: its servers by name, and whose they are. `check` goes with the first
+    backend only. `cut`: connections end with the deregistration delay.
+    """
+
+    name: str
+    check: HealthCheck
+    servers: dict[str, Server]
+    targets: dict[str, Target]
+    cut: bool
+
+
+def served(state: State, group: Group, second_ms: int = 1_000) -> Served:
+    """`second_ms`: how long a second of a health check takes; tests are short of time."""
+    targets = [one for one in state.targets_of(group.arn) if one.state in SERVED]
+    weights = _weights(state, group, targets)
+    return Served(
+        section(group),
+        check(group, second_ms),
+        {server_name(one): _server(group, one, weights.get(one.zone, WEIGHT)) for one in targets},
+        {server_name(one): one for one in targets},
+        group.protocol in WEB_PROTOCOLS or attributes.value(group, attributes.CUT) == attributes.TRUE,
+    )
+
+
+def server_name(target: Target) -> str:
+    return f"{target.id}:{target.port}"
+
+
+def _server(group: Group, target: Target, weight: int) -> Server:
+    web = group.protocol in WEB_PROTOCOLS
+    sticky = web and attributes.value(group, attributes.STICKY) == attributes.TRUE
+    word = hashlib.sha256(target.key.encode()).hexdigest()[:20]
+    return Server(
+        server_name(target),
+        target.address,
+        target.port,
+        weight=weight,
+        h2=group.version in ("HTTP2", "GRPC"),
+        cookie=word if sticky else "",
+        slow_start_s=int(attributes.value(group, attributes.SLOW_START)) if web else 0,
+        tls=group.protocol == "HTTPS",
+        proxy_v2=not web and attributes.value(group, attributes.PROXY_V2) == attributes.TRUE,
+    )
+
+
+def crosses_zones(balancer: Balancer, group: Group) -> bool:
+    said = attributes.value(group, attributes.CROSS_ZONE)
+    if said == attributes.USE_BALANCER:
+        said = attributes.value(balancer, attributes.CROSS_ZONE)
+    return said == attributes.TRUE
+
+
+def _weights(state: State, group: Group, targets: Iterable[Target]) -> dict[str, int]:
+    """The weight of a target in each zone; {}: the same everywhere."""
+    balancer = state.balancers.get(group.balancer)
+    counts = Counter(target.zone for target in targets)
+    if balancer is None or len(counts) < 2 or crosses_zones(balancer, group):
+        return {}
+    fewest = min(counts.values())
+    return {zone: max(1, round(WEIGHT_MAX * fewest / count)) for zone, count in counts.items()}
+
+
+def check(group: Group, second_ms: int) -> HealthCheck:
+    wanted = group.health
+    return HealthCheck(
+        wanted.path,
+        interval_ms=wanted.interval_s * second_ms,
+        rise=wanted.healthy,
+        fall=wanted.unhealthy,
+        expect=wanted.codes or "200",
+        port=0 if wanted.port == TRAFFIC_PORT else int(wanted.port),
+        timeout_ms=wanted.timeout_s * second_ms,
+        grpc=group.version == "GRPC",
+        tls=_check_tls(group),
+        agent="" if group.version in ("HTTP2", "GRPC") else AGENT,
+    )
+
+
+def _check_tls(group: Group) -> bool | None:
+    """None: as the traffic is."""
+    tls = group.health.protocol == "HTTPS"
+    return None if tls == (group.protocol == "HTTPS") else tls
+
+
+def backends(state: State, balancer: Balancer, group: Group, second_ms: int) -> Iterator[Backend]:
+    group_as = served(state, group, second_ms)
+    web = group.protocol in WEB_PROTOCOLS
+    servers = tuple(group_as.servers.values())
+    idle_ms = int(attributes.value(balancer, attributes.IDLE)) * 1000 if web else _TCP_IDLE_MS
+    for name, health in ((group_as.name, group_as.check), (group_as.name + OPEN, None)):
+        yield Backend(
+            name,
+            servers,
+            tcp=not web,
+            balance=_balance(group),
+            retries=RETRIES,
+            timeouts=Timeouts(server=idle_ms, tunnel=idle_ms, connect=CONNECT_MS),
+            health=health,
+            cookie=_cookie(group) if web else None,
+            elsewhere=True,
+        )
+
+
+_TCP_IDLE_MS = 6_000_000  # the listener's own timeout, which is shorter or equal, is what ends a connection
+
+
+def _balance(group: Group) -> str:
+    if group.protocol in WEB_PROTOCOLS:
+        return _BALANCE[attributes.value(group, attributes.ALGORITHM)]
+    return "source" if attributes.value(group, attributes.STICKY) == attributes.TRUE else "roundrobin"
+
+
+def _cookie(group: Group) -> Cookie | None:
+    if attributes.value(group, attributes.STICKY) != attributes.TRUE:
+        return None
+    if attributes.value(group, attributes.STICKY_TYPE) == "app_cookie":
+        return Cookie(attributes.value(group, attributes.STICKY_NAME))
+    return Cookie(COOKIE, int(attributes.value(group, attributes.STICKY_S)))

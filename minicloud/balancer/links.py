@@ -1,0 +1,290 @@
+"""The data plane: one HAProxy that is made to be what the state says.
+
+    targets come, go, change weight    by the runtime API; nothing is interrupted
+    anything else changes              by a reload: a second process takes the sockets over, the first finishes what it
+                                       has (proxy/process.py); what is known of servers goes with it (proxy/states.py)
+    HAProxy is killed                  it is started again with the configuration that the state says now
+
+A server that goes is put into maintenance, and deleted once nothing is in flight on it. A port that another program has
+is left out and asked for again, so that one listener cannot hold up the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minicloud.balancer import groups
+from minicloud.balancer.backends import OPEN, Served, served, server_name
+from minicloud.balancer.layout import Places, certificate_path, layout, skeleton
+from minicloud.balancer.model import Group, Listener, Target
+from minicloud.balancer.state import State
+from minicloud.balancer.verdicts import Watched
+from minicloud.base.errors import CloudError, Internal
+from minicloud.proxy.config import ProxyConfig, Server
+from minicloud.proxy.process import Haproxy
+from minicloud.proxy.runtime import RuntimeApi, ServerStats, adding
+from minicloud.proxy.states import Known, document, line
+
+log = logging.getLogger(__name__)
+
+RELOAD_PAUSE_S = 0.1  # ours: between two reloads, for each process there is
+PROCESSES_MAX = 16  # ours: of reloads whose requests have not ended; the oldest is ended beyond it
+_NOWHERE = "127.0.0.1"
+Place = tuple[str, str]  # backend, server
+
+
+@dataclass(slots=True)
+class _InForce:
+    """What the running process was told."""
+
+    skeleton: str = ""
+    groups: dict[str, Served] = field(default_factory=dict)  # by section
+    listeners: frozenset[str] = frozenset()
+    leaving: dict[Place, bool] = field(default_factory=dict)  # in maintenance; True: cut what is left
+
+
+class DataPlane:
+    """Belongs to one event loop."""
+
+    def __init__(self, state: State, places: Places, haproxy: Haproxy) -> None:
+        self._state = state
+        self._places = places
+        self._haproxy = haproxy
+        self._api = RuntimeApi(Path(places.stats_socket))
+        self._in_force = _InForce()
+        self._changing = asyncio.Lock()
+        self._reload_after = 0.0
+        self.left_out: dict[str, str] = {}  # listener -> why its port cannot be had
+
+    @property
+    def pid(self) -> int | None:
+        return self._haproxy.pid
+
+    @property
+    def settled(self) -> bool:
+        """No process of an earlier reload still serves anybody."""
+        return self._haproxy.count <= 1
+
+    async def converge(self, sections: Iterable[str] | None) -> None:
+        """Make these groups' servers (None: everything) what the state says. Raises what HAProxy says is wrong."""
+        async with self._changing:
+            try:
+                if sections is None or self.pid is None:
+                    await self._everything()
+                    return
+                for section in sections:
+                    if section in self._in_force.groups:
+                        await self._group(self._group_of(section))
+            except CloudError:
+                self._in_force.skeleton = ""  # what is in force is not known any more: a reload makes it so
+                raise
+
+    async def stop(self, grace_s: float) -> None:
+        await self._haproxy.stop(grace_s)
+
+    async def look(self) -> list[ServerStats]:
+        """Every server as HAProxy sees it now. Raises Unavailable."""
+        return await self._api.servers()
+
+    async def stats(self) -> list[dict[str, str]]:
+        """Every counter. Raises Unavailable."""
+        return await self._api.stats()
+
+    async def promote(self, places: Iterable[Place]) -> None:
+        """Take these servers up: their first check passed."""
+        await self._api.batch([f"set server {backend}/{server} health up" for backend, server in places])
+
+    def watched(self) -> dict[Place, Watched]:
+        """What health checks are read for."""
+        found: dict[Place, Watched] = {}
+        for section, one in self._in_force.groups.items():
+            patience_s = one.check.interval_ms * max(1, one.check.fall - 1) / 1000
+            for name, target in one.targets.items():
+                now = self._state.targets.get(target.key)
+                if now is not None:
+                    found[(section, name)] = Watched(now, patience_s)
+        return found
+
+    def known(self) -> set[str]:
+        """Targets that HAProxy has."""
+        return {target.key for one in self._in_force.groups.values() for target in one.targets.values()}
+
+    # --- everything: by a reload, where it is not just servers
+
+    async def _everything(self) -> None:
+        self._find_ports()
+        config = layout(self._state, self._places, self.left_out)
+        text = skeleton(self._state, config, self._places.second_ms)
+        if self.pid is None or text != self._in_force.skeleton:
+            await self._reload(config, text)
+            return
+        for section in list(self._in_force.groups):
+            await self._group(self._group_of(section))
+
+    async def _reload(self, config: ProxyConfig, text: str) -> None:
+        now = {
+            groups.section(group): served(self._state, group, self._places.second_ms)
+            for group in self._state.groups.values()
+            if group.balancer
+        }
+        await self._pace()
+        self._write_certificates()
+        _write(Path(self._places.states), self._states(now))
+        await self._haproxy.reload(config)
+        listeners = frozenset(self._state.listeners) - self.left_out.keys()
+        self._in_force = _InForce(text, now, listeners)
+        self._haproxy.trim(PROCESSES_MAX)
+
+    async def _pace(self) -> None:
+        """Reloads that follow each other closely would leave many processes that finish what they have."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._reload_after - loop.time()))
+        self._reload_after = loop.time() + RELOAD_PAUSE_S * self._haproxy.count
+
+    def _states(self, now: dict[str, Served]) -> str:
+        lines = []
+        for section, one in now.items():
+            for name, server in one.servers.items():
+                state = one.targets[name].state
+                lines.append(line(section, server, one.check, Known(state == "healthy", state == "initial")))
+        return document(lines)
+
+    def _write_certificates(self) -> None:
+        """HAProxy reads them at its start. Files of certificates that are gone go too."""
+        folder = Path(self._places.certificates)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        used = {arn for listener in self._state.listeners.values() for arn in listener.certificates}
+        paths = {certificate_path(self._places, arn): arn for arn in used}
+        for path, arn in paths.items():
+            one = self._state.certificates[arn]
+            parts = (one.certificate, one.chain, one.private_key)
+            _write(Path(path), "\n".join(part.strip() for part in parts if part) + "\n")
+        for old in folder.glob("*.pem"):
+            if str(old) not in paths:
+                old.unlink()
+
+    def _find_ports(self) -> None:
+        """Which listeners that are not in force cannot have their port."""
+        self.left_out = {}
+        for listener in self._state.listeners.values():
+            if self.pid is not None and listener.arn in self._in_force.listeners:
+                continue
+            error = _cannot_bind(self._state, listener)
+            if error:
+                log.warning("listener %s is left out: %s", listener.arn, error)
+                self.left_out[listener.arn] = error
+
+    # --- one group: by the runtime API
+
+    def _group_of(self, section: str) -> Group | None:
+        known = self._in_force.groups[section]
+        for target in known.targets.values():
+            return self._state.groups.get(target.group)
+        return next((group for group in self._state.groups.values() if groups.section(group) == section), None)
+
+    async def _group(self, group: Group | None) -> None:
+        if group is None or not group.balancer:
+            return
+        want = served(self._state, group, self._places.second_ms)
+        have = self._in_force.groups[want.name]
+        commands: list[str] = []
+        for name, server in want.servers.items():
+            if have.servers.get(name) != server:
+                commands += self._put(want, server, have.servers.get(name))
+        for name in have.servers.keys() - want.servers.keys():
+            commands += self._take_out(want, name)
+        refused = await self._api.batch(commands)
+        if refused:
+            raise Internal(f"the proxy refused changes of {want.name}: {refused[:3]}")
+        self._in_force.groups[want.name] = want
+
+    def _put(self, group: Served, server: Server, before: Server | None) -> list[str]:
+        """Add a server, or make the one of this name what it is to be now."""
+        commands: list[str] = []
+        for backend, check in ((group.name, group.check), (group.name + OPEN, None)):
+            place = f"{backend}/{server.name}"
+            leaves = self._in_force.leaving.pop((backend, server.name), None)
+            if before is None and leaves is None:
+                commands += adding(backend, server, check)
+                continue
+            commands.append(f"set server {place} weight {server.weight}")
+            if leaves is not None or (before is not None and before.address != server.address):
+                commands.append(f"set server {place} addr {server.address} port {server.port}")
+                commands.append(f"set server {place} state ready")
+                commands += [f"set server {place} health down"] if check else []
+        return commands
+
+    def _take_out(self, group: Served, name: str) -> list[str]:
+        commands = []
+        for backend in (group.name, group.name + OPEN):
+            self._in_force.leaving[(backend, name)] = group.cut
+            commands.append(f"set server {backend}/{name} state maint")
+        return commands
+
+    async def clear_out(self, rows: Iterable[ServerStats]) -> None:
+        """Delete the servers that left and on which nothing is in flight; cut those whose time is over."""
+        async with self._changing:
+            busy = {(row.backend, row.server): row.sessions for row in rows}
+            draining = self._draining()
+            for place, cut in list(self._in_force.leaving.items()):
+                in_flight = busy.get(place, 0)
+                if in_flight == 0 or (cut and place not in draining):
+                    await self._delete(place, in_flight)
+
+    async def _delete(self, place: Place, in_flight: int) -> None:
+        """A server that has connections is not deleted; an address that changes makes HAProxy drop the idle ones."""
+        server = f"{place[0]}/{place[1]}"
+        commands = [f"shutdown sessions server {server}"] if in_flight else []
+        commands += [f"set server {server} addr {_NOWHERE} port 1", f"del server {server}"]
+        refused = await self._api.batch(commands)
+        if refused:
+            log.debug("%s stays for now: %s", server, refused)
+        else:
+            del self._in_force.leaving[place]
+
+    def _draining(self) -> set[Place]:
+        found = set()
+        for target in self._state.draining():
+            section = groups.section(self._state.groups[target.group])
+            found |= {(section, server_name(target)), (section + OPEN, server_name(target))}
+        return found
+
+    def idle(self) -> list[Target]:
+        """Draining targets on which nothing is in flight."""
+        if not self.settled:
+            return []
+        left = self._in_force.leaving.keys()
+        known = self.known()
+        found = []
+        for target in self._state.draining():
+            section, name = groups.section(self._state.groups[target.group]), server_name(target)
+            if target.key not in known and not {(section, name), (section + OPEN, name)} & left:
+                found.append(target)
+        return found
+
+
+def _cannot_bind(state: State, listener: Listener) -> str:
+    address = state.balancers[listener.balancer].address
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, listener.port))
+            probe.listen(1)
+        except OSError as error:
+            return f"{address}:{listener.port}: {error.strerror}"
+    return ""
+
+
+def _write(path: Path, text: str) -> None:
+    """Mode 0600, and never half."""
+    draft = path.with_suffix(".new")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    draft.replace(path)

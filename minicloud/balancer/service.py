@@ -1,0 +1,247 @@
+"""Balancers at work: the machine behind its shell, and a HAProxy that follows it.
+
+    submit(command) -> on disk -> reply; then the data plane is made to follow: `follow` wakes at each change
+    `watch` reads health every LOOK_S, tells the machine what is news, and clears out what left
+
+A change that HAProxy refuses is tried again, all of it, after a pause; so is a HAProxy that does not come up. Both
+tasks live as long as the service, whatever they meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import resource
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from minicloud.balancer import groups
+from minicloud.balancer.commands import ObserveHealth, RegisterTargets, TargetIdle, TargetSpec
+from minicloud.balancer.health import REGISTERING
+from minicloud.balancer.layout import Places
+from minicloud.balancer.limits import CONNECTIONS_MAX
+from minicloud.balancer.links import DataPlane
+from minicloud.balancer.machine import Balancers
+from minicloud.balancer.model import Balancer, Group, Listener, Rule, Target
+from minicloud.balancer.ports import Instances, NoInstances, Shell
+from minicloud.balancer.state import State, Touched
+from minicloud.balancer.verdicts import judge
+from minicloud.base.errors import CloudError
+from minicloud.base.machine import Journal
+from minicloud.proxy.process import Haproxy, ProxyEvents
+from minicloud.shell.clock import Clock, SystemClock
+from minicloud.shell.shell import Shell as DurableShell
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LOOK_S = 0.5
+RETRY_S = (0.2, 5.0)  # after a failure, doubling
+PORTS_AGAIN_S = 5.0  # a port that was another program's is asked for again
+ACCESS_LOG_BYTES_MAX = 64 * 1024 * 1024  # then it starts anew, and what was written is in access.log.1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Where a shard keeps its files, and what it may take. `env`: HAProxy's environment."""
+
+    folder: Path
+    env: Mapping[str, str]
+    threads: int = 0
+    second_ms: int = 1_000
+    look_s: float = LOOK_S
+
+    def places(self) -> Places:
+        folder = self.folder
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        connections = CONNECTIONS_MAX if hard == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, (hard - 500) // 3)
+        return Places(
+            str(folder / "stats"),
+            str(folder / "states"),
+            str(folder / "certificates"),
+            connections,
+            self.threads,
+            self.second_ms,
+        )
+
+
+@dataclass(slots=True)
+class _Dirty:
+    """What the data plane has not followed yet: sections of target groups, or everything."""
+
+    everything: bool = True
+    sections: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.sections)
+
+
+class BalancerService:
+    """One shard. `on_pid` hears of each HAProxy that starts, before it serves, so that a sweep can find it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        work: Work,
+        instances: Instances | None = None,
+        clock: Clock | None = None,
+        on_pid: Callable[[int], None] = lambda _pid: None,
+    ) -> None:
+        self._work = work
+        self._clock = clock or SystemClock()
+        self._instances = instances or NoInstances()
+        self._machine = Balancers()
+        self.shell: Shell = DurableShell(
+            self._machine, journal, clock=self._clock, rand=random.SystemRandom(), on_effects=self._changed
+        )
+        events = ProxyEvents(on_pid, self._ended)
+        haproxy = Haproxy(work.folder, work.folder / "haproxy.log", dict(work.env), events, work.folder / "access.log")
+        self.plane = DataPlane(self._machine.state, work.places(), haproxy)
+        self._dirty = _Dirty()
+        self._wake = asyncio.Event()
+        self._followed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Returns once the balancers that were there carry traffic again. Raises what the journal raises."""
+        self._work.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self.shell.start()
+        self._tasks = [asyncio.create_task(self._forever(each)) for each in (self._follow, self._watch)]
+        self._wake.set()
+        await self._followed.wait()
+
+    async def stop(self, grace_s: float = 2.0) -> None:
+        """HAProxy finishes what it has for `grace_s`."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.shell.stop()
+        await self.plane.stop(grace_s)
+
+    async def submit(self, command: Any) -> Any:
+        """One of balancer.commands; its reply, once it is on disk. Raises as Balancers.decide and the shell do."""
+        if isinstance(command, RegisterTargets):
+            command = replace(command, targets=await self._placed(command))
+        return await self.shell.submit(command)
+
+    def read(self, look: Callable[[State], T]) -> T:
+        return self.shell.read(lambda: look(self._machine.state))
+
+    async def settled(self) -> None:
+        """Return once HAProxy does what was acknowledged so far."""
+        while self._dirty or not self._followed.is_set():
+            await self._followed.wait()
+            await asyncio.sleep(0)
+
+    async def _placed(self, command: RegisterTargets) -> tuple[TargetSpec, ...]:
+        ids = [spec.id for spec in command.targets if spec.id.startswith("i-")]
+        found = await self._instances.places(command.scope, ids) if ids else {}
+        return tuple(_at(spec, found) for spec in command.targets)
+
+    # --- following the state
+
+    def _changed(self, effects: Sequence[Touched]) -> None:
+        for one in effects:
+            self._mark(one)
+        if self._dirty:
+            self._followed.clear()
+            self._wake.set()
+
+    def _mark(self, one: Touched) -> None:
+        if one.kind == Target.kind:
+            if _same_server(one.before, one.after):
+                return
+            group = self._machine.state.groups.get((one.after or one.before).group)
+            if group is not None and group.balancer:
+                self._dirty.sections.add(groups.section(group))
+        elif one.kind in (Balancer.kind, Listener.kind, Rule.kind, Group.kind):
+            self._dirty.everything = True
+
+    def _ended(self, pid: int, status: int, wanted: bool) -> None:
+        if not wanted and self.plane.pid is None:
+            log.error("HAProxy %d ended with status %d; it is started again", pid, status)
+            self._dirty.everything = True
+            self._followed.clear()
+            self._wake.set()
+
+    async def _follow(self) -> None:
+        await self._wake.wait()
+        self._wake.clear()
+        taken, self._dirty = self._dirty, _Dirty(everything=False)
+        try:
+            await self.plane.converge(None if taken.everything else sorted(taken.sections))
+        except BaseException:
+            self._dirty.everything = True
+            self._wake.set()
+            raise
+        if self.plane.left_out and taken.everything:
+            asyncio.get_running_loop().call_later(PORTS_AGAIN_S, self._ports_again)
+        if not self._dirty:
+            self._followed.set()
+        await self._report_known()
+
+    def _ports_again(self) -> None:
+        self._dirty.everything = True
+        self._wake.set()
+
+    async def _report_known(self) -> None:
+        known = self.plane.known()
+        targets = self._machine.state.targets
+        fresh = tuple(key for key in known if key in targets and targets[key].reason == REGISTERING)
+        if fresh:
+            await self.shell.submit(ObserveHealth(known=fresh))
+
+    # --- watching HAProxy
+
+    async def _watch(self) -> None:
+        await asyncio.sleep(self._work.look_s)
+        if self.plane.pid is None or self._dirty:
+            return
+        rows = await self.plane.look()
+        found = judge(rows, self.plane.watched(), self._clock.wall())
+        if found.promote:
+            await self.plane.promote(found.promote)
+        if found.verdicts:
+            await self.shell.submit(ObserveHealth(tuple(found.verdicts)))
+        if self._dirty:
+            return
+        await self.plane.clear_out(rows)
+        for target in self.plane.idle():
+            await self.shell.submit(TargetIdle(target.key))
+        self._turn_log()
+
+    def _turn_log(self) -> None:
+        """HAProxy appends to the file that it was started with: what is in it is copied away, then it is emptied."""
+        path = self._work.folder / "access.log"
+        if path.exists() and path.stat().st_size > ACCESS_LOG_BYTES_MAX:
+            path.with_suffix(".log.1").write_bytes(path.read_bytes())
+            with path.open("r+") as file:
+                file.truncate(0)
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        pause_s = RETRY_S[0]
+        while True:
+            try:
+                await step()
+                pause_s = RETRY_S[0]
+            except (CloudError, OSError) as error:
+                log.warning("balancers: %s; again in %.1f s", error, pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_S[1])
+
+
+def _at(spec: TargetSpec, found: Mapping[str, Any]) -> TargetSpec:
+    place = found.get(spec.id)
+    return replace(spec, address=place.address, zone=place.zone) if place else replace(spec, address="")
+
+
+def _same_server(before: Target | None, after: Target | None) -> bool:
+    """HAProxy need not hear of it: it was HAProxy who said it."""
+    served = ("initial", "healthy", "unhealthy")
+    if before is None or after is None:
+        return before is None and after is not None and after.state not in served
+    where = (before.address, before.zone, before.state in served) == (after.address, after.zone, after.state in served)
+    return where and not (after.reason == REGISTERING and before.reason != REGISTERING)

@@ -1,0 +1,390 @@
+"""Balancers on a real HAProxy: every kind of rule, health, stickiness, drain, reloads and kills under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from minicloud.balancer import commands as ask
+from minicloud.balancer.commands import HealthSpec
+from minicloud.balancer.model import Action, Balancer, Condition
+from tests.cluster.balancer_world import HOME, QUICK, Client, Load, World, forward, specs, spread, until
+
+pytestmark = pytest.mark.timeout(60)
+FIXED = Action("fixed-response", status=418, content_type="application/json", text='{"it\'s": "100 %"}\n\tx')
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    with tempfile.TemporaryDirectory(prefix="mcb-") as folder:
+        made = await World(Path(folder)).start()
+        yield made
+        await made.close()
+
+
+async def test_requests_reach_targets_with_the_headers_of_a_balancer(world: World) -> None:
+    one, two = await world.web("one"), await world.web("two")
+    web, app = await world.balancer(), await world.group(one, two)
+    await world.listener(web, forward(app))
+    await world.healthy(app, 2)
+    assert await spread(web.address, 8080, 10) == {"one": 5, "two": 5}
+    client = Client(web.address, 8080)
+    said = (await client.get("/a?b=c", X_Forwarded_For="10.9.9.9", X_Forwarded_Proto="https")).body.lower()
+    assert "x-forwarded-for: 10.9.9.9, 127." in said
+    assert "x-forwarded-proto: http\r" in said and "x-forwarded-port: 8080" in said
+    assert "x-amzn-trace-id: root=1-" in said and "get /a?b=c " in said and "host: app.example" in said
+    await world.attributes(web.arn, routing__http__xff_header_processing__mode="remove")
+    client.close()
+    assert "x-forwarded-for" not in (await client.get("/")).body.lower()
+    client.close()
+
+
+RULES = [
+    ((Condition("host-header", ("*.shop.example",)),), "/", {"host": "A.shop.example:8080"}, {"host": "shop.example"}),
+    ((Condition("path-pattern", ("/img/*", "/exact")),), "/img/a", {}, {}),
+    ((Condition("http-header", ("*Fire?ox",), header="X-Agent"),), "/", {"X_Agent": "a firefox"}, {"X_Agent": "b"}),
+    ((Condition("http-request-method", ("DELETE", "PUT")),), "/", {"method": "PUT"}, {"method": "GET"}),
+    ((Condition("source-ip", ("127.0.0.0/8",)), Condition("path-pattern", ("/in",))), "/in", {}, {}),
+]  # fmt: skip
+
+
+async def test_every_kind_of_condition(world: World) -> None:
+    web = await world.balancer()
+    listener = await world.listener(web, FIXED)
+    app = await world.group(await world.web("app"))
+    for number, (conditions, *_) in enumerate(RULES, 1):
+        await world.service.submit(ask.CreateRule(HOME, listener.arn, number, conditions, forward(app)))
+    pair = (Condition("query-string", ("version=v?", "=*debug*")),)
+    await world.service.submit(ask.CreateRule(HOME, listener.arn, 50, pair, forward(app)))
+    never = (Condition("source-ip", ("10.0.0.0/8",)),)
+    await world.service.submit(ask.CreateRule(HOME, listener.arn, 51, never, forward(app)))
+    await world.service.settled()
+    client = Client(web.address, 8080)
+    for conditions, path, fits, differs in RULES:
+        assert (await client.get(path, **fits)).who == "app", conditions
+        if differs:
+            assert (await client.get(path, **differs)).status == 418, conditions
+    for path in ("/exact", "/?version=V2", "/?a=b&version=v3", "/?any=xdebugx"):
+        assert (await client.get(path)).who == "app", path
+    for path in ("/exact/", "/", "/IMG/a", "/?version=v", "/?xversion=v2", "/?version=v2x"):
+        reply = await client.get(path)
+        assert reply.status == 418, path
+    assert reply.body == FIXED.text and reply.headers["content-type"] == "application/json"
+    assert reply.headers["server"] == "awselb/2.0"
+    client.close()
+
+
+async def test_priorities_decide_and_redirects_are_made_of_the_request(world: World) -> None:
+    web = await world.balancer()
+    listener = await world.listener(web, FIXED)
+    away = Action("redirect", status=301, protocol="HTTPS", port="443")
+    there = Action("redirect", status=302, host="new.#{host}", path="/v2/#{path}", query="from=#{path}&#{query}")
+    first = await world.service.submit(
+        ask.CreateRule(HOME, listener.arn, 1, (Condition("path-pattern", ("/*",)),), away)
+    )
+    second = await world.service.submit(
+        ask.CreateRule(HOME, listener.arn, 2, (Condition("path-pattern", ("/x",)),), there)
+    )
+    await world.service.settled()
+    client = Client(web.address, 8080)
+    assert (await client.get("/x?y=1")).headers["location"] == "https://app.example:443/x?y=1"
+    assert (await client.get("/x")).headers["location"] == "https://app.example:443/x"
+    await world.service.submit(ask.SetPriorities(HOME, {first.arn: 2, second.arn: 1}))
+    await world.service.settled()
+    client.close()
+    reply = await client.get("/x?y=1")
+    assert (reply.status, reply.headers["location"]) == (302, "http://new.app.example:8080/v2/x?from=x&y=1")
+    client.close()
+
+
+async def test_weights_and_clients_that_stay_with_a_group(world: World) -> None:
+    blue, green = (
+        await world.group(await world.web("blue"), name="blue"),
+        await world.group(await world.web("green"), name="green"),
+    )
+    web = await world.balancer()
+    listener = await world.listener(web, forward((blue, 3), (green, 1)))
+    await world.healthy(blue, 1)
+    await world.healthy(green, 1)
+    found = await spread(web.address, 8080, 400)
+    assert 240 <= found["blue"] <= 350 and sum(found.values()) == 400
+    await world.service.submit(
+        ask.ModifyListener(HOME, listener.arn, action=forward((blue, 1), (green, 1), sticky_s=60))
+    )
+    await world.service.settled()
+    client = Client(web.address, 8080)
+    first = await client.get()
+    (cookie,) = first.cookies
+    assert cookie.startswith("AWSALBTG=tg-") and "Expires=" in cookie and "Path=/" in cookie
+    word = cookie.split(";")[0]
+    assert await spread(web.address, 8080, 20, Cookie=word) == {first.who: 20}
+    assert len(await spread(web.address, 8080, 40, Cookie="AWSALBTG=tg-nobody")) == 2
+    client.close()
+
+
+async def test_clients_stay_with_a_target_until_it_leaves(world: World) -> None:
+    webs = [await world.web(name, head="Set-Cookie: session=abc\r\n") for name in ("one", "two", "three")]
+    web, app = await world.balancer(), await world.group(*webs)
+    await world.listener(web, forward(app))
+    await world.healthy(app, 3)
+    await world.attributes(app.arn, stickiness__enabled="true")
+    client = Client(web.address, 8080)
+    first = await client.get()
+    (cookie,) = [one for one in first.cookies if one.startswith("AWSALB=")]
+    word = cookie.split(";")[0]
+    assert await spread(web.address, 8080, 12, Cookie=word) == {first.who: 12}
+    await world.deregister(app, world.webs[first.who])
+    await world.service.settled()
+    assert first.who not in await spread(web.address, 8080, 12, Cookie=word)
+    await world.attributes(app.arn, stickiness__type="app_cookie", stickiness__app_cookie__cookie_name="session")
+    client.close()
+    first = await client.get()
+    word = first.cookies[0].split(";")[0]
+    assert word.endswith("~abc")
+    assert await spread(web.address, 8080, 12, Cookie=word) == {first.who: 12}
+    assert "cookie: session=abc\r" in (await client.get(Cookie=word)).body.lower(), "the target sees its own"
+    client.close()
+
+
+async def test_health_in_awss_words_and_half_dead_targets_are_left_out(world: World) -> None:
+    good, bad, mute = [await world.web(name) for name in ("good", "bad", "mute")]
+    bad.health, mute.mute = 503, True
+    web, app = await world.balancer(), await world.group(good)
+    gone = await world.web("gone")
+    await gone.stop()
+    await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    await world.register(app, bad, mute, gone)
+    await until(lambda: len([one for one in world.health(app) if one.startswith("unhealthy")]) == 3)
+    said = dict(zip(sorted(web_.port for web_ in (good, bad, mute, gone)), world.health(app), strict=True))
+    assert said == {
+        good.port: "healthy",
+        bad.port: "unhealthy Target.ResponseCodeMismatch",
+        mute.port: "unhealthy Target.Timeout",
+        gone.port: "unhealthy Target.FailedHealthChecks",
+    }
+    targets = world.service.read(lambda state: state.targets_of(app.arn))
+    assert "Health checks failed with these codes: [503]" in {one.description for one in targets}
+    assert await spread(web.address, 8080, 20) == {"good": 20}
+    bad.health = 200
+    await world.healthy(app, 2)
+    good.mute = True
+    await until(lambda: world.health(app).count("unhealthy Target.Timeout") == 2)
+    assert await spread(web.address, 8080, 10) == {"bad": 10}
+    bad.health = 500
+    await until(lambda: "healthy" not in world.health(app))
+    await world.deregister(app, good, mute, gone)
+    await until(lambda: len(world.health(app)) <= 2)
+    assert "bad" in await spread(web.address, 8080, 2), "fail open: all are unhealthy, so all are tried"
+
+
+async def test_a_drain_lets_requests_in_flight_finish(world: World) -> None:
+    one, two = await world.web("one"), await world.web("two")
+    web, app = await world.balancer(), await world.group(one, two)
+    await world.listener(web, forward(app))
+    await world.healthy(app, 2)
+    clients = [Client(web.address, 8080) for _ in range(4)]
+    held = [asyncio.create_task(client.get("/hold")) for client in clients]
+    await until(lambda: one.holding == two.holding == 2)
+    await world.deregister(app, one)
+    await world.service.settled()
+    assert await spread(web.address, 8080, 10) == {"two": 10}
+    await asyncio.sleep(0.3)
+    assert "draining Target.DeregistrationInProgress" in world.health(app), "two requests are still in flight"
+    one.hold.set()
+    two.hold.set()
+    assert sorted([(await each).who for each in held]) == ["one", "one", "two", "two"]
+    await until(lambda: world.health(app) == ["healthy"])
+    await world.register(app, one)
+    await world.healthy(app, 2)
+    assert set(await spread(web.address, 8080, 10)) == {"one", "two"}
+    for client in clients:
+        client.close()
+
+
+async def test_a_drain_ends_with_its_time(world: World) -> None:
+    one = await world.web("one")
+    web, app = await world.balancer(), await world.group(one)
+    await world.attributes(app.arn, deregistration_delay__timeout_seconds="1")
+    await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    client = Client(web.address, 8080)
+    held = asyncio.create_task(client.get("/hold"))
+    await until(lambda: one.holding == 1)
+    await world.deregister(app, one)
+    began = time.monotonic()
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        assert (await held).status == 502
+        raise ConnectionError
+    assert 0.8 < time.monotonic() - began < 3
+    assert world.health(app) == []
+    client.close()
+
+
+async def test_targets_come_and_go_under_load_and_nobody_notices(world: World) -> None:
+    webs = [await world.web(f"w{n}") for n in range(6)]
+    web, app = await world.balancer(), await world.group(*webs[:3])
+    await world.listener(web, forward(app))
+    await world.healthy(app, 3)
+    pid = world.service.plane.pid
+    load = Load(web.address, 8080)
+    for turn in range(40):
+        come, go = webs[(turn + 3) % 6], webs[turn % 6]
+        await world.register(app, come)
+        await world.deregister(app, go)
+        if turn % 8 == 0:
+            await until(lambda: "healthy" in world.health(app))
+    await asyncio.sleep(0.3)
+    await load.stop()
+    assert load.failed == [] and sum(load.done.values()) > 50
+    assert world.service.plane.pid == pid, "no reload"
+
+
+async def test_listeners_and_rules_change_under_load_and_nobody_notices(world: World) -> None:
+    one = await world.web("one")
+    web, app = await world.balancer(), await world.group(one)
+    listener = await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    pid, load = world.service.plane.pid, Load(web.address, 8080)
+    for number in range(1, 7):
+        rule = ask.CreateRule(HOME, listener.arn, number, (Condition("path-pattern", (f"/{number}",)),), FIXED)
+        await world.service.submit(rule)
+        await world.listener(web, FIXED, port=8080 + number)
+    await load.stop()
+    assert load.failed == [] and sum(load.done.values()) > 50
+    assert world.service.plane.pid != pid
+    assert world.health(app) == ["healthy"], "what was known of servers went along"
+    assert (await Client(web.address, 8083).get("/")).status == 418
+    assert (await Client(web.address, 8080).get("/5")).status == 418
+
+
+async def test_a_killed_haproxy_is_back_and_so_is_the_service(world: World) -> None:
+    one = await world.web("one")
+    web, app = await world.balancer(), await world.group(one)
+    await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    pid = world.service.plane.pid
+    assert pid is not None
+    began = time.monotonic()
+    os.kill(pid, 9)
+    await until(lambda: world.service.plane.pid not in (None, pid))
+    await world.service.settled()
+    assert await spread(web.address, 8080, 1) == {"one": 1}
+    assert time.monotonic() - began < 2
+    await world.stop()
+    with pytest.raises(OSError):
+        await Client(web.address, 8080).get()
+    await world.start()
+    assert await spread(web.address, 8080, 1) == {"one": 1}
+    assert world.health(app) == ["healthy"]
+
+
+def pems(ca: trustme.CA, *names: str) -> tuple[str, str]:
+    made = ca.issue_cert(*names)
+    return made.cert_chain_pems[0].bytes().decode(), made.private_key_pem.bytes().decode()
+
+
+async def secure(
+    world: World, balancer: Balancer, action: Action, *names: str, protocol: str = "HTTPS"
+) -> ssl.SSLContext:
+    """A TLS listener on 8443 with a certificate for each name; what a client needs to trust them."""
+    ca = trustme.CA()
+    arns = [(await world.service.submit(ask.ImportCertificate(HOME, *pems(ca, name)))).arn for name in names]
+    listener = await world.listener(balancer, action, 8443, protocol=protocol, certificates=(arns[0],))
+    await world.service.submit(ask.ModifyListener(HOME, listener.arn, add=tuple(arns[1:])))
+    await world.service.settled()
+    trust = ssl.create_default_context()
+    ca.configure_trust(trust)
+    return trust
+
+
+async def test_tls_with_a_certificate_for_each_name(world: World) -> None:
+    web, app = await world.balancer(), await world.group(await world.web("one"))
+    trust = await secure(world, web, forward(app), "a.example", "b.example")
+    await world.healthy(app, 1)
+    for name in ("a.example", "b.example"):
+        client = Client(web.address, 8443, trust, name)
+        said = (await client.get()).body.lower()
+        assert "x-forwarded-proto: https" in said
+        client.close()
+    with pytest.raises(ssl.SSLError):
+        await Client(web.address, 8443, trust, "c.example").get()
+    files = list((world.folder / "balancer" / "certificates").iterdir())
+    assert len(files) == 2 and all(file.stat().st_mode & 0o077 == 0 for file in files)
+
+
+async def test_network_balancers_pass_bytes(world: World) -> None:
+    web = await world.web("one")
+    net = await world.balancer("net", type="network")
+    spec = HealthSpec(interval_s=5, timeout_s=2, healthy=2)
+    raw = await world.group(web, name="raw", protocol="TCP", health=spec)
+    await world.listener(net, forward(raw), protocol="TCP")
+    trust = await secure(world, net, forward(raw), "a.example", protocol="TLS")
+    await world.healthy(raw, 1)
+    said = (await Client(net.address, 8080).get()).body.lower()
+    assert said.startswith("one") and "x-forwarded" not in said
+    assert (await Client(net.address, 8443, trust, "a.example").get()).who == "one"
+
+
+async def test_websockets_pass_and_outlive_a_reload(world: World) -> None:
+    web, app = await world.balancer(), await world.group(await world.web("one"))
+    listener = await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    reader, writer = await asyncio.open_connection(web.address, 8080)
+    key = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    writer.write(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + key + b"\r\n")
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    for text in (b"1", b"22", b"333"):
+        writer.write(text)
+        assert await reader.readexactly(len(text)) == text
+        rule = ask.CreateRule(HOME, listener.arn, len(text), (Condition("path-pattern", ("/x",)),), FIXED)
+        await world.service.submit(rule)
+        await world.service.settled()
+    writer.close()
+
+
+async def test_access_logs_say_who_asked_what(world: World) -> None:
+    web, app = await world.balancer(), await world.group(await world.web("one"))
+    await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    path = world.folder / "balancer" / "access.log"
+    await spread(web.address, 8080, 1, "/silent")
+    await world.attributes(web.arn, access_logs__s3__enabled="true", access_logs__s3__bucket="logs")
+    await spread(web.address, 8080, 1, "/said?a=b")
+    await until(lambda: "/said?a=b" in path.read_text())
+    (line,) = path.read_text().splitlines()
+    assert line.startswith("http 20") and " 200 " in line
+    assert f'"GET http://{web.address}:8080/said?a=b HTTP/1.1"' in line
+
+
+async def test_a_port_of_another_program_holds_up_nobody_else(world: World) -> None:
+    web = await world.balancer()
+    other = await asyncio.start_server(lambda _r, w: w.close(), web.address, 8081)
+    taken = await world.listener(web, FIXED, port=8081)
+    await world.listener(web, FIXED, port=8082)
+    assert (await Client(web.address, 8082).get()).status == 418
+    assert list(world.service.plane.left_out) == [taken.arn]
+    other.close()
+
+
+async def test_zones_get_the_same_share_where_traffic_does_not_cross(world: World) -> None:
+    webs = [await world.web(f"w{n}") for n in range(4)]
+    web, app = await world.balancer(), await world.group(health=QUICK)
+    zones = ("a", "b", "b", "b")
+    targets = tuple(
+        ask.TargetSpec(spec.id, spec.port, zone=zone) for spec, zone in zip(specs(*webs), zones, strict=True)
+    )
+    await world.service.submit(ask.RegisterTargets(HOME, app.arn, targets))
+    await world.listener(web, forward(app))
+    await world.healthy(app, 4)
+    assert (await spread(web.address, 8080, 60))["w0"] == 15
+    await world.attributes(app.arn, load_balancing__cross_zone__enabled="false")
+    assert 28 <= (await spread(web.address, 8080, 60))["w0"] <= 32

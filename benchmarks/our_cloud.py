@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import subprocess
 import sys
@@ -18,14 +19,18 @@ class OurCloud:
     """One host, one message broker, ports of its own, data in the folder."""
 
     def start(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder: Path | None = folder
+        atexit.register(self.stop)  # whatever happens until then
         up = ["up", "--data-dir", str(folder), "--hosts", "1", "--grpc-port", "0", "--http-port", "0", "--detach"]
         subprocess.run([*PROGRAM, *up], check=True, stdout=subprocess.DEVNULL)
         state = json.loads((folder / "run" / "state.json").read_text())
         self.endpoint: str = state["endpoints"]["grpc"]
 
     def stop(self) -> None:
+        if self.folder is None or not self.folder.exists():
+            return
         subprocess.run([*PROGRAM, "down", "--data-dir", str(self.folder)], check=True, stdout=subprocess.DEVNULL)
+        self.folder = None
 
     def broker_pid(self) -> int:
         """Of the process that holds the queues now. Raises RuntimeError when there is none."""
@@ -38,6 +43,7 @@ class OurCloud:
         raise RuntimeError("no message broker runs")
 
     def _pids(self) -> Iterator[int]:
+        assert self.folder is not None
         processes = json.loads((self.folder / "run" / "processes.json").read_text())["processes"]
         for process in processes:
             yield from tree(process["pid"])

@@ -56,7 +56,7 @@ class OurLoad:
     async def _produce(self) -> None:
         meter, send, payload = self.meter, self.handle.send, self.payload
         while meter.open:
-            if meter.room() <= 0:
+            if meter.begun - meter.deleted >= meter.window:
                 self.room.clear()
                 await self.room.wait()
                 continue

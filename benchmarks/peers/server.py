@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -69,6 +70,7 @@ class Child:
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        atexit.register(self.stop)  # whatever happens until then
         with (self.folder / "output.log").open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,

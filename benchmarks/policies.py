@@ -2,7 +2,8 @@
 
 A trace of load is replayed minute by minute. Each minute the policies of `minicloud.scaling` see what they would see in
 a cloud (the requests per target of the last minutes; for predictive scaling the load until now, and never later), and
-`combine` makes one capacity of them. New instances take 30 to 300 seconds to boot; the same seed for every policy.
+the machine of groups itself launches and terminates. New instances take 30 to 300 seconds to boot; the same seed for
+every policy.
 
     static       as many instances as the busiest minute of the days before needed
     dynamic      target tracking on requests per target
@@ -18,22 +19,40 @@ Target: `both` has fewer under-provisioned minutes than `dynamic` at no more tha
 from __future__ import annotations
 
 import argparse
+import heapq
 import math
 import random
 import sys
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from forecast import TUNED_DAYS, load, traces_folder
 
-from minicloud.scaling import limits
-from minicloud.scaling.combine import Bounds, combine
+from minicloud.base.arn import Scope
+from minicloud.base.machine import Context, Tick
+from minicloud.scaling import limits, rules
+from minicloud.scaling.commands import (
+    CreateGroup,
+    Evaluate,
+    ForecastMade,
+    GroupSettings,
+    InstanceSeen,
+    Launched,
+    PutPolicy,
+)
 from minicloud.scaling.forecast import DAY_S, Floats, Forecast, forecast, history
-from minicloud.scaling.predictive import Predictive
-from minicloud.scaling.tracking import Capacity, Reading, TargetTracking
+from minicloud.scaling.machine import Scaling
+from minicloud.scaling.model import Group, Member
+from minicloud.scaling.orders import Launch, Order, Terminate, orders
+from minicloud.scaling.state import Turn
+from minicloud.scaling.tracking import Reading
 
+SCOPE = Scope()
+HOUR = 3_600
 MINUTE = 60
 BOOT_S = (30, 300)
 WARMUP_S = 60
@@ -52,34 +71,6 @@ class Trace:
     load: Floats
     target: float
     begin: int
-
-
-@dataclass(slots=True)
-class Group:
-    """Instances as the times at which they come into service; the oldest go last."""
-
-    desired: int
-    rand: random.Random
-    ready_at: list[float] = field(default_factory=list)
-    changed: float = 0.0
-    actions: int = 0
-
-    def resize(self, desired: int, now: float) -> None:
-        if desired == self.desired:
-            return
-        self.desired, self.changed = desired, now
-        self.actions += 1
-        while len(self.ready_at) < desired:
-            self.ready_at.append(now + self.rand.uniform(*BOOT_S))
-        self.ready_at.sort()
-        del self.ready_at[desired:]
-
-    def in_service(self, now: float) -> int:
-        return sum(at <= now for at in self.ready_at)
-
-    def seen(self, now: float) -> Capacity:
-        ready = sum(at + WARMUP_S <= now for at in self.ready_at)
-        return Capacity(self.desired, ready, len(self.ready_at) - ready, self.changed)
 
 
 @dataclass(slots=True)
@@ -121,32 +112,110 @@ class Forecaster:
         return self._made[hour]
 
 
+class Cloud:
+    """The machine of groups on a virtual clock, and instances that take their time to boot."""
+
+    def __init__(self, trace: Trace, policy: str, desired: int, seed: int) -> None:
+        self.machine, self.now = Scaling(), trace.start + trace.begin * MINUTE - HOUR
+        self._rand, self._booting = random.Random(seed), list[tuple[float, str]]()
+        self.actions = 0
+        most = 10 * PEAK_INSTANCES
+        given = GroupSettings(
+            1, most, desired, zones=["a", "b", "c"], template={"id": "lt-1", "version": "1"}, warmup_s=WARMUP_S
+        )
+        self._do(CreateGroup(SCOPE, "web", given))
+        if policy in ("dynamic", "both"):
+            config = {
+                "target": trace.target,
+                "metric": "ALBRequestCountPerTarget",
+                "label": "app/web/1/targetgroup/web/1",
+            }
+            self._do(PutPolicy(SCOPE, "web", "dynamic", "TargetTrackingScaling", config))
+        if policy in ("predictive", "both"):
+            ahead = {
+                "target": trace.target,
+                "pair": "ALBRequestCount",
+                "mode": "ForecastAndScale",
+                "buffer_s": BOOT_S[1],
+            }
+            self._do(PutPolicy(SCOPE, "web", "predictive", "PredictiveScaling", ahead))
+        self.roster = self.machine.state.rosters[SCOPE.key("web")]
+        self.wait(HOUR)
+        self.actions = 0
+
+    def forecast(self, made: Forecast) -> None:
+        self._do(ForecastMade(SCOPE, "web", "predictive", made))
+
+    def evaluate(self, recent: Iterable[float | None]) -> None:
+        before = self.group.desired
+        self._do(Evaluate(SCOPE, "web", {"dynamic": Reading(tuple(recent), MINUTE, self.now)}))
+        self.actions += self.group.desired != before
+
+    def wait(self, seconds: float) -> None:
+        """Boots end and the machine's timer rings, each at its time."""
+        end = self.now + seconds
+        while True:
+            due = self.machine.due()
+            at = min(due if due is not None else math.inf, self._booting[0][0] if self._booting else math.inf)
+            if at > end:
+                break
+            self.now = max(self.now, at)
+            if self._booting and self._booting[0][0] <= self.now:
+                self._do(InstanceSeen(heapq.heappop(self._booting)[1], "running"))
+            else:
+                self._do(Tick())
+        self.now = end
+
+    @property
+    def group(self) -> Group:
+        return self.machine.state.groups[SCOPE.key("web")]
+
+    @property
+    def in_service(self) -> int:
+        return sum(self.roster.plain.values())
+
+    def warmed(self) -> int:
+        return rules.capacity(Turn(self.machine.state, self.group, Context(self.now, self._rand)), WARMUP_S).ready
+
+    def _do(self, command: Any) -> None:
+        outcome = self.machine.decide(command, Context(self.now, self._rand))
+        for record in outcome.records:
+            self.machine.apply(record)
+        for effect in outcome.effects:
+            if isinstance(effect.entity, Member):
+                for order in orders(self.machine.state.groups[effect.entity.group], effect.entity):
+                    self._carry_out(order)
+
+    def _carry_out(self, order: Order) -> None:
+        """The world answers at once, but for boots."""
+        if isinstance(order, Launch):
+            instance_id = f"i-{order.number:017x}"
+            heapq.heappush(self._booting, (self.now + self._rand.uniform(*BOOT_S), instance_id))
+            self._do(Launched(order.group, order.number, instance_id, order.zone))
+        elif isinstance(order, Terminate):
+            self._booting = [one for one in self._booting if one[1] != order.instance_id]
+            heapq.heapify(self._booting)
+            self._do(InstanceSeen(order.instance_id, "terminated"))
+
+
 def simulate(trace: Trace, policy: str, forecaster: Forecaster, seed: int) -> Result:
-    tracker = TargetTracking(trace.target, "ALBRequestCountPerTarget", "app/web/1/targetgroup/web/1")
-    ahead = Predictive(trace.target, "ALBRequestCount", mode="ForecastAndScale", buffer_s=BOOT_S[1])
     peak = math.ceil(float(trace.load[: trace.begin].max()) / trace.target)
-    group = Group(0, random.Random(seed))
-    group.resize(peak if policy == "static" else math.ceil(trace.load[trace.begin] / trace.target), -math.inf)
-    group.ready_at = [-math.inf] * group.desired
+    first = math.ceil(float(trace.load[trace.begin]) / trace.target)
+    cloud = Cloud(trace, policy, peak if policy == "static" else first, seed)
     recent: deque[float | None] = deque(maxlen=limits.IN_S // MINUTE)
     result = Result()
+    known: Forecast | None = None
     for minute in range(trace.begin, len(trace.load)):
-        now = trace.start + minute * MINUTE
         current = float(trace.load[minute])
-        if policy != "static":
-            seen = group.seen(now)
-            reading = Reading(tuple(recent), MINUTE, now)
-            proposal = tracker.propose("dynamic", reading, seen) if policy != "predictive" else None
-            expected = forecaster.at(now) if policy != "dynamic" else None
-            floor = None if expected is None else ahead.floor(expected, now, 10 * PEAK_INSTANCES)
-            bounds = Bounds(group.desired, 1, 10 * PEAK_INSTANCES)
-            made = combine(bounds, [proposal] if proposal else [], 1, [("predictive", floor)] if floor else [])
-            group.resize(made.desired, now)
-        in_service = group.in_service(now)
-        warmed = group.seen(now).ready
+        if policy in ("predictive", "both") and (made := forecaster.at(cloud.now)) is not None and made is not known:
+            known = made
+            cloud.forecast(made)
+        cloud.evaluate(recent)
+        warmed = cloud.warmed()
         recent.append(current / warmed if warmed else None)
-        result.add(current, trace.target, in_service, len(group.ready_at))
-    result.actions = group.actions
+        result.add(current, trace.target, cloud.in_service, cloud.group.desired)
+        cloud.wait(MINUTE)
+    result.actions = cloud.actions
     return result
 
 
@@ -190,7 +259,7 @@ def show(trace: Trace, seed: int) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--traces", default="", help="the folder of the traces")
-    parser.add_argument("--days", type=int, default=95, help="days to simulate")
+    parser.add_argument("--days", type=int, default=30, help="days to simulate")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     folder = traces_folder(given.traces)

@@ -107,6 +107,8 @@ class Scaling:
 
     def _settled(self, turn: Turn, rule: Rule, command: Any) -> Outcome:
         reply = rule(turn, command)
+        if not turn.changes and reconcile.is_quiet(turn.group, turn.roster, turn.now):
+            return Outcome(turn.group if reply is None else reply)
         reconcile.settle(turn)
         return turn.outcome(turn.group if reply is None else reply)
 

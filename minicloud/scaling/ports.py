@@ -1,0 +1,57 @@
+"""What auto scaling needs from the outside. Each call may be made again: after a crash, after a lost answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from minicloud.scaling.orders import Launch
+from minicloud.scaling.tracking import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was launched under a token: `version` is the number that the template's version stood for."""
+
+    instance_id: str
+    zone: str
+    version: str = ""
+
+
+class InstanceLauncher(Protocol):
+    """The instances of compute. Idempotent by client token and by id."""
+
+    async def launch(self, order: Launch) -> Answer:
+        """Raises InsufficientCapacity or another CloudError for a definite no; Unavailable, DeadlineExceeded,
+        Throttled and Internal say nothing about the outcome, and the same token is asked for again."""
+        ...
+
+    async def terminate(self, instance_id: str) -> None:
+        """Raises NotFound when it is long gone."""
+        ...
+
+    async def start(self, instance_id: str) -> None: ...
+
+    async def stop(self, instance_id: str) -> None: ...
+
+
+class TargetRegistrar(Protocol):
+    """The target groups of balancers."""
+
+    async def register(self, target_group: str, instance_id: str) -> None: ...
+
+    async def deregister(self, target_group: str, instance_id: str) -> bool:
+        """True once it is drained, or was never registered."""
+        ...
+
+
+class MetricReader(Protocol):
+    """The metrics that policies look at; `group` and `policy` are keys of the machine's records."""
+
+    async def read(self, group: str, policy: str, periods: int) -> Reading:
+        """The newest periods of a target tracking policy's metric, None where there is no data."""
+        ...
+
+    async def history(self, group: str, policy: str, seconds: int) -> list[tuple[float, float]]:
+        """The load metric of a predictive policy as (Unix seconds, total)."""
+        ...

@@ -1,0 +1,268 @@
+"""The autoscaler on shell, journal and virtual clock, with a launcher that fails: what is asked for happens once."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+
+from minicloud.base.errors import CloudError, InsufficientCapacity, InvalidParameterValue, NotFound, Unavailable
+from minicloud.scaling import commands as c
+from minicloud.scaling.machine import Scaling
+from minicloud.scaling.model import Group, Member
+from minicloud.scaling.orders import Launch
+from minicloud.scaling.ports import Answer
+from minicloud.scaling.service import Ports, ScalingService
+from minicloud.scaling.tracking import Reading
+from minicloud.shell.clock import VirtualClock
+from minicloud.shell.shell import Shell
+from minicloud.store.memory import MemoryDisk, MemoryJournal
+from tests.pure.scaling_world import SCOPE, ZONES
+
+KEY = SCOPE.key("web")
+
+
+@dataclass
+class Compute:
+    """InstanceLauncher. Instances run `boot_s` after their launch; `answers` are the faults of the next launches."""
+
+    clock: VirtualClock
+    boot_s: float = 20.0
+    states: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, Answer] = field(default_factory=dict)
+    faults: list[CloudError | None] = field(default_factory=list)
+    zones_full: set[str] = field(default_factory=set)
+    seen: object = None  # where reports go: the running Cloud
+
+    async def launch(self, order: Launch) -> Answer:
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is not None and not isinstance(fault, Unavailable):
+            raise fault
+        if order.token not in self.tokens:
+            if order.zone in self.zones_full:
+                raise InsufficientCapacity
+            instance_id = f"i-{len(self.tokens):017x}"
+            self.tokens[order.token] = Answer(instance_id, order.zone, order.version)
+            self.states[instance_id] = "pending"
+            self.clock.call_at(self.clock.wall() + self.boot_s, lambda: self.turn(instance_id, "running"))
+        if fault is not None:
+            raise fault  # it was launched, the answer is lost
+        return self.tokens[order.token]
+
+    async def terminate(self, instance_id: str) -> None:
+        if instance_id not in self.states:
+            raise NotFound
+        self.turn(instance_id, "terminated")
+
+    async def start(self, instance_id: str) -> None:
+        self.turn(instance_id, "running")
+
+    async def stop(self, instance_id: str) -> None:
+        self.turn(instance_id, "stopped")
+
+    def turn(self, instance_id: str, state: str) -> None:
+        if self.states[instance_id] != "terminated":
+            self.states[instance_id] = state
+            assert isinstance(self.seen, Cloud)
+            self.seen.report(instance_id)
+
+    def alive(self) -> set[str]:
+        return {key for key, state in self.states.items() if state != "terminated"}
+
+
+@dataclass
+class Targets:
+    """TargetRegistrar. A target is drained when it has been asked for `asks` times."""
+
+    asks: int = 3
+    registered: set[str] = field(default_factory=set)
+    asked: dict[str, int] = field(default_factory=dict)
+
+    async def register(self, target_group: str, instance_id: str) -> None:
+        self.registered.add(instance_id)
+
+    async def deregister(self, target_group: str, instance_id: str) -> bool:
+        self.registered.discard(instance_id)
+        self.asked[instance_id] = self.asked.get(instance_id, 0) + 1
+        return self.asked[instance_id] >= self.asks
+
+
+@dataclass
+class Metrics:
+    """MetricReader: a load that is spread over the instances in service."""
+
+    clock: VirtualClock
+    load: float = 0.0
+    in_service: int = 1
+    broken: bool = False
+
+    async def read(self, group: str, policy: str, periods: int) -> Reading:
+        if self.broken:
+            raise Unavailable
+        return Reading((self.load / max(1, self.in_service),) * periods, 60, self.clock.wall())
+
+    async def history(self, group: str, policy: str, seconds: int) -> list[tuple[float, float]]:
+        now = self.clock.wall()
+        return [(now - seconds + at, 300 + 200 * math.sin(at / 86_400)) for at in range(0, seconds, 900)]
+
+
+class Cloud:
+    """One life of the autoscaler; the next one gets the same disk and the same compute."""
+
+    def __init__(self, clock: VirtualClock, disk: MemoryDisk, compute: Compute) -> None:
+        self.clock, self.compute, self.targets, self.metrics = clock, compute, Targets(), Metrics(clock)
+        self.machine, rand = Scaling(), random.Random(1)
+        self.shell = Shell(
+            self.machine,
+            MemoryJournal(disk),
+            clock=clock,
+            rand=rand,
+            on_effects=lambda made: self.service.on_effects(made),
+        )
+        ports = Ports(self.shell.submit, self.shell.barrier, compute, self.targets, self.metrics, clock, rand)
+        self.service = ScalingService(self.machine, ports)
+        self.reports: list[str] = []
+        compute.seen = self
+
+    async def start(self) -> Cloud:
+        await self.shell.start()
+        self.service.start()
+        return self
+
+    async def create(self, **settings: object) -> None:
+        given = {"min_size": 0, "max_size": 10, "zones": ZONES, "template": {"id": "lt-1", "version": "1"}, **settings}
+        await self.shell.submit(c.CreateGroup(SCOPE, "web", c.GroupSettings(**given)))  # type: ignore[arg-type]
+
+    def report(self, instance_id: str) -> None:
+        self.reports.append(instance_id)
+
+    async def run(self, seconds: float) -> None:
+        """Time passes in small steps; compute's reports arrive."""
+        for _ in range(math.ceil(seconds)):
+            await self.clock.advance(1.0)
+            reports, self.reports = self.reports, []
+            for instance_id in reports:
+                await self.shell.submit(c.InstanceSeen(instance_id, self.compute.states[instance_id]))
+            self.metrics.in_service = sum(one.state == "InService" for one in self.members())
+
+    def group(self) -> Group:
+        return self.machine.state.groups[KEY]
+
+    def members(self) -> list[Member]:
+        roster = self.machine.state.rosters.get(KEY)
+        return list(roster.members.values()) if roster else []
+
+    def check(self) -> None:
+        """As many in service as desired, and compute has these and no others."""
+        members = self.members()
+        assert [one.state for one in members] == ["InService"] * self.group().desired
+        assert {one.instance_id for one in members} == self.compute.alive()
+
+
+async def begin(**settings: object) -> Cloud:
+    clock = VirtualClock()
+    cloud = await Cloud(clock, MemoryDisk(), Compute(clock)).start()
+    await cloud.create(**settings)
+    return cloud
+
+
+async def end(cloud: Cloud) -> None:
+    await cloud.service.close()
+    await cloud.shell.stop()
+
+
+async def test_a_launch_whose_answer_is_lost_is_not_launched_twice() -> None:
+    cloud = await begin()
+    cloud.compute.faults = [Unavailable(), Unavailable(), None, Unavailable()]
+    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 3))
+    await cloud.run(60)
+    cloud.check()
+    assert len(cloud.compute.tokens) == 3
+    await end(cloud)
+
+
+async def test_a_zone_without_room_is_left_and_a_broken_template_waits() -> None:
+    cloud = await begin()
+    cloud.compute.zones_full = {ZONES[0]}
+    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 2))
+    await cloud.run(60)
+    cloud.check()
+    cloud.compute.faults = [InvalidParameterValue("The image id does not exist", code="InvalidAMIID.NotFound")] * 20
+    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 4))
+    await cloud.run(60)
+    assert len(cloud.compute.faults) > 12
+    cloud.compute.faults, cloud.compute.zones_full = [], set()
+    await cloud.run(1_500)
+    cloud.check()
+    await end(cloud)
+
+
+async def test_a_crash_in_the_middle_of_everything_is_finished_by_the_next_life() -> None:
+    for moment in range(0, 30, 2):
+        clock, disk = VirtualClock(), MemoryDisk()
+        compute = Compute(clock)
+        cloud = await Cloud(clock, disk, compute).start()
+        await cloud.create(desired=4)
+        await cloud.run(moment)
+        await cloud.shell.submit(c.SetDesired(SCOPE, "web", moment % 5))
+        await end(cloud)
+        cloud = await Cloud(clock, disk, compute).start()
+        for instance_id in compute.states:
+            cloud.report(instance_id)
+        await cloud.run(90)
+        cloud.check()
+        await end(cloud)
+
+
+async def test_targets_are_registered_and_drained_before_the_end() -> None:
+    cloud = await begin(desired=1, target_groups=["tg-1"])
+    await cloud.run(40)
+    only = cloud.members()[0].instance_id
+    assert cloud.targets.registered == {only}
+    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 0))
+    await cloud.run(1)
+    assert cloud.members()[0].state == "Terminating" and only in cloud.compute.alive()
+    await cloud.run(10)
+    assert not cloud.members() and not cloud.compute.alive() and not cloud.targets.registered
+    await end(cloud)
+
+
+async def test_an_instance_that_compute_forgot_is_gone() -> None:
+    cloud = await begin(desired=1)
+    await cloud.run(40)
+    cloud.compute.states.clear()
+    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 0))
+    await cloud.run(2)
+    assert not cloud.members()
+    await end(cloud)
+
+
+async def test_load_that_triples_is_followed_and_unreadable_metrics_change_nothing() -> None:
+    cloud = await begin(desired=2, min_size=1, warmup_s=30)
+    await cloud.run(60)
+    config = {"target": 50.0, "metric": "ASGAverageCPUUtilization"}
+    await cloud.shell.submit(c.PutPolicy(SCOPE, "web", "cpu", "TargetTrackingScaling", config))
+    cloud.metrics.load = 300.0
+    await cloud.run(180)
+    assert cloud.group().desired == 6
+    cloud.metrics.load, cloud.metrics.broken = 40.0, True
+    await cloud.run(1_800)
+    assert cloud.group().desired == 6
+    cloud.metrics.broken = False
+    await cloud.run(1_200)
+    assert cloud.group().desired == 1
+    cloud.check()
+    await end(cloud)
+
+
+async def test_a_forecast_is_made_and_scales_ahead() -> None:
+    cloud = await begin(desired=1)
+    config = {"target": 100.0, "pair": "ASGCPUUtilization", "mode": "ForecastAndScale"}
+    await cloud.shell.submit(c.PutPolicy(SCOPE, "web", "ahead", "PredictiveScaling", config))
+    await cloud.run(60)
+    policy = next(iter(cloud.machine.state.rosters[KEY].policies.values()))
+    assert policy.forecast is not None and len(policy.forecast["load"]) == 192
+    assert cloud.group().desired > 1
+    await cloud.run(60)
+    cloud.check()
+    await end(cloud)

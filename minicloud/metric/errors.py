@@ -41,6 +41,10 @@ def not_supported(what: str, field: str) -> UnsupportedOperation:
     return UnsupportedOperation(f"{what} is not supported here.", code="UnsupportedOperation", field=field)
 
 
+def bad_json(field: str) -> InvalidRequest:
+    return InvalidRequest(f"{field} must be JSON.", code="InvalidFormat", field=field)
+
+
 def no_such_alarm(name: str) -> NotFound:
     return NotFound(f"Alarm {name} does not exist", code="ResourceNotFound", field="AlarmName")
 

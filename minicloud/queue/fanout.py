@@ -1,7 +1,8 @@
 """One message to many queues: one frame, one body on disk, a row for each target queue.
 
-Every target keeps its own rules: its delay, its MaximumMessageSize, and on a FIFO queue group and deduplication. What
-one target cannot take is reported for it; the others get the message. A FIFO target skips what it knows already.
+Every target keeps its own rules: its delay, its MaximumMessageSize (held against body and attributes, not against a
+document around them), and on a FIFO queue group and deduplication. What one target cannot take is reported for it; the
+others get the message. A FIFO target skips what it knows already.
 
 A `ledger` target is a FIFO queue that gives a message its number and remembers its deduplication id, and stores no row:
 what it knows already goes to nobody, what it refuses is refused altogether.

@@ -21,6 +21,7 @@ MESSAGE_BYTES_MAX = 1_048_576  # API, CreateTopic: MaximumMessageSize up to 1 Mi
 SUBJECT_CHARS_MAX = 100  # API, Publish ("less than 100"); SNS itself takes exactly 100
 BATCH_ENTRIES_MAX = 10  # API, PublishBatch
 BULK_MESSAGES_MAX = 1_000  # ours: the bulk calls of the native API
+COPIES_AT_ONCE = 100_000  # ours: of messages to subscriptions, in one turn of the broker: about 40 ms
 BULK_BYTES_MAX = 4_194_304  # ours: all entries of such a call together
 TOKEN_CHARS_MAX = 128  # API: MessageGroupId, MessageDeduplicationId
 ATTRIBUTE_NAME_CHARS_MAX = 256  # guide, "Message attributes"

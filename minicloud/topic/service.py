@@ -3,8 +3,10 @@
     call -> rules (directory.py, publish.py) -> frames: records on the shelf, fan-outs to queues -> flush -> reply
 
 Everything that a call changes is decided and appended in one turn of the event loop, so calls never interleave, and
-calls of the same moment share one sync. A hidden queue is made before the record that needs it and ended after the
-record that ended it: a crash in between leaves at most an empty queue, which `start` clears away.
+calls of the same moment share one sync. Only a publish of many messages to many subscriptions takes several turns, so
+that other calls need not wait long; a message and its copies are of one turn. A hidden queue is made before the record
+that needs it and ended after the record that ended it: a crash in between leaves at most an empty queue, which `start`
+clears away.
 
 Metrics have AWS's names and count from the start of the broker. Those of a topic are the sums over its subscriptions,
 also of such as are gone.
@@ -18,6 +20,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from minicloud.base.arn import Scope
@@ -29,7 +32,7 @@ from minicloud.topic.attributes import shown_of_subscription, shown_of_topic
 from minicloud.topic.directory import Directory, DropQueue, Greet, OpenQueue
 from minicloud.topic.envelope import Origin, Renderer, pack
 from minicloud.topic.links import Couriers, Gear
-from minicloud.topic.message import Entry, size_of
+from minicloud.topic.message import Entry, check_bulk, size_of
 from minicloud.topic.model import SUBSCRIPTION, TOPIC, Subscription, Topic
 from minicloud.topic.ports import Disk, Mail, Note, Poster, Queues, Shelf, Target
 from minicloud.topic.publish import Accepted, Batch, Plan, Publication, Route, routes_of
@@ -38,6 +41,7 @@ from minicloud.topic.state import State, scope_of
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_Take = Callable[[Publication, slice, float], None]  # part, now
 RETRY_S = 60.0  # a clearing away that failed (a full disk) is tried again after this
 _PUBLISHED, _SIZE = "NumberOfMessagesPublished", "PublishSize"
 
@@ -247,37 +251,52 @@ class TopicService:
         if sum(map(size_of, entries)) > limits.BULK_BYTES_MAX:
             raise errors.batch_too_long()
 
-        def take(publication: Publication, now: float) -> None:
-            sent_ms = int(now * 1000)
-            for entry, message_id in zip(entries, self._ids.next(len(entries)), strict=True):
+        def take(publication: Publication, part: slice, now: float) -> None:
+            sent_ms, some = int(now * 1000), entries[part]
+            for entry, message_id in zip(some, self._ids.next(len(some)), strict=True):
                 publication.take(entry, message_id, sent_ms)
 
-        return (await self._publish(scope, name, take)).results
+        return await self._publish(scope, name, len(entries), take)
 
     async def publish_bulk(self, scope: Scope, name: str, messages: list[bytes]) -> list[bytes]:
-        """Plain messages to a standard topic, all or none; their ids. Raises what `publish` does."""
+        """Plain messages to a standard topic; their ids. All are checked before one is taken.
+
+        Raises what `publish` does.
+        """
+        topic = self.state.topic(scope, name)
+        if not messages or len(messages) > self._at_once(topic):  # one part is checked when it is taken
+            check_bulk(messages, topic.bytes_max)
         message_ids = self._ids.next(len(messages))
 
-        def take(publication: Publication, now: float) -> None:
-            publication.take_all(messages, message_ids, int(now * 1000))
+        def take(publication: Publication, part: slice, now: float) -> None:
+            publication.take_all(messages[part], message_ids[part], int(now * 1000))
 
-        plan = await self._publish(scope, name, take)
-        for result in plan.results:
+        for result in await self._publish(scope, name, len(messages), take):
             if isinstance(result, CloudError):
                 raise result
         return message_ids
 
-    async def _publish(self, scope: Scope, name: str, take: Callable[[Publication, float], None]) -> Plan:
+    async def _publish(self, scope: Scope, name: str, count: int, take: _Take) -> list[Accepted | CloudError]:
+        """A result for each of `count` messages, of which `take` takes a part at a time."""
         topic = self.state.topic(scope, name)
-        plan = await self._ports.disk.act(lambda now: self._carry_out(topic, take, now))
-        self._note(topic, plan)
-        return plan
+        results: list[Accepted | CloudError] = []
+        while len(results) < count:
+            part = slice(len(results), min(count, len(results) + self._at_once(topic)))
+            plan = await self._ports.disk.act(partial(self._carry_out, topic, take, part))
+            self._note(topic, plan)
+            results += plan.results
+            if len(results) < count:
+                await asyncio.sleep(0)  # a quick disk gives no way to others
+        return results
 
-    def _carry_out(self, topic: Topic, take: Callable[[Publication, float], None], now: float) -> Plan:
+    def _at_once(self, topic: Topic) -> int:
+        return max(1, limits.COPIES_AT_ONCE // max(1, len(self.state.of_topic.get(topic.arn, ()))))
+
+    def _carry_out(self, topic: Topic, take: _Take, part: slice, now: float) -> Plan:
         topic = self.state.topic(topic.scope, topic.name)
         queues = self._ports.queues
         publication = Publication(topic, self._routes(topic), queues)
-        take(publication, now)
+        take(publication, part, now)
         waiting = list(reversed(publication.plan.batches))
         while waiting:
             batch = waiting.pop()

@@ -14,6 +14,7 @@ from minicloud.base.arn import Scope
 from minicloud.base.errors import NotFound
 from minicloud.queue.service import DOCUMENTS_AT_ONCE
 from minicloud.sim.log import MemoryLog
+from minicloud.topic import limits
 from minicloud.wire import queue_pb2, topic_pb2
 from tests.contract.broker_world import broker_world
 from tests.contract.topic_world import (
@@ -94,6 +95,32 @@ async def test_other_calls_come_in_while_documents_are_signed(monkeypatch: pytes
             await asyncio.sleep(0)
         assert (made, len((await receiving).bodies)) == (100, 100)
         assert 1 <= at_once <= DOCUMENTS_AT_ONCE
+
+
+async def test_a_wide_fan_out_takes_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "COPIES_AT_ONCE", 20)
+    calls: list[int] = []
+    async with offline() as (world, _, _):
+        await topic(world)
+        for name in "abcde":
+            await queue(world, name)
+            await subscribe(world, name, RawMessageDelivery="true")
+        core = world.broker.core
+        fan_out = core.fan_out
+        monkeypatch.setattr(core, "fan_out", lambda *what: calls.append(len(what[1])) or fan_out(*what))
+        bodies = [str(number).encode() for number in range(10)]
+        bulk = topic_pb2.PublishBulkRequest(topic="news", messages=bodies)
+        ids = (await world.topics.PublishBulk(bulk)).message_ids
+        assert calls == [4, 4, 2] and len({ids[at : at + 16] for at in range(0, 160, 16)}) == 10
+        reply = await publish(world, *"klmnop", "", "q")
+        assert [bool(result.error.code) for result in reply.results] == [False] * 6 + [True, False]
+        for name in "abcde":
+            assert list((await take(world, name)).bodies) == [*bodies, *(char.encode() for char in "klmnopq")]
+        bad = topic_pb2.PublishBulkRequest(topic="news", messages=[*bodies, b"\0"])
+        assert (await refusal(world.topics.PublishBulk(bad))).code == "InvalidParameter"
+        assert not (await take(world, "a")).bodies
+        empty = topic_pb2.PublishBulkRequest(topic="news")
+        assert (await refusal(world.topics.PublishBulk(empty))).code == "InvalidParameter"
 
 
 async def test_bulk_and_filters() -> None:

@@ -100,7 +100,8 @@ class Queues:
         """Up to max_messages (1 to 1,000) of what is there; with wait_s (to 20) it waits for the first one.
 
         wait_s, visibility_timeout_s: else the queue's. attempt_id: FIFO; the same id within 5 minutes gives the same
-        messages again. Every call has one of its own, so a retry after a lost answer loses nothing.
+        messages again. Every call has one of its own, so a retry after a lost answer loses nothing. What was on its way
+        when a call was cancelled comes again after its visibility timeout.
         """
         return self._loop.run(
             self._inner.receive(

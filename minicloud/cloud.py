@@ -138,8 +138,8 @@ class Addressed:
     async def submit(self, command: Any) -> Any:
         return await self.shell.submit(To(self.name, command))
 
-    def read(self, look: Callable[[], Any]) -> Any:
-        return self.shell.read(look)
+    async def shown(self, look: Callable[[], Any]) -> Any:
+        return await self.shell.shown(look)
 
 
 class ControlPlane:
@@ -167,7 +167,7 @@ class ControlPlane:
         )
         self.service = ComputeService(
             self.compute,
-            ComputePorts(Addressed(self.shell, COMPUTE).submit, self.shell.barrier, launcher, self.waiters, self._rand),
+            ComputePorts(Addressed(self.shell, COMPUTE).submit, self.shell.shown, launcher, self.waiters, self._rand),
         )
         self.identity = Identity(
             self.identity_machine, Addressed(self.shell, IDENTITY_SLICE), Usage(self.compute), self._derived("pages")

@@ -48,7 +48,7 @@ class Ports:
     """What the service is plugged into."""
 
     submit: Callable[[Any], Awaitable[Any]]
-    barrier: Callable[[], Awaitable[None]]
+    shown: Callable[[Callable[[], Any]], Awaitable[Any]]
     launcher: Launcher
     waiters: Waiters
     rand: random.Random
@@ -79,14 +79,9 @@ class ComputeService:
         return await self._ports.submit(command)
 
     async def shown(self, look: Callable[[], T]) -> T:
-        """What `look` sees, once all of it is on disk: nobody is shown what a crash or a full disk could take back."""
-        while True:
-            seen = look()
-            try:
-                await self._ports.barrier()
-            except CloudError:
-                continue  # some of it was undone: look again
-            return seen
+        """What `look` sees, or raises, once all of it is on disk: no reply shows what could be taken back."""
+        seen: T = await self._ports.shown(look)
+        return seen
 
     def start(self) -> None:
         """After the journal was loaded: every host that should be up must say hello in time."""

@@ -27,8 +27,8 @@ class Shell(Protocol):
         """The reply, once it is on disk."""
         ...
 
-    def read(self, look: Callable[[], T]) -> T:
-        """What `look` sees. Raises Unavailable where the machine is not running."""
+    async def shown(self, look: Callable[[], T]) -> T:
+        """What `look` sees, once it is on disk. Raises what it raises, Unavailable where the machine is not running."""
         ...
 
 

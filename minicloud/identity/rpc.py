@@ -31,7 +31,7 @@ class IdentityRpc:
         return _account(await self._identity.submit(ask.CreateAccount(caller, request.account, request.name)))
 
     async def ListAccounts(self, request: wire.ListAccountsRequest, caller: Caller) -> wire.ListAccountsResponse:
-        page = self._identity.accounts(caller, request.page_size, request.page_token)
+        page = await self._identity.accounts(caller, request.page_size, request.page_token)
         return wire.ListAccountsResponse(accounts=map(_account, page.items), next_page_token=page.next_token)
 
     async def CreateAccessKey(self, request: wire.CreateAccessKeyRequest, caller: Caller) -> wire.AccessKeySecret:
@@ -39,7 +39,7 @@ class IdentityRpc:
         return wire.AccessKeySecret(key=_key(made.key), secret=made.secret)
 
     async def ListAccessKeys(self, request: wire.ListAccessKeysRequest, caller: Caller) -> wire.ListAccessKeysResponse:
-        page = self._identity.keys(caller, request.account, request.page_size, request.page_token)
+        page = await self._identity.keys(caller, request.account, request.page_size, request.page_token)
         return wire.ListAccessKeysResponse(keys=map(_key, page.items), next_page_token=page.next_token)
 
     async def SetAccessKeyStatus(self, request: wire.SetAccessKeyStatusRequest, caller: Caller) -> wire.AccessKey:
@@ -49,7 +49,7 @@ class IdentityRpc:
         return _key(await self._identity.submit(ask.DeleteAccessKey(caller, request.id)))
 
     async def ListQuotas(self, request: wire.ListQuotasRequest, caller: Caller) -> wire.ListQuotasResponse:
-        quotas = self._identity.quotas(caller, request.account)
+        quotas = await self._identity.quotas(caller, request.account)
         return wire.ListQuotasResponse(quotas=map(_quota, quotas))
 
     async def SetQuota(self, request: wire.SetQuotaRequest, caller: Caller) -> wire.Quota:

@@ -34,22 +34,28 @@ class Identity:
         """One of identity.commands; its reply. Raises as IdentityMachine.decide and the shell do."""
         return await self.shell.submit(command)
 
-    def accounts(self, caller: Caller, size: int, token: str) -> Page:
+    async def accounts(self, caller: Caller, size: int, token: str) -> Page:
         """Raises AccessDenied, InvalidPageToken, InvalidParameterValue."""
-        ids = self.shell.read(lambda: self.machine.account_ids(caller))
-        keys, after = self._cut(caller, "ListAccounts", ids, (size, token))
-        return Page(tuple(self.machine.account(key) for key in keys), after)
 
-    def keys(self, caller: Caller, account: str, size: int, token: str) -> Page:
+        def look() -> Page:
+            keys, after = self._cut(caller, "ListAccounts", self.machine.account_ids(caller), (size, token))
+            return Page(tuple(self.machine.account(key) for key in keys), after)
+
+        return await self.shell.shown(look)
+
+    async def keys(self, caller: Caller, account: str, size: int, token: str) -> Page:
         """Of one account (empty: the caller's). Raises AccessDenied, NotFound, InvalidPageToken."""
-        ids = self.shell.read(lambda: self.machine.key_ids(caller, account))
-        keys, after = self._cut(caller, f"ListAccessKeys/{account}", ids, (size, token))
-        return Page(tuple(self.machine.key(key) for key in keys), after)
 
-    def quotas(self, caller: Caller, account: str) -> list[Quota]:
+        def look() -> Page:
+            ids = self.machine.key_ids(caller, account)
+            keys, after = self._cut(caller, f"ListAccessKeys/{account}", ids, (size, token))
+            return Page(tuple(self.machine.key(key) for key in keys), after)
+
+        return await self.shell.shown(look)
+
+    async def quotas(self, caller: Caller, account: str) -> list[Quota]:
         """With what is used of each. Raises AccessDenied, NotFound."""
-        found = self.shell.read(lambda: self.machine.quotas(caller, account))
-        return [self.with_used(quota) for quota in found]
+        return await self.shell.shown(lambda: [self.with_used(one) for one in self.machine.quotas(caller, account)])
 
     def with_used(self, quota: Quota) -> Quota:
         return replace(quota, used=self.usage.used(quota.account).get(quota.name, 0.0))

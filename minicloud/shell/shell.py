@@ -155,11 +155,26 @@ class Shell:
             await call.done
         return call.outcome.reply
 
-    def read(self, look: Callable[[], T]) -> T:
-        """What `look` sees now in the machine: immediate, and possibly ahead of the disk (`submit` never is)."""
-        if not self._running:
-            raise self._refusal()
-        return look()
+    async def shown(self, look: Callable[[], T]) -> T:
+        """What `look` sees in the machine, or raises, once all of it is on disk: nobody is shown what a crash or a full
+        disk could take back. It looks again where some of it was undone.
+
+        Raises Unavailable where the shell does not run.
+        """
+        while self._running:
+            refused: CloudError | None = None
+            try:
+                seen = look()
+            except CloudError as error:
+                refused = error
+            try:
+                await self.barrier()
+            except CloudError:
+                continue
+            if refused is not None:
+                raise refused
+            return seen
+        raise self._refusal()
 
     async def barrier(self) -> None:
         """Return once everything accepted so far is on disk. Raises as `submit` does, if it did not get there."""

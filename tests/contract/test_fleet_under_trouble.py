@@ -11,7 +11,7 @@ import pytest
 from minicloud.base import limits
 from minicloud.base.errors import InsufficientStorage
 from minicloud.compute import links, service
-from minicloud.wire import common_pb2, fleet_pb2, host_pb2, instance_pb2
+from minicloud.wire import catalog_pb2, common_pb2, fleet_pb2, host_pb2, instance_pb2
 from tests.contract.fake_host import FakeHost
 from tests.contract.test_control_plane import Cloud, cloud_on, refused
 
@@ -23,6 +23,7 @@ class Disk:
         self.room = asyncio.Event()
         self.room.set()
         self.refused = asyncio.Event()
+        self.plane = cloud.plane
         self._commit = cloud.plane.journal.commit
         cloud.plane.journal.commit = self.commit  # type: ignore[method-assign]
 
@@ -31,6 +32,17 @@ class Disk:
             self.refused.set()
             raise InsufficientStorage()
         await self._commit(records)
+
+    def hold(self) -> asyncio.Event:
+        """Commits wait until the event is set."""
+        go_on, commit = asyncio.Event(), self.commit
+
+        async def wait_first(records: Any) -> None:
+            await go_on.wait()
+            await commit(records)
+
+        self.plane.journal.commit = wait_first  # type: ignore[method-assign]
+        return go_on
 
     async def fill(self) -> None:
         self.room.clear()
@@ -140,7 +152,7 @@ async def test_a_termination_that_the_disk_refused_ends_nothing(tmp_path: Path) 
             cloud.instances.Terminate(instance_pb2.InstanceIdsRequest(instance_ids=[one.id]))
         )
         while cloud.plane.shell.pending() == submitted:  # until it is decided, and waits behind the commit in flight
-            await cloud.hosts.List(host_pb2.ListHostsRequest())
+            await cloud.types.Get(catalog_pb2.GetTypeRequest(name="t3.micro"))  # what is not a record waits for no disk
         go_on.set()
         await tagging
         async with refused(InsufficientStorage):
@@ -148,6 +160,32 @@ async def test_a_termination_that_the_disk_refused_ends_nothing(tmp_path: Path) 
         seen = await cloud.instances.Get(instance_pb2.GetInstanceRequest(instance_id=one.id))
         assert seen.state == "running" and dict(seen.tags) == {"a": "b"}
         assert not [order for order in host.orders if order.WhichOneof("order") == "end"]
+
+
+async def test_no_reply_shows_what_is_not_on_disk(tmp_path: Path) -> None:
+    async with cloud_on(tmp_path) as cloud, cloud.host():
+        disk = Disk(cloud)
+        await cloud.keys.Create(catalog_pb2.CreateKeyPairRequest(name="old"))
+        go_on = disk.hold()
+        changes = [
+            asyncio.ensure_future(cloud.keys.Create(catalog_pb2.CreateKeyPairRequest(name="new"))),
+            asyncio.ensure_future(cloud.keys.Delete(catalog_pb2.GetKeyPairRequest(name="old"))),
+        ]
+        while [key.name for key in cloud.plane.compute.state.key_pairs.values()] != ["new"]:
+            await cloud.types.Get(catalog_pb2.GetTypeRequest(name="t3.micro"))  # no record: it waits for no disk
+        seen = [
+            asyncio.ensure_future(cloud.keys.Get(catalog_pb2.GetKeyPairRequest(name="old"))),
+            asyncio.ensure_future(cloud.keys.List(catalog_pb2.ListKeyPairsRequest())),
+        ]
+        await asyncio.wait(seen, timeout=0.05)
+        assert not any(one.done() for one in seen)
+        await disk.fill()
+        go_on.set()
+        for change in changes:
+            async with refused(InsufficientStorage):
+                await change
+        old, names = await asyncio.gather(*seen)
+        assert old.name == "old" and [key.name for key in names.key_pairs] == ["old"]
 
 
 async def test_an_end_that_a_host_refused_is_ordered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

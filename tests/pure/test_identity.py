@@ -65,7 +65,7 @@ class Journalled:
     async def submit(self, command: Any) -> Any:
         return self.do(command)
 
-    def read(self, look: Callable[[], Any]) -> Any:
+    async def shown(self, look: Callable[[], Any]) -> Any:
         return look()
 
     def used(self, account: str) -> dict[str, float]:
@@ -277,13 +277,13 @@ def test_accounts(cloud: Journalled) -> None:
         cloud.do(ask.CreateAccessKey(ROOT, "999999999999"))
 
 
-def test_quotas(cloud: Journalled) -> None:
+async def test_quotas(cloud: Journalled) -> None:
     cloud.tenant()
     assert cloud.machine.limit("111111111111", "vcpus") == limits.QUOTA_VCPUS
     cloud.do(ask.SetQuota(ROOT, "111111111111", "vcpus", 8))
     assert cloud.machine.limit("111111111111", "vcpus") == 8
     assert cloud.machine.limit(DEFAULT_ACCOUNT, "vcpus") == limits.QUOTA_VCPUS
-    assert [(q.name, q.limit, q.used) for q in cloud.identity().quotas(ROOT, "")] == [
+    assert [(q.name, q.limit, q.used) for q in await cloud.identity().quotas(ROOT, "")] == [
         ("instances", limits.QUOTA_INSTANCES, 3.0),
         ("vcpus", limits.QUOTA_VCPUS, 0.0),
     ]
@@ -302,20 +302,20 @@ def test_quotas(cloud: Journalled) -> None:
 # ---------------------------------------------------------------- listing, the first key
 
 
-def test_pages_cover_everything_once_and_tokens_are_bound(cloud: Journalled) -> None:
+async def test_pages_cover_everything_once_and_tokens_are_bound(cloud: Journalled) -> None:
     caller, _ = cloud.tenant()
     for _ in range(6):
         cloud.do(ask.CreateAccessKey(caller))
     identity, seen, token = cloud.identity(), [], ""
     while True:
-        page = identity.keys(caller, "", 3, token)
+        page = await identity.keys(caller, "", 3, token)
         seen += [key.id for key in page.items]
         token = page.next_token
         if not token:
             break
     assert seen == cloud.machine.key_ids(caller, "")
     assert len(seen) == 7
-    token = identity.keys(caller, "", 3, "").next_token
+    token = (await identity.keys(caller, "", 3, "")).next_token
     other, _ = cloud.tenant("222222222222")
     stolen: list[Callable[[], Any]] = [
         lambda: identity.keys(other, "", 3, token),
@@ -324,11 +324,11 @@ def test_pages_cover_everything_once_and_tokens_are_bound(cloud: Journalled) -> 
     ]
     for look in stolen:
         with pytest.raises(InvalidPageToken):
-            look()
+            await look()
     for size in (-1, limits.PAGE_SIZE_MAX + 1):
         with pytest.raises(InvalidParameterValue):
-            identity.keys(caller, "", size, "")
-    assert [account.account for account in identity.accounts(ROOT, 0, "").items] == [
+            await identity.keys(caller, "", size, "")
+    assert [account.account for account in (await identity.accounts(ROOT, 0, "")).items] == [
         DEFAULT_ACCOUNT,
         "111111111111",
         "222222222222",

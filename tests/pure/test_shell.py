@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicloud.base.errors import Conflict, Fenced, InsufficientStorage, Internal, Throttled, Unavailable
+from minicloud.base.errors import Conflict, Fenced, InsufficientStorage, Internal, NotFound, Throttled, Unavailable
 from minicloud.base.machine import Context, Outcome, Record, Tick
 from minicloud.shell import shell as shell_module
 from minicloud.shell.clock import VirtualClock
@@ -162,7 +162,7 @@ async def test_a_read_command_waits_for_what_it_saw() -> None:
     read = asyncio.create_task(w.shell.submit(Get("a")))
     await settled()
     assert not read.done()
-    assert w.shell.read(lambda: w.machine.sums["a"]["n"]) == 5
+    assert w.machine.sums["a"]["n"] == 5
     assert w.effects == ["got a"]
     w.journal.release()
     assert (await write, await read) == (5, 5)
@@ -195,6 +195,31 @@ async def test_barrier_waits_only_where_something_is_not_durable() -> None:
     w.journal.release()
     await barrier
     assert await write == 1
+
+
+async def test_what_is_shown_is_on_disk_also_where_it_is_a_refusal() -> None:
+    w = await world()
+    await w.shell.submit(Add("a", 1))
+    w.journal.hold()
+    w.journal.fail(InsufficientStorage())
+
+    def look() -> int:
+        if "a" not in w.machine.sums:
+            raise NotFound("a")
+        return int(w.machine.sums["a"]["n"])
+
+    change = asyncio.create_task(w.shell.submit(Many((("a", None),))))
+    await settled()
+    shown = asyncio.create_task(w.shell.shown(look))
+    await settled()
+    assert not shown.done() and w.machine.sums == {}
+    w.journal.release()
+    assert await shown == 1
+    with pytest.raises(InsufficientStorage):
+        await change
+    await w.shell.submit(Many((("a", None),)))
+    with pytest.raises(NotFound):
+        await w.shell.shown(look)
 
 
 async def test_a_failed_commit_undoes_it_and_everything_decided_on_it_then_goes_on() -> None:
@@ -273,7 +298,7 @@ async def test_fenced_ends_the_shell_and_fails_everything_pending() -> None:
         with pytest.raises(Unavailable):
             await refused
     with pytest.raises(Unavailable):
-        w.shell.read(lambda: None)
+        await w.shell.shown(lambda: None)
     assert await other.shell.submit(Add("a", 1)) == 2
     assert other.replayed().sums == {"a": {"n": 2}}
 

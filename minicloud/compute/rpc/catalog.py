@@ -120,11 +120,17 @@ class LaunchTemplateServicer:
         return translate.template(await self._service.submit(command))
 
     async def Get(self, request: pb.GetLaunchTemplateRequest, caller: Caller) -> pb.LaunchTemplateVersion:
+        return await self._service.shown(lambda: self._version(request, caller))
+
+    def _version(self, request: pb.GetLaunchTemplateRequest, caller: Caller) -> pb.LaunchTemplateVersion:
         template = templates.find_template(self._state, caller.scope, request.template)
         version = templates.find(self._state, caller.scope, request.template, request.version)
         return translate.template_version(template, version)
 
     async def List(self, request: pb.ListLaunchTemplatesRequest, caller: Caller) -> pb.ListLaunchTemplatesResponse:
+        return await self._service.shown(lambda: self._list(request, caller))
+
+    def _list(self, request: pb.ListLaunchTemplatesRequest, caller: Caller) -> pb.ListLaunchTemplatesResponse:
         page = Page(request.page_size, request.page_token)
         ids, token = self._pager.cut(f"templates {caller.scope}", page, self._state.page(Template.kind, caller.scope))
         return pb.ListLaunchTemplatesResponse(
@@ -132,6 +138,11 @@ class LaunchTemplateServicer:
         )
 
     async def ListVersions(
+        self, request: pb.ListLaunchTemplateVersionsRequest, caller: Caller
+    ) -> pb.ListLaunchTemplateVersionsResponse:
+        return await self._service.shown(lambda: self._versions(request, caller))
+
+    def _versions(
         self, request: pb.ListLaunchTemplateVersionsRequest, caller: Caller
     ) -> pb.ListLaunchTemplateVersionsResponse:
         template = templates.find_template(self._state, caller.scope, request.template)
@@ -168,9 +179,14 @@ class KeyPairServicer:
         return key
 
     async def Get(self, request: pb.GetKeyPairRequest, caller: Caller) -> pb.KeyPair:
-        return translate.key_pair(keys.find_key(self._state, caller.scope, request.name))
+        return await self._service.shown(
+            lambda: translate.key_pair(keys.find_key(self._state, caller.scope, request.name))
+        )
 
     async def List(self, request: pb.ListKeyPairsRequest, caller: Caller) -> pb.ListKeyPairsResponse:
+        return await self._service.shown(lambda: self._list(request, caller))
+
+    def _list(self, request: pb.ListKeyPairsRequest, caller: Caller) -> pb.ListKeyPairsResponse:
         page = Page(request.page_size, request.page_token)
         ids, token = self._pager.cut(f"keys {caller.scope}", page, self._state.page(KeyPair.kind, caller.scope))
         return pb.ListKeyPairsResponse(
@@ -192,9 +208,14 @@ class PlacementGroupServicer:
         return self._message(await self._service.submit(command))
 
     async def Get(self, request: pb.GetPlacementGroupRequest, caller: Caller) -> pb.PlacementGroup:
-        return self._message(keys.find_group(self._state, caller.scope, request.name))
+        return await self._service.shown(
+            lambda: self._message(keys.find_group(self._state, caller.scope, request.name))
+        )
 
     async def List(self, request: pb.ListPlacementGroupsRequest, caller: Caller) -> pb.ListPlacementGroupsResponse:
+        return await self._service.shown(lambda: self._list(request, caller))
+
+    def _list(self, request: pb.ListPlacementGroupsRequest, caller: Caller) -> pb.ListPlacementGroupsResponse:
         page = Page(request.page_size, request.page_token)
         ids, token = self._pager.cut(f"groups {caller.scope}", page, self._state.page(Group.kind, caller.scope))
         return pb.ListPlacementGroupsResponse(

@@ -24,12 +24,18 @@ class HostServicer:
         self._pager = pager
 
     async def Get(self, request: host_pb2.GetHostRequest, caller: Caller) -> host_pb2.Host:
-        host = self._state.host_named(request.host_id)
+        return await self._service.shown(lambda: self._message(self._find(request.host_id)))
+
+    def _find(self, host_id: str) -> Host:
+        host = self._state.host_named(host_id)
         if host is None:
-            raise host_not_found(request.host_id)
-        return self._message(host)
+            raise host_not_found(host_id)
+        return host
 
     async def List(self, request: host_pb2.ListHostsRequest, caller: Caller) -> host_pb2.ListHostsResponse:
+        return await self._service.shown(lambda: self._list(request))
+
+    def _list(self, request: host_pb2.ListHostsRequest) -> host_pb2.ListHostsResponse:
         by_name = {host.name: host for host in self._state.hosts.values()}
         page = Page(request.page_size, request.page_token)
         names, token = self._pager.cut("hosts", page, sorted(by_name))

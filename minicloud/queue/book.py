@@ -368,6 +368,18 @@ class Book:
 
     # --- whole queues
 
+    def untake(self, queue: Queue, seqs: Sequence[int], *, flying: bool = True) -> None:
+        """What was taken from the line goes back: nothing came of it. flying: its groups count it as in flight."""
+        line = queue.line
+        assert line is not None
+        for seq in seqs:
+            found = queue.rows.find(seq)
+            assert found is not None
+            group = queue.group_at(*found)
+            line.give_back(seq, group)
+            if flying and group is not None:
+                line.landed(group)
+
     def clear(self, queue: Queue) -> int:
         """End every message at once. Deduplication ids stay. Returns how many ended."""
         count = queue.rows.live()

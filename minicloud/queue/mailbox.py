@@ -109,31 +109,36 @@ class Mailbox:
         assert queue.line is not None
         target = self._mover.dead_letter_queue(queue) if queue.settings.dlq_arn else None
         taken, spent = queue.line.take(want, queue.settings.max_receives if target is not None else 0)
-        if spent and target is not None:
-            self._mover.dead_letter(queue, target, spent)
+        try:
+            if spent and target is not None:
+                self._mover.dead_letter(queue, target, spent)
+        except CloudError:
+            self._book.untake(queue, spent, flying=False)
+            self._book.untake(queue, taken)
+            raise
         if not taken:
             return Received(queue)
-        return self._fly(queue, self._fitting(queue, taken), times, attempt)
+        fitting = self._fitting(queue, taken)
+        try:
+            return self._fly(queue, fitting, times, attempt)
+        except CloudError:
+            self._book.untake(queue, fitting)
+            raise
 
     def _fitting(self, queue: Queue, taken: list[int]) -> list[int]:
         """As many as one answer may hold, one at least; the others go back."""
-        chunks, left, line = queue.rows.chunks, limits.RECEIVE_BYTES_MAX, queue.line
+        chunks, left = queue.rows.chunks, limits.RECEIVE_BYTES_MAX
         lengths = [(chunk := chunks[seq >> 9]).length[seq - chunk.base] for seq in taken]
         if queue.documents:  # JSON doubles a text at most: other characters that it escapes are refused before
             lengths = [2 * length + limits.DOCUMENT_BYTES for length in lengths]
         if sum(lengths) <= left:
             return taken
-        assert line is not None
         fits = 1
         left -= lengths[0]
         while lengths[fits] <= left:
             left -= lengths[fits]
             fits += 1
-        for seq in taken[fits:]:
-            group = queue.group_at(chunks[seq >> 9], seq - chunks[seq >> 9].base)
-            line.give_back(seq, group)
-            if group is not None:
-                line.landed(group)
+        self._book.untake(queue, taken[fits:])
         return taken[:fits]
 
     def _fly(self, queue: Queue, taken: list[int], times: tuple[int, int], attempt: bytes) -> Received:

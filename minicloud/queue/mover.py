@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import json
 from array import array
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from minicloud.base.errors import InvalidParameterValue
+from minicloud.base.errors import CloudError, InvalidParameterValue
 from minicloud.queue import codec, errors, limits
 from minicloud.queue.book import Book, Moved, Queue
 from minicloud.queue.rows import REDRIVEN, VISIBLE
@@ -202,24 +202,21 @@ class Mover:
         pause_s = limits.MOVE_STEP_S if not task.rate else max(0.1, 1 / task.rate)
         want = limits.MOVE_STEP_MESSAGES if not task.rate else max(1, int(task.rate * pause_s))
         seqs, _ = source.line.take(min(want, max(0, task.to_move - task.moved)), 0, fly=False)
-        for seq in seqs:
+        for index, seq in enumerate(seqs):
             target = self._target(task, source, seq)
             if isinstance(target, str):
-                self._release(source, seqs[seqs.index(seq) :])
+                self._book.untake(source, seqs[index:], flying=False)
                 self._finish(task, "FAILED", target)
                 return
-            self._move(source, target, [seq], redrive=True, task=task.number)
+            try:
+                self._move(source, target, [seq], redrive=True, task=task.number)
+            except CloudError:
+                self._book.untake(source, seqs[index:], flying=False)
+                raise
         if not seqs or task.moved >= task.to_move:
             self._finish(task, "COMPLETED")
         else:
             task.next_ms = self._book.now_ms + int(pause_s * 1000)
-
-    def _release(self, source: Queue, seqs: list[int]) -> None:
-        assert source.line is not None
-        for seq in seqs:
-            found = source.rows.find(seq)
-            assert found is not None
-            source.line.give_back(seq, source.group_at(*found))
 
     def _target(self, task: MoveTask, source: Queue, seq: int) -> Queue | str:
         if task.target:
@@ -232,5 +229,4 @@ class Mover:
         return self._book.queues.get(origin) or "AWS.SimpleQueueService.NonExistentQueue"
 
     def _finish(self, task: MoveTask, status: str, failure: str = "") -> None:
-        task.status, task.failure = status, failure
-        self.store(task)
+        self.store(replace(task, status=status, failure=failure))

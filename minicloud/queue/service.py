@@ -92,6 +92,7 @@ class QueueService:
         self._log = ports.log
         self._timer: Timer | None = None
         self._timer_at = 0.0
+        self._rest_until = 0.0
         self._settle()
 
     def now(self) -> float:
@@ -128,6 +129,7 @@ class QueueService:
         for queue in self.core.take_awake():
             self.waiters.notify(queue.number, count=1)
         due = self.core.due()
+        due = due if due is None else max(due, self._rest_until)
         if due is not None and (self._timer is None or due < self._timer_at):
             self._arm(due)
         self.compaction.stir()
@@ -144,7 +146,7 @@ class QueueService:
             self.core.tick(self._ports.clock.wall())
         except CloudError as error:
             log.error("a step of time failed: %s", error)
-            self._arm(self._ports.clock.wall() + RETRY_S)
+            self._rest_until = self._ports.clock.wall() + RETRY_S
         self._settle()
 
     # --- queues

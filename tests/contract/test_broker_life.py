@@ -245,6 +245,29 @@ async def test_a_full_disk_refuses_sends_and_nothing_else(world: World, disk: Di
     assert list((await receive(world)).bodies) == [b"d"]
 
 
+async def test_a_step_of_time_that_fails_is_tried_again_a_second_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, clock = MemoryLog(), VirtualClock()
+    async with broker_world(log=log, clock=clock) as world:
+        dead = await make(world, "dead")
+        await make(world, RedrivePolicy=f'{{"deadLetterTargetArn":"{dead.arn}"}}')
+        await send(world, *[b"x"] * 10, queue="dead")
+        await world.queues.StartMove(wire.StartMoveRequest(source_arn=dead.arn, destination_arn=dead.arn[:-4] + "jobs"))
+        append, tries = log.append, 0
+
+        def refuse(frames: list[bytes], *, essential: bool = False) -> list[int]:
+            nonlocal tries
+            tries += 1
+            assert tries < 100, "it is tried again at once, for ever"
+            raise InsufficientStorage
+
+        monkeypatch.setattr(log, "append", refuse)
+        await clock.advance(10)
+        assert 5 <= tries <= 11
+        monkeypatch.setattr(log, "append", append)
+        await clock.advance(2)
+        assert len((await receive(world)).bodies) == 10
+
+
 async def test_messages_that_the_disk_lost_leave_their_queue(world: World, disk: Disk) -> None:
     await send(world, b"good 1", b"rotten 1", b"good 2", b"rotten 2")
     disk.lost = {b"rotten"}

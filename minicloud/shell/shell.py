@@ -155,6 +155,13 @@ class Shell:
             await call.done
         return call.outcome.reply
 
+    def read(self, look: Callable[[], T]) -> T:
+        """What `look` sees now in the machine: immediate, and possibly ahead of the disk. For work inside, not for
+        replies: see `shown`."""
+        if not self._running:
+            raise self._refusal()
+        return look()
+
     async def shown(self, look: Callable[[], T]) -> T:
         """What `look` sees in the machine, or raises, once all of it is on disk: nobody is shown what a crash or a full
         disk could take back. It looks again where some of it was undone.

@@ -229,4 +229,7 @@ class Mover:
         return self._book.queues.get(origin) or "AWS.SimpleQueueService.NonExistentQueue"
 
     def _finish(self, task: MoveTask, status: str, failure: str = "") -> None:
-        self.store(replace(task, status=status, failure=failure))
+        frame = self.frame(replace(task, status=status, failure=failure))
+        (address,) = self._book.log.append([frame], essential=True)
+        task.status, task.failure = status, failure
+        self.note(task, address)

@@ -97,6 +97,8 @@ def _frontend(state: State, balancer: Balancer, listener: Listener, places: Plac
         default_backend=group_section(alone) if alone else "",
         tcp=not web,
         patient=web,
+        silent=not logs,
+        forwarded_for_once=web and _appends(balancer) and not _with_port(balancer),
         maxconn=places.connections_max,
         timeouts=timeouts,
         log_format=(_log_web(balancer, listener) if web else _log_tcp(balancer, listener)) if logs else "",
@@ -133,17 +135,25 @@ def _headers(balancer: Balancer, listener: Listener) -> Iterator[Rule]:
 
 
 def _forwarded_for(balancer: Balancer) -> Iterator[Rule]:
-    mode = attributes.value(balancer, attributes.XFF_MODE)
-    if mode == "remove":
+    """Where it has none, and no port is wanted, HAProxy adds it by itself, which costs less."""
+    if attributes.value(balancer, attributes.XFF_MODE) == "remove":
         yield DelHeader(XFF)
-    if mode != "append":
+    if not _appends(balancer):
         return
-    port = attributes.value(balancer, attributes.XFF_PORT) == attributes.TRUE
+    port = _with_port(balancer)
     client: tuple[str | Fetch, ...] = (Fetch("src"), ":", Fetch("src_port")) if port else (Fetch("src"),)
-    fetch = "req.fhdr(x-forwarded-for)"
     yield Acl("forwarded", "req.hdr(x-forwarded-for)", "found")
-    yield Header(XFF, (Fetch(fetch), ", ", *client), When(("forwarded",)))
-    yield Header(XFF, client, When(("!forwarded",)))
+    yield Header(XFF, (Fetch("req.fhdr(x-forwarded-for)"), ", ", *client), When(("forwarded",)))
+    if port:
+        yield Header(XFF, client, When(("!forwarded",)))
+
+
+def _appends(balancer: Balancer) -> bool:
+    return attributes.value(balancer, attributes.XFF_MODE) == "append"
+
+
+def _with_port(balancer: Balancer) -> bool:
+    return attributes.value(balancer, attributes.XFF_PORT) == attributes.TRUE
 
 
 _TIME = "%[date,utime(%Y-%m-%dT%H:%M:%SZ)]"

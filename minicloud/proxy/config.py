@@ -336,7 +336,8 @@ class Frontend:
     long where streams are), and has no request to apply rules to yet: they go into the backend.
     `per_source_max`: connections that one address may have, 0: any number.
     `patient`: a process that leaves closes an idle connection with the next answer on it, not at once.
-    `log_format`: of a line for each request, on the process's standard output; '' for none.
+    `log_format`: of a line for each request, on the process's standard output; '' for none. `silent`: nor of failures.
+    `forwarded_for`: add X-Forwarded-For; `forwarded_for_once`: where there is none.
     """
 
     name: str
@@ -352,6 +353,8 @@ class Frontend:
     per_source_max: int = 0
     log_format: str = ""
     patient: bool = False
+    silent: bool = False
+    forwarded_for_once: bool = False
 
     def render(self) -> Iterator[str]:
         as_tcp = self.tcp or self.h2_within_ms > 0
@@ -363,16 +366,9 @@ class Frontend:
         if as_tcp and any(bind.h2 for bind in self.binds):
             raise InvalidParameterCombination("a bind cannot be h2 where connections start as TCP", field="binds")
         yield from (bind.render() for bind in self.binds)
-        if self.log_format:
-            yield from ("log stdout format raw local0 info", "no option dontlog-normal")
-            yield f"log-format {quote(self.log_format)}"
+        yield from self._log()
         yield from self.timeouts.render()
-        if self.tcp_keepalive:
-            yield from ("option clitcpka", "clitcpka-idle 60s", "clitcpka-intvl 10s", "clitcpka-cnt 6")
-        if self.patient:
-            yield "option idle-close-on-response"
-        if self.forwarded_for:
-            yield "option forwardfor"
+        yield from self._options()
         if self.per_source_max:
             yield "stick-table type ipv6 size 100k expire 60s store conn_cur"
             yield "tcp-request connection track-sc0 src"
@@ -385,6 +381,23 @@ class Frontend:
         yield from _rule_lines(self.rules, as_tcp)
         if self.default_backend:
             yield f"default_backend {name(self.default_backend, 'backend')}"
+
+    def _log(self) -> Iterator[str]:
+        if self.log_format:
+            yield from ("log stdout format raw local0 info", "no option dontlog-normal")
+            yield f"log-format {quote(self.log_format)}"
+        elif self.silent:
+            yield "no log"
+
+    def _options(self) -> Iterator[str]:
+        if self.tcp_keepalive:
+            yield from ("option clitcpka", "clitcpka-idle 60s", "clitcpka-intvl 10s", "clitcpka-cnt 6")
+        if self.patient:
+            yield "option idle-close-on-response"
+        if self.forwarded_for:
+            yield "option forwardfor"
+        if self.forwarded_for_once:
+            yield "option forwardfor if-none"
 
 
 def _rule_lines(rules: Sequence[Rule], as_tcp: bool) -> Iterator[str]:

@@ -137,7 +137,8 @@ class TraceId:
     when: When
 
     def render(self) -> str:
-        value = "'Root=1-%{+X}Ts-%[uuid,bytes(0,8)]%[uuid,bytes(24,12)]%[uuid,bytes(24,4)]'"
+        lot = "%[rand,hex,bytes(8),lower]"
+        value = f"'Root=1-%[date,hex,bytes(8),lower]-{3 * lot}'"
         return f"http-request set-header X-Amzn-Trace-Id {value}{self.when.render()}"
 
 

@@ -9,7 +9,8 @@ One row costs 4 x 8 x 120 = 3,840 bytes, and 16 bytes for each filled bucket. Ad
 
 A row knows `seq`, the last batch that is in it, and `since`, the first batch that is in it and not in its chunk on
 disk (0: none): so replaying batches after a crash adds each once, and a batch is kept as long as a row needs it.
-`changes` counts, so that whoever wrote a row knows whether it is still the same.
+`changes` counts, so that whoever wrote a row knows whether it is still the same; `rolled` is the count at which it went
+into the coarser pages.
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ class Chunk(NamedTuple):
     points: Floats
     codes: Ints
     weights: Floats
+
+
+def row_codes(rows: Ints, slots: Ints, buckets: Ints) -> Ints:
+    """The places in a page's sketch."""
+    found: Ints = rows * _ROW_CODES + slots * _SLOT_CODES + buckets
+    return found
 
 
 def empty_points(rows: int, slots: int = SLOTS) -> Floats:
@@ -85,6 +92,7 @@ class Page:
         self.seq = np.zeros(16, np.int64)
         self.since = np.zeros(16, np.int64)
         self.changes = np.zeros(16, np.int64)
+        self.rolled = np.full(16, -1, np.int64)
         self._runs: list[tuple[Ints, Floats]] = []
 
     @property
@@ -118,6 +126,7 @@ class Page:
         self.seq = np.concatenate((self.seq, np.zeros(size, np.int64)))
         self.since = np.concatenate((self.since, np.zeros(size, np.int64)))
         self.changes = np.concatenate((self.changes, np.zeros(size, np.int64)))
+        self.rolled = np.concatenate((self.rolled, np.full(size, -1, np.int64)))
 
     def load(self, ordinal: int, chunk: Chunk) -> int:
         """Put a row back that was on disk."""
@@ -142,17 +151,19 @@ class Page:
         points[3, rows, slots] = np.maximum(points[3, rows, slots], columns[3])
 
     def add_buckets(self, rows: Ints, slots: Ints, buckets: Ints, weights: Floats) -> None:
-        self._add_run(*merge(rows * _ROW_CODES + slots * _SLOT_CODES + buckets, weights))
+        self._add_run(*merge(row_codes(rows, slots, buckets), weights))
 
-    def replace(self, row: int, first: int, points: Floats, codes: Ints, weights: Floats) -> None:
-        """Set the periods of a row from `first` on; codes: slot from there << 16 | bucket."""
-        last = first + points.shape[1]
-        self.points[:, row, first:last] = points
-        low, high = self._range(row, first, last)
+    def replace(self, rows: Ints, first: int, points: Floats, codes: Ints, weights: Floats) -> None:
+        """Set the periods of rows (each once) from `first` on. points: 4 x rows x periods; codes: of this page."""
+        last = first + points.shape[2]
+        self.points[:, rows, first:last] = points
+        low = rows * _ROW_CODES + first * _SLOT_CODES
+        high = rows * _ROW_CODES + last * _SLOT_CODES
         for run_codes, run_weights in self._runs:
-            start, end = np.searchsorted(run_codes, (low, high))
-            run_weights[start:end] = 0.0
-        self._add_run(codes + low, weights)
+            starts, ends = np.searchsorted(run_codes, low), np.searchsorted(run_codes, high)
+            for at in np.flatnonzero(ends > starts).tolist():
+                run_weights[starts[at] : ends[at]] = 0.0
+        self._add_run(*merge(codes, weights))
 
     def touch(self, rows: Ints, seq: int | Ints) -> None:
         """Batch `seq` changed these rows (each once)."""

@@ -48,19 +48,15 @@ class Window:
 
     def statistic(self, statistic: Statistic) -> Floats:
         """NaN where there is none: no data, or for a percentile data that tell nothing about ranks."""
-        count, total, low, high = self._points
-        there = count > 0
         if statistic.kind == "p":
             return self._percentile(statistic.quantile)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            column = {
-                "SampleCount": count,
-                "Sum": total,
-                "Average": total / count,
-                "Minimum": low,
-                "Maximum": high,
-            }[statistic.kind]
-        found: Floats = np.where(there, column, np.nan)
+        count, total, low, high = self._points
+        if statistic.kind == "Average":
+            with np.errstate(invalid="ignore"):
+                average: Floats = total / count  # 0 / 0 is NaN
+            return average
+        column = {"SampleCount": count, "Sum": total, "Minimum": low, "Maximum": high}[statistic.kind]
+        found: Floats = np.where(count > 0, column, np.nan)
         return found
 
     def _percentile(self, q: float) -> Floats:
@@ -79,16 +75,18 @@ def window(store: Store, ordinals: list[int], span: Span, now: float, sketch: bo
     many = span.period // width
     first, slots = span.start // width, span.count * many
     gone = min(max(int((now - limits.RETENTION_S[width]) // width) - first, 0), slots)
-    points = empty_points(1, span.count)[:, 0]
+    points: Floats | None = None
     codes, weights = [], []
     for ordinal in ordinals:
         chunk = store.window(ordinal, width, first, slots, sketch)
-        chunk.points[:, :gone] = empty_points(1, gone)[:, 0]
-        kept = chunk.codes >= gone << BUCKET_BITS
-        codes.append(chunk.codes[kept])
-        weights.append(chunk.weights[kept])
+        if gone:
+            chunk = _without(chunk, gone)
+        codes.append(chunk.codes)
+        weights.append(chunk.weights)
         mine = chunk.points if many == 1 else reduced(chunk.points, many)
-        points = mine if len(ordinals) == 1 else _joined(points, mine)
+        points = mine if points is None else _joined(points, mine)
+    if points is None:
+        points = empty_points(1, span.count)[:, 0]
     if not sketch or not ordinals:
         return Window(span, points, Chunk(0, points, np.zeros(0, np.int64), np.zeros(0)))
     joined = np.concatenate(codes)
@@ -121,6 +119,13 @@ def _width(span: Span) -> int:
         if span.period % width == 0 and span.start % width == 0:
             return width
     return FINE
+
+
+def _without(chunk: Chunk, gone: int) -> Chunk:
+    """Without its first periods."""
+    chunk.points[:, :gone] = empty_points(1, gone)[:, 0]
+    kept = chunk.codes >= gone << BUCKET_BITS
+    return Chunk(0, chunk.points, chunk.codes[kept], chunk.weights[kept])
 
 
 def _joined(one: Floats, two: Floats) -> Floats:

@@ -6,7 +6,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+from minicloud.base.errors import CloudError
 from minicloud.metric import errors, limits
 from minicloud.metric.model import UNITS, Datum, Dimensions, dimensions_of
 
@@ -66,6 +68,24 @@ def check_name(name: str, field: str) -> None:
 
 
 def check_dimensions(given: Mapping[str, str], field: str) -> Dimensions:
+    known = _valid(tuple(given.items()))
+    if known is None:
+        _say_what_is_wrong(given, field)
+    assert known is not None
+    return known
+
+
+@lru_cache(maxsize=16_384)
+def _valid(given: Dimensions) -> Dimensions | None:
+    """Sorted; None: not valid. Remembered, because the same metrics come every minute."""
+    try:
+        _say_what_is_wrong(dict(given), "Dimensions")
+    except CloudError:
+        return None
+    return dimensions_of(dict(given))
+
+
+def _say_what_is_wrong(given: Mapping[str, str], field: str) -> None:
     if len(given) > limits.DIMENSIONS_MAX:
         most = limits.DIMENSIONS_MAX
         raise errors.bad_value(f"The collection {field} must not have a size greater than {most}.", field)
@@ -75,7 +95,6 @@ def check_dimensions(given: Mapping[str, str], field: str) -> Dimensions:
             raise errors.bad_value(f"The value {name[:64]} for parameter {place}.Name is invalid.", f"{place}.Name")
         if not 0 < len(value) <= limits.DIMENSION_VALUE_CHARS_MAX or not value.strip() or not _printable(value):
             raise errors.bad_value(f"The value {value[:64]} for parameter {place}.Value is invalid.", f"{place}.Value")
-    return dimensions_of(dict(given))
 
 
 def check_unit(unit: str, field: str) -> str:

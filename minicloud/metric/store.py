@@ -31,10 +31,10 @@ import numpy as np
 from minicloud.base.arn import Scope
 from minicloud.metric import limits
 from minicloud.metric.model import Datum
-from minicloud.metric.page import SLOTS, Chunk, Page, empty_points, unpack
+from minicloud.metric.page import SLOTS, Chunk, Page, empty_points, row_codes, unpack
 from minicloud.metric.ports import Chunks
 from minicloud.metric.registry import Registry
-from minicloud.metric.sketch import BUCKET_BITS, Floats, Ints, buckets_of, merge
+from minicloud.metric.sketch import BUCKET_BITS, Floats, Ints, buckets_of
 
 BASE = 60
 FINE = 1
@@ -132,20 +132,27 @@ class Store:
     def _may_be_written(self, width: int, number: int) -> bool:
         return number < self._fresh[width] or (width, number) in self.written
 
-    def roll(self, page: Page, row: int) -> None:
-        """Bring one row of 60 s periods into the coarser pages."""
-        ordinal = page.ordinals[row]
-        codes, weights = page.cut(row, 0, SLOTS)
+    def roll(self, page: Page, rows: Ints) -> None:
+        """Bring rows of 60 s periods into the coarser pages, where they are not as they are now."""
+        rows = rows[page.rolled[rows] != page.changes[rows]]
+        if not len(rows):
+            return
+        cuts = [page.cut(row, 0, SLOTS) for row in rows.tolist()]
+        codes = np.concatenate([codes for codes, _ in cuts])
+        weights = np.concatenate([weights for _, weights in cuts])
+        owner = np.repeat(np.arange(len(rows)), [len(codes) for codes, _ in cuts])
+        ordinals = np.array([page.ordinals[row] for row in rows.tolist()])
         for width in COARSE:
             many = width // BASE
-            points = reduced(page.points[:, row], many)
             period = page.start // width
             upper = self.page(width, period // SLOTS)
-            at = self.open_rows(upper, np.array([ordinal]))
-            slots = (codes >> BUCKET_BITS) // many
-            bucket = codes & ((1 << BUCKET_BITS) - 1)
-            upper.replace(int(at[0]), period % SLOTS, points, *merge((slots << BUCKET_BITS) + bucket, weights))
-            upper.touch(at, max(int(page.since[row]), 1))
+            at = self.open_rows(upper, ordinals)
+            points = reduced(page.points[:, rows].reshape(4, -1), many).reshape(4, len(rows), -1)
+            slots = (codes >> BUCKET_BITS) // many + period % SLOTS
+            places = row_codes(at[owner], slots, codes & ((1 << BUCKET_BITS) - 1))
+            upper.replace(at, period % SLOTS, points, places, weights)
+            upper.touch(at, np.maximum(page.since[rows], 1))
+        page.rolled[rows] = page.changes[rows]
 
     # --- reading
 
@@ -193,7 +200,7 @@ class Store:
         for page in pages:
             row = page.rows.get(ordinal)
             if row is not None and page.since[row]:
-                self.roll(page, row)
+                self.roll(page, np.array([row]))
 
 
 _NO_SKETCH = (np.zeros(0, np.int64), np.zeros(0))

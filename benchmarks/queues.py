@@ -15,7 +15,6 @@ They run as children, on loopback, with their data on the same file system as ou
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
@@ -48,7 +47,7 @@ async def running(systems: Sequence[System], folder: Path) -> AsyncIterator[list
     try:
         for number, system in enumerate(systems):
             try:
-                await asyncio.to_thread(system.start, folder / f"s{number}")
+                system.start(folder / f"s{number}")  # blocks: an interrupt waits until it can be stopped
             except Absent as how:
                 print(f"{system.name}: skipped, it is not here; to have it: {how}", file=sys.stderr)
             else:
@@ -56,7 +55,7 @@ async def running(systems: Sequence[System], folder: Path) -> AsyncIterator[list
         yield there
     finally:
         for system in reversed(there):
-            await asyncio.to_thread(system.stop)
+            system.stop()
 
 
 async def cycles(folder: Path, names: Sequence[str], rounds: int, seconds: float) -> dict[str, Any]:

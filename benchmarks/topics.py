@@ -54,7 +54,7 @@ async def rabbit(folder: Path, rounds: int, count: int) -> float | None:
     """Deliveries a second; None where it is not on this machine."""
     peer = RabbitMq()
     try:
-        await asyncio.to_thread(peer.start, folder)
+        peer.start(folder)
     except Absent as how:
         print(f"{peer.name}: skipped, it is not here; to have it: {how}", file=sys.stderr)
         return None
@@ -71,7 +71,7 @@ async def rabbit(folder: Path, rounds: int, count: int) -> float | None:
         await fan.stop()
         return statistics.median(rates)
     finally:
-        await asyncio.to_thread(peer.stop)
+        peer.stop()
 
 
 async def fan_out(cloud: OurCloud, rounds: int, count: int, raw: bool) -> dict[str, Any]:
@@ -137,11 +137,11 @@ async def measured(options: argparse.Namespace, root: Path) -> dict[str, Any]:
     if "rabbitmq" in options.peers:
         found["rabbitmq_deliveries_per_s"] = await rabbit(root / "rabbitmq", rounds, count // 4)
     cloud = OurCloud()
-    await asyncio.to_thread(cloud.start, root / "ours")
+    cloud.start(root / "ours")
     try:
         found |= await fan_out(cloud, rounds, count, not options.enveloped)
     finally:
-        await asyncio.to_thread(cloud.stop)
+        cloud.stop()
     return found
 
 

@@ -333,12 +333,16 @@ class Book:
                 gone.append(self.end(queue, seq))
         if queue.strays:
             self.arm_retention(queue, queue.strays[0] >> _SENT_SHIFT)
+        plain = queue.is_plain()
         while (oldest := queue.rows.oldest()) is not None:
             chunk, row = oldest
             if chunk.sent[row] > limit:
                 self.arm_retention(queue, chunk.sent[row])
                 break
-            gone.append(self.end(queue, chunk.base + row))
+            if plain:  # thousands may end in one moment: chunk by chunk
+                gone += queue.rows.end_plain(chunk.live_until(row, limit))
+            else:
+                gone.append(self.end(queue, chunk.base + row))
         self.counters["expired"] += len(gone)
         self.drop_all([address for address in gone if address])
 

@@ -70,6 +70,16 @@ class Chunk:
                 column.frombytes(bytes(8 * missing))
         return self.count, self.first, self.received, self.number, self.deadline
 
+    def live_until(self, row: int, limit: int) -> list[int]:
+        """The numbers of live messages from `row` on, up to the first that was sent after `limit`."""
+        found = []
+        for at, (state, sent) in enumerate(zip(self.state[row:], self.sent[row:], strict=True), self.base + row):
+            if sent > limit:
+                break
+            if state:
+                found.append(at)
+        return found
+
     def groups(self) -> array[int]:
         if self.group is None:
             self.group = array("I")

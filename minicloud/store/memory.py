@@ -74,6 +74,10 @@ class MemoryJournal:
         found = [(row.key, row.body or b"") for row in self._rows(kind) if row.key.startswith(prefix)]
         return [(key, body) for key, body in found if key > after or not after][:limit]
 
+    def read(self, kind: str, keys: Sequence[str]) -> list[bytes | None]:
+        rows = {row.key: row.body for row in self._rows(kind)} if keys else {}
+        return [rows.get(key) for key in keys]
+
     def close(self) -> None:
         self._closed = True
 

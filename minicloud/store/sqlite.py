@@ -59,6 +59,7 @@ _COLUMNS = "SELECT CAST(kind AS BLOB), CAST(key AS BLOB), body, crc, version FRO
 _EVERY_ROW = _COLUMNS.replace(" FROM", ", typeof(kind) = 'text' AND typeof(key) = 'text' FROM")
 _PAGE_FROM = f"{_COLUMNS} WHERE kind = ?1 AND key >= CAST(?2 AS TEXT) ORDER BY key LIMIT {PAGE_ROWS}"
 _PAGE_AFTER = f"{_COLUMNS} WHERE kind = ?1 AND key > CAST(?2 AS TEXT) ORDER BY key LIMIT {PAGE_ROWS}"
+_ONE = f"{_COLUMNS} WHERE kind = ?1 AND key = CAST(?2 AS TEXT)"
 _NAMED = "WHERE kind = CAST(?{} AS TEXT) AND key = CAST(?{} AS TEXT) AND crc IS ?{}"
 _QUARANTINE = (
     "INSERT INTO quarantine(kind, key, body, crc, version, reason, found_at)"
@@ -132,6 +133,17 @@ class SqliteJournal:
             if len(found) >= limit or not key.startswith(prefix):
                 break
             found.append((key, body))
+        return found
+
+    def read(self, kind: str, keys: Sequence[str]) -> list[bytes | None]:
+        """The bodies under these keys as stored, None where there is none, or one that is damaged (set aside then)."""
+        found: list[bytes | None] = []
+        for key in keys:
+            rows = [row for row in self._page(kind, key.encode(), True, _ONE) if text_of(row.key) == key]
+            damaged = [(row, why) for row in rows if (why := flaw(row))]
+            if damaged:
+                self._set_aside(damaged)
+            found.append(rows[0].body if rows and not damaged else None)
         return found
 
     def close(self) -> None:
@@ -305,8 +317,8 @@ class SqliteJournal:
                 return
             last, inclusive = page[-1].key, False
 
-    def _page(self, kind: str, last: bytes, inclusive: bool) -> list[Stored]:
-        sql = _PAGE_FROM if inclusive else _PAGE_AFTER
+    def _page(self, kind: str, last: bytes, inclusive: bool, sql: str = "") -> list[Stored]:
+        sql = sql or (_PAGE_FROM if inclusive else _PAGE_AFTER)
         for _ in range(2):
             try:
                 with self._reading:

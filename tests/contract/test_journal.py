@@ -217,6 +217,8 @@ async def test_raw_bodies_come_back_in_ranges_of_keys(place: Place) -> None:
     assert len(journal.scan("q", prefix="b/", after="b/1400", limit=10_000)) == 99
     assert journal.scan("q", prefix="c") == journal.scan("q", after="z") == journal.scan("z") == []
     assert len(journal.scan("q")) == 1_000
+    assert journal.read("q", ["b/0002", "a/0002", "a/0001", "a"]) == [b"\x02\x02", None, b"\x01", None]
+    assert journal.read("q", []) == []
     with pytest.raises(ValueError, match="scan"):
         list(journal.load(["q"]))
     with pytest.raises(TypeError):
@@ -233,9 +235,18 @@ async def test_a_damaged_row_is_reported_and_the_rest_is_served(place: Place) ->
     assert [(one.kind, one.key) for one in journal.damage] == [("a", "0000"), ("a", "0999"), ("a", "2499")]
     assert "checksum" in str(journal.damage[0])
     assert len(journal.scan("a", limit=5_000)) == 2_497
+    assert journal.read("a", ["0000", "0001"]) == [None, b'{"n":1}']
     assert len(journal.damage) == 3
     await journal.commit([Record("a", "0000", {"n": "new"})])
     assert bodies(journal, "a")["a", "0000"] == {"n": "new"}
+
+
+async def test_a_damaged_row_is_not_read(place: Place) -> None:
+    journal = place.owned()
+    await journal.commit_raw([("a", "1", b"one"), ("a", "2", b"two")])
+    place.rot("a", "1")
+    assert journal.read("a", ["1", "2"]) == [None, b"two"]
+    assert [(one.kind, one.key) for one in journal.damage] == [("a", "1")]
 
 
 names = st.sampled_from(["", "a", "a/1", "a/2", "a0", "b", "ä", "\U0001f600", "\uffff"])

@@ -144,6 +144,10 @@ def _config(cloud: CloudSettings, host: HostSettings, ray_node_id: str, secret: 
 class CreditRules:
     """The host's port Credits on compute's rules."""
 
+    def check(self, kept: dict[str, Any]) -> None:
+        if kept:
+            credits.Account.load(kept)
+
     def open(self, burst: Burst, kept: dict[str, Any], now: float) -> dict[str, Any]:
         account = credits.Account.load(kept) if kept else None
         return credits.open_account(rate_of(burst), account, now).body()

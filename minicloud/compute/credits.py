@@ -12,6 +12,7 @@ Where we differ: launch credits are given to every burstable type in standard mo
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -62,6 +63,11 @@ class Account:
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Account:
+        """What `body` made. Raises ValueError for anything else."""
+        names = ("earned", "launch", "surplus", "at", "throttled")
+        numbers = [body.get(name) for name in names[:-1]]
+        if set(body) != {*names} or not all(isinstance(one, int | float) and math.isfinite(one) for one in numbers):
+            raise ValueError(f"credits: {str(body)[:64]} is not an account of credits")
         return cls(**body)
 
 

@@ -123,7 +123,8 @@ class HostAgent:
         )
         files = RecordFiles(config.host_dir / "guests")
         self._builder = parts.builder(self._images)
-        self.guests = Guests(LifeTools(self._builder, parts.watch, parts.walls, files, self._on_changed))
+        tools = LifeTools(self._builder, parts.watch, parts.walls, files, self._on_changed)
+        self.guests = Guests(tools) if parts.credits is None else Guests(tools, parts.credits.check)
         self._door = InstanceDoor(
             config.agent_socket,
             config.cluster_secret,

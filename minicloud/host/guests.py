@@ -11,8 +11,9 @@ Actors come when Ray has made them, before or after the order: whose order has n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from google.protobuf import json_format
@@ -20,22 +21,27 @@ from google.protobuf import json_format
 from minicloud.base.errors import Conflict, NotFound
 from minicloud.base.limits import PENDING_S_MAX
 from minicloud.host.instances import ActorLink
-from minicloud.host.life import Life, LifeTools
-from minicloud.host.records import GuestRecord
+from minicloud.host.life import End, Life, LifeTools
+from minicloud.host.records import Damaged, GuestRecord
 from minicloud.host.watch import machine_boot_id
 from minicloud.wire import common_pb2, fleet_pb2, instance_pb2
 
 log = logging.getLogger("minicloud.host.guests")
 
 ORDER_S_MAX = 30.0  # ours: orders are sent before actors are made, so only a control plane that restarts keeps one back
+GUEST_LOST = "Server.GuestLost"
 DELETED_KEPT_S = float(PENDING_S_MAX)
 
 
 class Guests:
-    """Owned by the agent's event loop. `files.load()` has been called by nobody else."""
+    """Owned by the agent's event loop. `files.load()` has been called by nobody else.
 
-    def __init__(self, tools: LifeTools) -> None:
+    `check_credits` raises ValueError for a kept account that is none.
+    """
+
+    def __init__(self, tools: LifeTools, check_credits: Callable[[dict[str, Any]], None] = lambda _kept: None) -> None:
         self._tools = tools
+        self._check_credits = check_credits
         self._records: dict[str, GuestRecord] = {}
         self._lives: dict[str, Life] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -46,8 +52,11 @@ class Guests:
     # ------------------------------------------------------------ start and stop of the agent
 
     def load(self) -> list[str]:
-        """Take over what a predecessor left; returns warnings. Guests that went on are adopted, others buried."""
-        records, broken = self._tools.files.load()
+        """Take over what a predecessor left; returns warnings. Guests that went on are adopted, others buried.
+
+        A guest whose record is damaged is ended, and says so: nobody knows its limits, its network, its options.
+        """
+        records, damaged = self._tools.files.load(self._check)
         boot = machine_boot_id()
         for record in records:
             self._records[record.instance_id] = record
@@ -56,7 +65,28 @@ class Guests:
                 record.actor = record.actor and record.actor._replace(start=-1)  # of another boot: it is gone
             if record.live:
                 self._begin(record, adopted=True)
-        return [f"the record {name} could not be understood and was set aside" for name in broken]
+        for one in damaged:
+            self._give_up(one)
+        return [f"the guest of {one.name} is ended: {_story(one)}" for one in damaged]
+
+    def _check(self, record: GuestRecord) -> None:
+        """Raises ValueError."""
+        try:
+            spec_of(record)
+            report_of(record)
+        except json_format.ParseError as error:
+            raise ValueError(f"spec or isolation: {error}") from None
+        self._check_credits(record.credits)
+
+    def _give_up(self, damaged: Damaged) -> None:
+        record, end = damaged.record, End(GUEST_LOST, _story(damaged))
+        self._records[record.instance_id] = record
+        if record.live:
+            self._begin(record, adopted=True, doomed=end)
+            return
+        record.reason_code, record.reason_message = end.code, end.message
+        with contextlib.suppress(OSError):  # a full disk: the control plane knows of its end, or is told now
+            self._tools.files.save(record)
 
     def live(self) -> list[GuestRecord]:
         return [record for record in self._records.values() if record.live]
@@ -219,8 +249,8 @@ class Guests:
             raise NotFound(f"no guest of {instance_id}:{generation} runs here", code="InvalidInstanceID.NotFound")
         return life
 
-    def _begin(self, record: GuestRecord, *, adopted: bool = False) -> Life:
-        life = Life(record, self._tools, adopted=adopted)
+    def _begin(self, record: GuestRecord, *, adopted: bool = False, doomed: End | None = None) -> Life:
+        life = Life(record, self._tools, adopted=adopted, doomed=doomed)
         self._lives[record.instance_id] = life
         task = asyncio.ensure_future(life.run())
         self._tasks.add(task)
@@ -231,6 +261,10 @@ class Guests:
         self._tasks.discard(task)
         if self._lives.get(life.record.instance_id) is life and not task.cancelled():
             del self._lives[life.record.instance_id]
+
+
+def _story(damaged: Damaged) -> str:
+    return f"its record on the host could not be understood ({damaged.why}) and was set aside as {damaged.name}"
 
 
 def spec_of(record: GuestRecord) -> fleet_pb2.GuestSpec:
@@ -244,7 +278,7 @@ def report_of(record: GuestRecord) -> fleet_pb2.GuestReport:
         generation=record.generation,
         state="ended" if record.phase == "stopped" else record.phase,
         private_ip=record.private_ip,
-        isolation=json_format.ParseDict(record.isolation, instance_pb2.Isolation()),
+        isolation=json_format.ParseDict(record.isolation, instance_pb2.Isolation(), ignore_unknown_fields=True),
         gpu_ids=record.gpu_ids,
         user_data_status=record.user_data_status,
         user_data_exit=record.user_data_exit,

@@ -63,12 +63,16 @@ class LifeTools:
 class Life:
     """Give it facts from its event loop; `run` is its task. `over` resolves when the end was recorded."""
 
-    def __init__(self, record: GuestRecord, tools: LifeTools, *, adopted: bool = False) -> None:
+    def __init__(
+        self, record: GuestRecord, tools: LifeTools, *, adopted: bool = False, doomed: End | None = None
+    ) -> None:
+        """`doomed`: nothing is left to do but to end it, for this reason."""
         self.record = record
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.answers = False
         self._tools = tools
         self._adopted = adopted
+        self._doomed = doomed
         self._fact = asyncio.Event()
         self._cancelled = threading.Event()
         self._link: ActorLink | None = None
@@ -147,7 +151,7 @@ class Life:
     async def run(self) -> None:
         """Never raises but CancelledError: then the agent leaves, and the guest goes on without it."""
         try:
-            end = await self._live()
+            end = self._doomed or await self._live()
         except (CloudError, OSError) as error:
             end = End("PrepareFailed", str(error))
         except Exception as error:

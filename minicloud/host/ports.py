@@ -130,6 +130,10 @@ class CreditStep:
 class Credits(Protocol):
     """CPU credits of burstable guests; pure. Times are Unix seconds."""
 
+    def check(self, kept: dict[str, Any]) -> None:
+        """Raises ValueError where `kept` is neither {} nor an account."""
+        ...
+
     def open(self, burst: Burst, kept: dict[str, Any], now: float) -> dict[str, Any]:
         """The account at a start: a new one, or what was kept when it was stopped ({}: nothing)."""
         ...

@@ -1,8 +1,8 @@
 """What a host remembers of each guest: one JSON file a guest, replaced atomically.
 
 The control plane's journal is the truth about what shall be; these files are the host's memory of what is, so that an
-agent that was killed finds the guests that went on without it. A file that cannot be understood is set aside under
-another name, never deleted.
+agent that was killed finds the guests that went on without it. A file that cannot be understood, in any of its fields,
+is set aside under another name, never deleted; of its guest only what is needed to end it and to say so is gone by.
 
 phase: preparing   an order to start it was accepted; there may be a disk, a network, an actor, a guest
        running     its init has answered
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,77 @@ class GuestRecord:
         return self.group or self.instance_id
 
 
-def _load(text: str) -> GuestRecord:
+PHASES = ("preparing", "running", "ended", "stopped")
+_INT_MAX = 2**31 - 1
+_PID_MAX = 1 << 22  # PID_MAX_LIMIT of Linux
+_KINDS = {"instance_id": str, "generation": int, "boot": int, "user_data_exit": int, "oom_kills_before": int}
+_KINDS |= dict.fromkeys(("phase", "machine_boot", "private_ip", "reason_code", "reason_message"), str)
+_KINDS |= dict.fromkeys(("user_data_status", "group"), str)
+_KINDS |= dict.fromkeys(("spec", "network", "isolation", "credits"), dict)
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+_SALVAGED = ("generation", "phase", "machine_boot", "actor", "guest", "group")
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A record that could not be understood. `name`: what its file is called now; `record`: what is left to go by."""
+
+    name: str
+    why: str
+    record: GuestRecord
+
+
+def _field(name: str, value: Any) -> Any:
+    """Raises ValueError, which names the field."""
+    if name in ("actor", "guest"):
+        return _process(name, value)
+    if name == "exit_code" and value is None:
+        return None
+    if name == "gpu_ids":
+        good = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    else:
+        kind = _KINDS.get(name, int)
+        good = isinstance(value, kind) and not isinstance(value, bool)
+    if good and isinstance(value, int):
+        good = -_INT_MAX <= value <= _INT_MAX
+    if good and name == "phase":
+        good = value in PHASES
+    if good and name == "group":  # it is the last part of a path
+        good = "/" not in value and value not in (".", "..")
+    if not good:
+        raise ValueError(f"{name} cannot be {json.dumps(value)[:64]}")
+    return value
+
+
+def _process(name: str, value: Any) -> ProcessRef | None:
+    if value is None:
+        return None
+    match value:
+        case [int(pid), int(start)] if 0 < pid <= _PID_MAX and -1 <= start < 2**63:
+            return ProcessRef(pid, start)
+    raise ValueError(f"{name} cannot be {json.dumps(value)[:64]}")
+
+
+def _load(text: str, instance_id: str) -> GuestRecord:
+    """Raises ValueError, TypeError, RecursionError."""
     raw = json.loads(text)
+    if not isinstance(raw, dict):
+        raise ValueError("not an object")
     known = {item.name for item in fields(GuestRecord)}
-    record = GuestRecord(**{key: value for key, value in raw.items() if key in known})
-    record.actor = ProcessRef(*record.actor) if record.actor else None
-    record.guest = ProcessRef(*record.guest) if record.guest else None
+    record = GuestRecord(**{name: _field(name, value) for name, value in raw.items() if name in known})
+    if record.instance_id != instance_id:
+        raise ValueError(f"it is of {record.instance_id[:64]!r}")
     return record
+
+
+def _salvage(text: str, instance_id: str) -> GuestRecord:
+    left = GuestRecord(instance_id, 0)
+    with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
+        raw = dict(json.loads(text))
+        for name in _SALVAGED:
+            with contextlib.suppress(ValueError, KeyError):
+                setattr(left, name, _field(name, raw[name]))
+    return left
 
 
 class RecordFiles:
@@ -73,16 +138,26 @@ class RecordFiles:
         self._saved: dict[str, str] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def load(self) -> tuple[list[GuestRecord], list[str]]:
-        """Every record, and the names of files that could not be understood (now called `<name>.broken`)."""
-        records, broken = [], []
+    def load(self, check: Callable[[GuestRecord], None]) -> tuple[list[GuestRecord], list[Damaged]]:
+        """Every record, and those that could not be understood (their files are now called `<instance id>.broken`).
+
+        `check` uses every field as it will be used; whatever it raises is damage.
+        """
+        records, damaged = [], []
         for path in sorted(self._folder.glob("*.json")):
+            text = ""
             try:
-                records.append(_load(path.read_text()))
-            except (ValueError, TypeError, KeyError):
-                os.replace(path, path.with_suffix(".broken"))
-                broken.append(path.name)
-        return records, broken
+                text = path.read_text()
+                record = _load(text, path.stem)
+                check(record)
+            except _DAMAGE as error:  # whatever it does to us: the other guests need their agent
+                aside = path.with_suffix(".broken")
+                os.replace(path, aside)
+                why = str(error) or type(error).__name__
+                damaged.append(Damaged(aside.name, why, _salvage(text, path.stem)))
+            else:
+                records.append(record)
+        return records, damaged
 
     def save(self, record: GuestRecord) -> None:
         """Whole or not at all. Not fsynced: after a power cut no guest lives, and disks are found by their folder."""

@@ -19,13 +19,14 @@ from typing import Any
 
 import pytest
 
+from minicloud.cloud_host import CreditRules
 from minicloud.host import ahead
 from minicloud.host.records import GuestRecord, RecordFiles
 from minicloud.host.watch import identify
 from minicloud.sandbox import probe as probing
 from minicloud.sandbox.cgroup import Cgroups
 from minicloud.wire import fleet_pb2, instance_pb2
-from tests.contract.agent_side import ControlPlane, Host, guest_spec, run
+from tests.contract.agent_side import ControlPlane, Host, gone, guest_spec, run
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -49,7 +50,7 @@ async def host(
     monkeypatch.setattr(ahead, "QUIET_S", 0.0)
     control = ControlPlane(os.urandom(4).hex())
     await control.start()
-    one = Host(folder, control, isolation, started_ahead=request.param)
+    one = Host(folder, control, isolation, credits=CreditRules(), started_ahead=request.param)
     await one.start_agent()
     await control.until(lambda: control.hellos)
     yield one
@@ -348,6 +349,33 @@ async def test_leftovers_of_guests_that_nobody_knows_are_removed(host: Host) -> 
     assert not host.places.control("i-0033").exists()
     assert host.places.root("i-0033").exists()  # a disk is deleted by order only
     assert host.groups == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("credits", {"earned": 1.0}), ("spec", {"shape": 3}), ("generation", 1 << 40), ("boot", None), (None, [])],
+)
+async def test_a_damaged_record_costs_its_own_guest_alone_and_is_its_reason(
+    host: Host, field: str | None, value: Any
+) -> None:
+    for name in ("i-0036", "i-0037"):
+        await host.launch(name)
+    (whole, damaged), pid = (host.record(name) for name in ("i-0036", "i-0037")), host.record("i-0037")["guest"][0]
+    await host.stop_agent()
+    file = host.places.host_dir / "guests" / "i-0037.json"
+    file.write_text(json.dumps({**damaged, field: value} if field else value))
+    await host.start_agent()
+    generation = 1 if field in ("credits", "spec", "boot") else 0
+    report = await host.control.until_state("i-0037", "ended", generation)
+    assert report.reason.code == "Server.GuestLost" and "i-0037.broken" in report.reason.message
+    assert field is None or f"{field}" in report.reason.message.lower()
+    assert await asyncio.wait_for(host.actors["i-0037", 1].wait(), 10) is not None
+    await gone(pid)
+    assert host.record("i-0036")["guest"] == whole["guest"]
+    assert host.groups in ([], [whole["group"] or "i-0036"])
+    assert (await run(host.guest("i-0036"), "/bin/true"))[0] == 0
+    assert file.with_suffix(".broken").exists() and host.record("i-0037")["phase"] == "ended"
+    assert (await host.launch("i-0037", 2)).generation == 2
 
 
 async def test_ended_guests_are_told_until_they_are_forgotten(host: Host) -> None:

@@ -1,4 +1,8 @@
-"""Target groups and their health checks. Source: elbv2 API, CreateTargetGroup, ModifyTargetGroup."""
+"""Target groups and their health checks. Source: elbv2 API, CreateTargetGroup, ModifyTargetGroup.
+
+Where we differ: a gRPC health check cannot wait for success (code 0): HAProxy's checks send no message and see no
+trailers. AWS's own default, a method that no server has and its answer 12, does what is needed.
+"""
 
 from __future__ import annotations
 
@@ -121,6 +125,8 @@ def checked(protocol: str, version: str, health: HealthCheck) -> HealthCheck:
             raise errors.invalid(f"Health check path '{health.path[:128]}' must begin with '/'", "health.path")
         low, high = (0, 99) if version == "GRPC" else (200, 499 if protocol in WEB_PROTOCOLS else 599)
         _check_codes(health.codes, low, high)
+        if version == "GRPC" and any(int(span.partition("-")[0]) == 0 for span in health.codes.split(",")):
+            raise errors.not_supported("Health check matcher code '0'", "health.codes")
     _within("interval", health.interval_s, limits.HEALTH_INTERVAL_S)
     _within("timeout", health.timeout_s, limits.HEALTH_TIMEOUT_S)
     _within("healthy threshold count", health.healthy, limits.HEALTH_THRESHOLD)

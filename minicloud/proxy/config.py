@@ -179,8 +179,9 @@ class Timeouts:
 class HealthCheck:
     """A request to each server every `interval_ms`; `rise`/`fall` answers in a row change its state.
 
-    `path` '': a connection is enough. `grpc`: a call to the method `path`, and `expect` are gRPC codes. `tls`: None as
-    the traffic is. `timeout_ms` 0: the interval. `agent`: what it calls itself.
+    `path` '': a connection is enough. `grpc`: a call without a message to the method `path`; `expect` are gRPC codes,
+    which are seen of calls that fail at once. `tls`: None as the traffic is. `timeout_ms` 0: the interval. `agent`:
+    what it calls itself.
     """
 
     path: str
@@ -204,7 +205,7 @@ class HealthCheck:
         if self.grpc:
             yield f"http-check send meth POST uri {quote(self.path)} ver HTTP/2 {_GRPC_HEADERS}"
             yield "http-check expect status 200"
-            yield f"http-check expect hdr name 'grpc-status' value -m reg {quote(_one_of(codes))}"
+            yield f"http-check expect {_grpc_status(codes)}"
             return
         agent = f" ver HTTP/1.1 hdr User-Agent {quote(self.agent)} hdr Host health" if self.agent else ""
         yield f"http-check send meth GET uri {quote(self.path)}{agent}"
@@ -217,14 +218,13 @@ class HealthCheck:
         return f"check inter {whole(self.interval_ms, 1, 10**7, 'interval_ms')}ms {counts}{port}{tls}"
 
 
-_GRPC_HEADERS = "hdr content-type application/grpc hdr te trailers"
+_GRPC_HEADERS = "hdr content-type application/grpc hdr te trailers hdr Host health"
 
 
-def _one_of(codes: str) -> str:
-    """A regular expression for ranges of small numbers."""
+def _grpc_status(codes: str) -> str:
     spans = [span.partition("-") for span in codes.split(",")]
-    numbers = [str(n) for low, _, high in spans for n in range(int(low), int(high or low) + 1)]
-    return f"^({'|'.join(numbers)})$"
+    numbers = [str(number) for low, _, high in spans for number in range(int(low), int(high or low) + 1)]
+    return f"hdr name 'grpc-status' value -m reg {quote(f'^({chr(124).join(numbers)})$')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Web:
     seen: list[str] = field(default_factory=list)
     server: asyncio.Server | None = None
     holding: int = 0
+    open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def start(self) -> Web:
         self.server = await asyncio.start_server(self._serve, self.address, self.port)
@@ -47,13 +48,21 @@ class Web:
         if self.server:
             self.server.close()
 
+    async def kill(self) -> None:
+        """The listener and every connection, at once."""
+        await self.stop()
+        for writer in list(self.open):
+            writer.transport.abort()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.add(writer)
         try:
             while (head := (await reader.readuntil(b"\r\n\r\n")).decode()) and await self._answer(head, reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self.open.discard(writer)
             writer.close()
 
     async def _answer(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -9,12 +9,14 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 import trustme
 
 from minicloud.balancer import commands as ask
-from minicloud.balancer.commands import HealthSpec
+from minicloud.balancer.commands import HealthSpec, TargetSpec
 from minicloud.balancer.model import Action, Balancer, Condition
 from tests.cluster.balancer_world import HOME, QUICK, Client, Load, World, forward, specs, spread, until
 
@@ -388,3 +390,63 @@ async def test_zones_get_the_same_share_where_traffic_does_not_cross(world: Worl
     assert (await spread(web.address, 8080, 60))["w0"] == 15
     await world.attributes(app.arn, load_balancing__cross_zone__enabled="false")
     assert 28 <= (await spread(web.address, 8080, 60))["w0"] <= 32
+
+
+class Answers(grpc.GenericRpcHandler):
+    """Echoes under /any/; who asked with what headers is in the answer."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        if not details.method.startswith("/any/"):
+            return None
+        said = dict(details.invocation_metadata)
+
+        async def answer(message: bytes, _context: object) -> bytes:
+            return message + said["x-forwarded-proto"].encode()
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+async def test_grpc_and_its_health_checks(world: World) -> None:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Answers(),))
+    target = TargetSpec("127.0.0.1", server.add_insecure_port("127.0.0.1:0"))
+    await server.start()
+    web = await world.balancer()
+    quick = {"interval_s": 10, "timeout_s": 9, "healthy": 2}
+    kinds = {
+        "default": HealthSpec(**quick),
+        "other": HealthSpec(path="/any.Package/Nothing", codes="3,11-12", **quick),
+        "wrong": HealthSpec(codes="1-11", **quick),
+    }
+    groups = {name: await world.group(name=name, version="GRPC", health=spec) for name, spec in kinds.items()}
+    trust = await secure(world, web, forward(groups["default"]), "a.example")
+    for number, group in enumerate(groups.values(), 444):
+        await world.service.submit(ask.RegisterTargets(HOME, group.arn, (target,)))
+        (arn,) = world.service.read(lambda state: list(state.certificates))
+        await world.listener(web, forward(group), number, protocol="HTTPS", certificates=(arn,))
+    await world.healthy(groups["default"], 1)
+    await world.healthy(groups["other"], 1)
+    await until(lambda: world.health(groups["wrong"]) == ["unhealthy Target.ResponseCodeMismatch"])
+    roots = "".join(ssl.DER_cert_to_PEM_cert(one) for one in trust.get_ca_certs(binary_form=True)).encode()
+    options = [("grpc.ssl_target_name_override", "a.example")]
+    place = f"{web.address}:8443"
+    async with grpc.aio.secure_channel(place, grpc.ssl_channel_credentials(roots), options) as channel:
+        assert await channel.unary_unary("/any/thing")(b"hello ", timeout=5) == b"hello https"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/no/thing")(b"", timeout=5)
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    await server.stop(0)
+
+
+async def test_a_target_that_dies_costs_no_more_than_what_it_had(world: World) -> None:
+    """Killed, not deregistered: connections that are refused are tried elsewhere, at once."""
+    one, two = await world.web("one"), await world.web("two")
+    web, app = await world.balancer(), await world.group(one, two)
+    await world.listener(web, forward(app))
+    await world.healthy(app, 2)
+    load = Load(web.address, 8080, connections=4)
+    await until(lambda: sum(load.done.values()) > 50)
+    await one.kill()
+    await until(lambda: "unhealthy Target.FailedHealthChecks" in world.health(app))
+    await load.stop()
+    assert len(load.failed) <= 4, load.failed

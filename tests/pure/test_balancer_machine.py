@@ -288,6 +288,8 @@ def test_defaults_of_health_checks_are_awss() -> None:
     assert (http.health.healthy, http.health.unhealthy) == (5, 2)
     for kind in ("lambda", "alb"):
         bench.refused("ValidationError", ask.CreateGroup(HOME, "f", "HTTP", 80, target_type=kind), "not supported")
+    zero = ask.CreateGroup(HOME, "zero", "HTTP", 80, "GRPC", health=HealthSpec(codes="0,12"))
+    bench.refused("ValidationError", zero, "not supported")
     bench.refused("DuplicateTargetGroupName", ask.CreateGroup(HOME, "app", "HTTP", 81, target_type="ip"))
 
 

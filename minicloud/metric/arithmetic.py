@@ -284,7 +284,7 @@ def _if(arguments: list[Value], node: Call, world: World) -> Value:
     yes = arguments[1]
     no = arguments[2] if len(arguments) > 2 else math.nan
     if isinstance(condition, float):
-        chosen = yes if condition != 0 else no
+        chosen = math.nan if math.isnan(condition) else yes if condition != 0 else no
         if isinstance(chosen, float):
             return chosen if not math.isnan(chosen) else Line(np.full(world.count, np.nan))
         return Line(_values(chosen))

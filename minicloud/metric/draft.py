@@ -62,7 +62,10 @@ class Draft:
     def put_alarm(self, alarm: Alarm, what: str) -> None:
         """what: created, updated; for the history."""
         self.records.append(Record(ALARM, alarm.key, alarm.body()))
-        data = json.dumps({"version": "1.0", "type": what.capitalize(), what + "Alarm": _shown(alarm)})
+        told: dict[str, Any] = {"version": "1.0", "type": what.capitalize()}
+        data = json.dumps({**told, what + "Alarm": _shown(alarm)})
+        if len(data) > limits.HISTORY_DATA_CHARS_MAX:
+            data = json.dumps({**told, what + "Alarm": {"alarmName": alarm.name, "alarmArn": alarm.arn}})
         self.remember(alarm, CONFIGURED, f'Alarm "{alarm.name}" {what}', data)
 
     # --- changes of state

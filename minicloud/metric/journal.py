@@ -172,8 +172,17 @@ class Persistence:
             rows = self._alive(_unpack_tail(body), known)
             if len(rows):
                 store.apply(rows, seq, replay=True)
+                self._replayed(rows)
             self._tails.append(seq)
             store.seq = seq + 1
+
+    def _replayed(self, rows: Floats) -> None:
+        order = np.argsort(rows[:, 0], kind="stable")
+        ordinals, times = rows[order, 0].astype(np.int64), rows[order, 1]
+        starts = np.flatnonzero(np.concatenate(([True], ordinals[1:] != ordinals[:-1])))
+        first, newest = np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts)
+        for ordinal, low, high in zip(ordinals[starts].tolist(), first.tolist(), newest.tolist(), strict=True):
+            self._store.registry.replayed(ordinal, low, high)
 
     def _alive(self, rows: Floats, known: npt.NDArray[np.bool_]) -> Floats:
         """Rows whose series are there, and whose 60 s chunk cannot have expired: it would look as if it never was."""

@@ -129,6 +129,12 @@ class Registry:
 
     # --- storing
 
+    def replayed(self, ordinal: int, first: float, newest: float) -> None:
+        """Points of a known series came back, from a tail that is younger than the series' record."""
+        self.first[ordinal] = min(self.first[ordinal], first)
+        self.newest[ordinal] = max(self.newest[ordinal], newest)
+        self.heard[ordinal] = max(self.heard[ordinal], newest)
+
     def body(self, ordinal: int) -> bytes:
         metric, unit = self._series[ordinal]
         times = [self.first[ordinal], self.newest[ordinal], self.heard[ordinal]]

@@ -308,6 +308,12 @@ def test_alarms_that_are_refused(world: AlarmWorld, given: dict[str, Any], code:
     assert not world.disk
 
 
+def test_history_of_a_large_alarm_is_still_json(world: AlarmWorld) -> None:
+    topics = [f"{TOPIC}-{'x' * 900}{number}" for number in range(5)]
+    world.alarm("cpu", alarm_actions=topics, ok_actions=topics)
+    assert json.loads(world.history("cpu")[0].data)["createdAlarm"]["alarmName"] == "cpu"
+
+
 def test_names_that_are_refused(world: AlarmWorld) -> None:
     for name in ("", "x" * 256, "a\nb"):
         assert refused(world.alarm, name)[1] == "AlarmName"

@@ -68,6 +68,7 @@ def test_comparison_of_the_guide(text: str, result: list[float]) -> None:
         ("IF(1, metric2, metric3)", [30, None, 0, 0, 30]),
         ("IF(0, metric2, metric3)", [0, 0, 20, None, 20]),
         ("IF(0, metric2)", [None] * 5),
+        ("IF(MAX(metric1 / 0), metric2)", [None] * 5),
         ("IF(metric2 < 10, 1, 2)", [2, None, 1, 1, 2]),
     ],
 )

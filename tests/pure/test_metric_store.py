@@ -180,6 +180,22 @@ def test_a_tail_older_than_its_minutes_is_not_rolled_up_again() -> None:
     assert read(world, "a", "Sum", Span(start, HOUR, 1)) == [3.0]
 
 
+def test_late_data_that_came_before_a_crash_are_found_when_their_page_is_cold() -> None:
+    """The record of the series says when its data begin; a tail may know of older ones."""
+    world = World(NOW // 7_200 * 7_200 + 400)
+    late = world.now - 500
+    world.put(datum("a", world.now, 1.0))
+    world.flush()
+    world.put(datum("a", late, 2.0))  # in the page before, which is not written yet
+    world.flush()
+    world.crash()
+    world.now += DAY
+    world.flush()
+    world.crash()
+    for period in (60, 300):
+        assert read(world, "a", "Sum", Span(int(late) // period * period, period, 1)) == [2.0]
+
+
 def test_numbers_of_tails_are_never_used_again() -> None:
     world = World()
     for value in (1.0, 2.0, 4.0):

@@ -20,6 +20,7 @@ DOCUMENT_BYTES = 1_536  # ours: what a topic's document has around its message: 
 MESSAGE_ATTRIBUTES_MAX = 10  # guide, "Message attribute components"
 ATTRIBUTE_NAME_CHARS_MAX = 256  # guide, same page
 ATTRIBUTE_TYPE_CHARS_MAX = 256  # guide, same page
+TRACE_HEADER_CHARS_MAX = 4_096  # ours: X-Ray's header; it counts nothing in a message's size, so it has its own bound
 TOKEN_CHARS_MAX = 128  # API: MessageGroupId, MessageDeduplicationId, ReceiveRequestAttemptId
 
 DELAY_S_MAX = 900  # API, SendMessage: 15 minutes

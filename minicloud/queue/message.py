@@ -24,6 +24,7 @@ _NAME = re.compile(r"^[A-Za-z0-9_\-.]{1,256}\Z")
 _TYPE = re.compile(r"^(String|Number|Binary)(\..+)?\Z", re.S)
 _NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\Z")
 _TOKEN = re.compile(rb"^[!-~]{1,128}\Z")
+_TRACE = re.compile(rf"^[ -~]{{1,{limits.TRACE_HEADER_CHARS_MAX}}}\Z")
 _CHECKED_AT_ONCE = 64  # as much as fits into a processor's cache, at 1 KiB each
 _LENGTH = struct.Struct(">I")
 _SEQUENCE_BASE = 10**19  # 20 digits from the first message on
@@ -92,6 +93,14 @@ def check_token(name: str, value: str) -> bytes:
         )
         raise errors.bad_value(name, value, reason + ".")
     return raw
+
+
+def check_trace_header(value: str) -> str:
+    """Raises InvalidParameterValue."""
+    if not _TRACE.match(value):
+        reason = f"It must be an X-Ray trace header of at most {limits.TRACE_HEADER_CHARS_MAX} characters."
+        raise errors.bad_value("AWSTraceHeader", value, reason)
+    return value
 
 
 def encode_attributes(attributes: Mapping[str, Attribute] | None, system: Mapping[str, str]) -> bytes:

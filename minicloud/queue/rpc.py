@@ -104,7 +104,8 @@ class QueueServicer:
         queue = self._find(request.queue, caller)
         visibility = request.visibility_timeout_s if request.HasField("visibility_timeout_s") else None
         wait = request.wait_s if request.HasField("wait_s") else None
-        batch = await self._service.receive(queue, Ask(request.max_messages or 1, visibility, wait, request.attempt_id))
+        want = request.max_messages if request.HasField("max_messages") else 1
+        batch = await self._service.receive(queue, Ask(want, visibility, wait, request.attempt_id))
         return _received(batch)
 
     async def DeleteMessages(self, request: wire.DeleteMessagesRequest, caller: Caller) -> wire.BatchReply:

@@ -113,7 +113,7 @@ class Sending:
         message.check_body(entry.body)
         if len(entry.body) + message.size_of(entry.attributes) > settings.max_bytes:
             raise errors.message_too_long(settings.max_bytes)
-        system = {"AWSTraceHeader": entry.trace_header} if entry.trace_header else {}
+        system = {"AWSTraceHeader": message.check_trace_header(entry.trace_header)} if entry.trace_header else {}
         if sender:
             system["SenderId"] = sender
         attributes = message.encode_attributes(entry.attributes, system)

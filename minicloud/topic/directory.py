@@ -11,6 +11,7 @@ final; topics and queues of other accounts and regions cannot be connected.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from minicloud.topic import attributes, errors, ids, limits, tokens
 from minicloud.topic.model import CONFIRMED, LEFT, PENDING, SUBSCRIPTION, TOPIC, Subscription, Topic
 from minicloud.topic.state import State, topic_arn
 
+_QUEUE_NAME = re.compile(r"^(?=.{1,80}\Z)[A-Za-z0-9_-]+(\.fifo)?\Z")
 _REFUSED = ("email", "email-json", "sms", "application", "lambda", "firehose")
 _FIFO_NAMES = ("ContentBasedDeduplication", "FifoThroughputScope")
 
@@ -287,7 +289,7 @@ def _endpoint(topic: Topic, to: tuple[str, str]) -> tuple[str, str]:
 def _queue_arn(topic: Topic, endpoint: str) -> str:
     arn = endpoint if ":" in endpoint else topic.scope.arn("sqs", endpoint)
     parts = arn.split(":")
-    if len(parts) != 6 or parts[:3] != ["arn", "aws", "sqs"] or not parts[5]:
+    if len(parts) != 6 or parts[:3] != ["arn", "aws", "sqs"] or not _QUEUE_NAME.match(parts[5]):
         raise errors.invalid("SQS endpoint ARN", "endpoint")
     if parts[3] != topic.region:
         raise errors.invalid("SQS endpoint ARN: the queue must be of the topic's region", "endpoint")

@@ -280,7 +280,15 @@ async def test_visibility_is_changed_one_by_one(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"max_messages": 1001}, {"visibility_timeout_s": -1}, {"wait_s": 21}, {"wait_s": -1}, {"attempt_id": "x"}]
+    "more",
+    [
+        {"max_messages": 0},
+        {"max_messages": 1001},
+        {"visibility_timeout_s": -1},
+        {"wait_s": 21},
+        {"wait_s": -1},
+        {"attempt_id": "x"},
+    ],
 )
 async def test_receives_that_can_never_succeed(world: World, more: dict[str, Any]) -> None:
     await make(world)

@@ -347,6 +347,8 @@ def test_bad_queues(world, name, attributes, code):
         (SendEntry(b"x" * 1_048_577), "InvalidParameterValue"),
         (SendEntry(b"x", deduplication_id="d"), "InvalidParameterValue"),
         (SendEntry(b"x", group_id="\x7f"), "InvalidParameterValue"),
+        (SendEntry(b"x", trace_header="x" * 4_097), "InvalidParameterValue"),
+        (SendEntry(b"x", trace_header="Root=1\n"), "InvalidParameterValue"),
         (SendEntry(b"x", attributes={"AWS.x": Attribute("String", b"v")}), "InvalidParameterValue"),
         (SendEntry(b"x", attributes={"x": Attribute("Text", b"v")}), "InvalidParameterValue"),
         (SendEntry(b"x", attributes={"x": Attribute("Number", b"seven")}), "InvalidParameterValue"),

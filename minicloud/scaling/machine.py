@@ -216,17 +216,21 @@ def _roll_back(turn: Turn, command: commands.RollbackRefresh) -> str:
 
 def _launched(turn: Turn, member: Member, command: commands.Launched) -> None:
     place_worked(turn, member.zone, member.type)
-    after = turn.put(
+    turn.put(
         member,
         instance_id=command.instance_id,
         zone=command.zone,
         version=command.version or member.version,
     )
     if member.state in LEAVING:
-        moves.drained(turn, after)
-    else:
-        turn.progress(member.activity, description=texts.launching(command.instance_id), status="PreInService",
-                      instance_id=command.instance_id, progress=30)  # fmt: skip
+        return  # it has been told to go meanwhile; the reconciler sees to it
+    turn.progress(
+        member.activity,
+        description=texts.launching(command.instance_id),
+        status="PreInService",
+        instance_id=command.instance_id,
+        progress=30,
+    )
 
 
 def _launch_failed(turn: Turn, member: Member, command: commands.LaunchFailed) -> None:

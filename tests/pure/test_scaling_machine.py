@@ -148,6 +148,26 @@ def test_a_full_group_is_balanced_without_exceeding_max() -> None:
     assert [one.zone for one in in_service(world)].count(ZONES[1]) == 2
 
 
+def test_replacements_on_their_way_count_for_max() -> None:
+    world = running(4, zones=ZONES[:1], max_size=6)
+    world.do(c.UpdateGroup(SCOPE, "web", c.GroupSettings(zones=ZONES[:2])))
+    assert len(world.members()) == 5
+    world.do(c.SetDesired(SCOPE, "web", 6))
+    assert len(world.members()) == 6
+    world.work(90)
+    world.check_converged()
+
+
+def test_a_sweep_ends_what_compute_has_forgotten() -> None:
+    world = running(2)
+    world.do(c.SetDesired(SCOPE, "web", 1))
+    left = in_service(world)[0].instance_id
+    for instance in world.instances.values():
+        instance.state = "running" if instance.id == left else "terminated"  # and nobody said so
+    world.do(c.Sweep({SCOPE.key("web"): {left: "running"}}))
+    assert [one.instance_id for one in world.members()] == [left]
+
+
 def test_types_are_tried_in_order() -> None:
     world = World()
     world.create(desired=1, types=["m5.large", "m6i.large"], zones=ZONES[:1])
@@ -333,6 +353,31 @@ def test_a_terminating_hook_holds_the_end_and_nothing_else() -> None:
     assert world.states() == ["Terminating:Wait"] and not world.pending()
     world.do(c.EndWait(SCOPE, "web", "h", "ABANDON", "", world.members()[0].instance_id))
     assert world.states() == ["Terminating:Proceed"]
+
+
+def test_abandoning_a_termination_ends_all_waiting_and_a_deletion_does_not_wait() -> None:
+    for end in (c.EndWait(SCOPE, "web", "h", "ABANDON", "", "i-00000000000000000"), c.DeleteGroup(SCOPE, "web", True)):
+        world = running(1)
+        world.do(hook(TERMINATING))
+        world.do(c.PutHook(SCOPE, "web", "other", TERMINATING))
+        if isinstance(end, c.EndWait):
+            world.do(c.SetDesired(SCOPE, "web", 0))
+            assert world.states() == ["Terminating:Wait"]
+        world.do(end)
+        assert world.states() == ["Terminating:Proceed"]
+
+
+def test_launches_that_are_abandoned_back_off() -> None:
+    world = World()
+    world.create(desired=0)
+    world.do(hook(LAUNCHING))
+    world.do(c.SetDesired(SCOPE, "web", 1))
+    for _ in range(100):
+        world.work(1)
+        for one in world.members():
+            if one.state == "Pending:Wait":
+                world.do(c.EndWait(SCOPE, "web", "h", "ABANDON", "", one.instance_id))
+    assert world.calls < 10
 
 
 def test_bad_hooks_are_refused() -> None:

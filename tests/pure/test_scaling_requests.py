@@ -29,6 +29,14 @@ def test_attached_instances_raise_desired_and_must_fit() -> None:
     refused(world, c.Attach(SCOPE, "web", (c.Found("i-2", ZONES[0], "stopped"),)), "Invalid Instance ID")
 
 
+def test_a_group_that_cannot_shrink_takes_no_more_than_max() -> None:
+    world = running(3, max_size=3)
+    world.do(c.SuspendProcesses(SCOPE, "web", ("Terminate",)))
+    world.do(c.SetDesired(SCOPE, "web", 2))
+    found = c.Found("i-2", ZONES[0], "running")
+    refused(world, c.Attach(SCOPE, "web", (found,)), "being replaced or terminated", "ScalingActivityInProgress")
+
+
 def test_detached_instances_live_on() -> None:
     world = running(2)
     one, other = (member.instance_id for member in in_service(world))
@@ -74,6 +82,17 @@ def test_the_warm_pool_is_used_first_and_filled_again() -> None:
     refused(world, c.PutWarmPool(SCOPE, "web", state="Hibernated"), "not supported")
 
 
+def test_a_late_report_of_its_stop_does_not_end_an_instance_that_is_started() -> None:
+    world = running(1, max_size=2)
+    world.do(c.PutWarmPool(SCOPE, "web", max_prepared=2))
+    world.work()
+    warmed = next(one.instance_id for one in world.members() if one.state == "Warmed:Stopped")
+    world.do(c.SetDesired(SCOPE, "web", 2))
+    world.do(c.InstanceSeen(warmed, "stopping"))
+    world.work(2)
+    assert warmed in {one.instance_id for one in in_service(world)}
+
+
 # --- instance refresh
 
 
@@ -97,7 +116,7 @@ def test_a_refresh_keeps_its_bounds_and_replaces_all(low: int, high: int, least:
         assert least <= len(in_service(world))
         assert sum(one.state in ACTIVE for one in world.members()) <= most
     assert refreshed(world).status == "Successful" and refreshed(world).percent == 100
-    assert not old & {one.instance_id for one in world.members()}
+    assert not old & {one.instance_id for one in world.members()} and world.calls == 20  # each of them once
     assert {one.version for one in world.members()} == {"2"} == {world.group().template["version"]}
 
 

@@ -160,8 +160,6 @@ def note_seen(turn: Turn, member: Member, state: str, fault: bool) -> None:
     """Write what compute sees now. An instance that died young without another's fault tells on its template."""
     if member.seen == state:
         return
-    if member.starting and state in ("stopping", "stopped"):
-        return  # a report from before it was started
     died = state in DOWN and member.seen not in DOWN and member.state in ACTIVE
     turn.put(member, seen=state, starting=member.starting and state != "running")
     if died and not fault and not is_stable(member, turn.now):

@@ -80,7 +80,7 @@ def _trouble(turn: Turn, member: Member) -> tuple[str, float | None]:
     """Why a member is unhealthy ("": it is not), or when a grace period ends."""
     if member.unhealthy or not turn.allows("HealthCheck"):
         return member.unhealthy, None
-    if member.seen in moves.DOWN and not member.starting:
+    if member.seen in moves.GONE or (member.seen in moves.DOWN and not member.starting):
         return texts.EC2_CHECK, None
     if not member.target_bad or "ELB" not in turn.group.health_types or member.in_service is None:
         return "", None

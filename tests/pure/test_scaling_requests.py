@@ -93,6 +93,18 @@ def test_a_late_report_of_its_stop_does_not_end_an_instance_that_is_started() ->
     assert warmed in {one.instance_id for one in in_service(world)}
 
 
+def test_an_instance_of_the_pool_that_is_lost_while_it_starts_is_replaced_at_once() -> None:
+    world = running(1, max_size=2)
+    world.do(c.PutWarmPool(SCOPE, "web", max_prepared=2))
+    world.work()
+    warmed = next(one.instance_id for one in world.members() if one.state == "Warmed:Stopped")
+    world.do(c.SetDesired(SCOPE, "web", 2))
+    world.instances[warmed].state = "terminated"
+    world.report(warmed, fault=True)
+    world.work(3)
+    assert len(in_service(world)) == 2 and warmed not in {one.instance_id for one in world.members()}
+
+
 # --- instance refresh
 
 
@@ -208,6 +220,19 @@ def test_the_group_takes_the_larger_of_dynamic_and_predictive() -> None:
     world.wait(1_800)
     world.do(c.Evaluate(SCOPE, "web", {"track": Reading((10.0,) * 15, 60, world.now)}))
     assert world.group().desired == 2
+
+
+def test_a_group_shrinks_only_when_all_its_trackers_agree() -> None:
+    world = running(4)
+    world.wait(1_000)
+    low = Reading((10.0,) * 15, 60, world.now)
+    for name, disabled in (("a", False), ("b", False)):
+        world.do(c.PutPolicy(SCOPE, "web", name, "TargetTrackingScaling", {**CPU, "disable_scale_in": disabled}))
+    world.do(c.Evaluate(SCOPE, "web", {"a": low}))
+    assert world.group().desired == 4
+    world.do(c.PutPolicy(SCOPE, "web", "b", "TargetTrackingScaling", {**CPU, "disable_scale_in": True}))
+    world.do(c.Evaluate(SCOPE, "web", {"a": low}))
+    assert world.group().desired == 1
 
 
 def test_forecasts_survive_a_restart() -> None:

@@ -119,6 +119,9 @@ class _Courier:
                     except CloudError as error:
                         log.warning("the outbox of %s waits: %s", self._key, error)
                         await self._gear.clock.sleep(RETRY_S)
+                    except Exception:
+                        log.exception("the courier of %s goes on", self._key)  # it has nobody to tell
+                        await self._gear.clock.sleep(RETRY_S)
         finally:
             for post in self._posts:
                 post.cancel()

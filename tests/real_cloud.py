@@ -58,9 +58,9 @@ class RealCloud:
         return str(json.loads((self.data / "cloud.json").read_text())["cloud_id"])
 
     def pid_of(self, role: str) -> int:
-        """Of a process that the supervisor started: gcs, raylet:<host>, front-door."""
+        """Of a process that the supervisor started: gcs, raylet:<host>, front-door. 0 while it has none."""
         rows = json.loads((self.data / "run" / "processes.json").read_text())["processes"]
-        return int(next(row["pid"] for row in rows if row["role"] == role))
+        return int(next((row["pid"] for row in rows if row["role"] == role), 0))
 
     def actor_pids(self, word: str) -> list[int]:
         """Ray workers of this cloud whose title has this word ("ControlPlane", "HostAgent", "Instance")."""

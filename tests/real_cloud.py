@@ -125,6 +125,7 @@ def until(what: Callable[[], T], seconds: float, text: str = "") -> T:
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    assert pid > 0, "0 would be this test's own process group"
     os.kill(pid, number)
 
 

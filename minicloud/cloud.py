@@ -292,7 +292,7 @@ class ControlPlane:
             registry=metrics.registry(metrics.CloudCollector(self, self.shell.counters)),
             shutdown=shut_down,
             secret=self._secret,
-            allowed_hosts=frozenset(name.lower() for name in self.cloud.allowed_hosts),
+            allowed_hosts=frozenset({settings.GUEST_NAME, *(name.lower() for name in self.cloud.allowed_hosts)}),
         )
 
     # --- metrics.Inventory

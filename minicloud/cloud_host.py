@@ -94,6 +94,8 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
                 consoles,
                 boot_bytes,
                 lambda *guest: instance_secret(secret, *guest),
+                cloud.tls is not None,
+                _guests_ca(cloud),
             )
         ),
         watch=hearing,
@@ -165,17 +167,18 @@ def rate_of(burst: Burst) -> credits.Rate:
 async def _guest_network(
     cloud: CloudSettings, host: HostSettings, found: probing.HostIsolation, imds_port: int
 ) -> GuestNetwork:
-    door = door_address(cloud.bind)
+    door = door_address(cloud)
+    # Certificates name no gateway; a name needs an /etc/hosts that is the guest's own.
+    name = settings.GUEST_NAME if cloud.tls and found.driver == "bwrap" else ""
+    http = "https" if cloud.tls else "http"
     config = NetworkConfig(
         cloud.cloud_id,
         host.name,
         (
             *(NetService(broker.port, door, broker.port) for broker in cloud.brokers),
             NetService(80, "127.0.0.1", imds_port, "169.254.169.254", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "http"),
-            NetService(cloud.grpc_port, door, cloud.grpc_port, None, "MINICLOUD_ENDPOINT"),
-            NetService(
-                cloud.http_port, door, cloud.http_port, None, "AWS_ENDPOINT_URL", "https" if cloud.tls else "http"
-            ),
+            NetService(cloud.grpc_port, door, cloud.grpc_port, None, "MINICLOUD_ENDPOINT", "", name),
+            NetService(cloud.http_port, door, cloud.http_port, None, "AWS_ENDPOINT_URL", http, name),
         ),
         nft=found.nft_path or "nft",
     )
@@ -199,13 +202,26 @@ def agent_bind(cloud: CloudSettings) -> str:
     return cloud.bind
 
 
-def door_address(bind: str) -> str:
-    """Where the front door and the brokers answer, for this host's guests, which have IPv4 alone."""
+def door_address(cloud: CloudSettings) -> str:
+    """Where the front door and the brokers answer, for this host's guests, which have IPv4 alone.
+
+    A wildcard says nothing to another machine: there it is the address of the head, which the control plane is at.
+    """
+    bind = cloud.control_host if cloud.bind in ("0.0.0.0", "::") else cloud.bind
     try:
-        address = IPv4Address(bind)
+        return str(IPv4Address(bind))
     except ValueError:  # a name of this machine, or IPv6
         return "127.0.0.1"
-    return "127.0.0.1" if address.is_unspecified else bind
+
+
+def _guests_ca(cloud: CloudSettings) -> bytes:
+    if cloud.tls is None or not cloud.tls.ca:
+        return b""
+    try:
+        return Path(cloud.tls.ca).read_bytes()
+    except OSError as error:
+        log.warning("guests are not given the cloud's CA: %s", error)
+        return b""
 
 
 def advertised(bind: str) -> str:

@@ -41,6 +41,7 @@ from minicloud.shell.data_dir import write_file as write_file
 
 GRPC_PORT_DEFAULT = 7077
 HTTP_PORT_DEFAULT = 4566
+GUEST_NAME = "minicloud.internal"  # by which guests call the front door and the brokers where TLS is on
 HOST_RESTART_AFTER_S = 20.0  # a dead raylet is a failed host: long enough for the failure to be seen and acted on
 SOCKET_DATA_DIR_BYTES_MAX = 44  # leaves 60 bytes for "/run/s/..." below it, Ray's own sockets included
 _REGION = re.compile(r"^[a-z]{2}(?:-[a-z]+)+-[0-9]$")

@@ -22,7 +22,8 @@ from minicloud.shell.data_dir import data_dir
 def certs(ctx: click.Context, names: tuple[str, ...], folder: str | None, data_dir: str | None) -> None:
     """Make a CA and a certificate for a cloud that others can reach.
 
-    NAMEs are the DNS names and addresses that it is reached by; localhost is always in. Run it again to renew.
+    NAMEs are the DNS names and addresses that it is reached by; localhost and minicloud.internal (the cloud, to its
+    guests) are always in. Run it again to renew.
     """
     where = Path(folder).expanduser().absolute() if folder else _default(data_dir)
     made = ensure_certs(where, names, SystemClock().wall())

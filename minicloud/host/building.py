@@ -30,7 +30,7 @@ from minicloud.host.boot import hostname, init_argv
 from minicloud.host.console import Consoles
 from minicloud.host.guests import spec_of
 from minicloud.host.images import Images
-from minicloud.host.places import BOOT_DOCUMENT, Places
+from minicloud.host.places import BOOT_DOCUMENT, CA_FILE, Places
 from minicloud.host.records import GuestRecord
 from minicloud.host.walls import Walls, limits_of
 from minicloud.sandbox import bwrap, disk, process
@@ -75,6 +75,7 @@ class BuilderParts:
     """boot_document(facts): the bytes of boot.json.
 
     secret(instance id, generation): what an actor shows to get its guest; None: no guests are started ahead.
+    tls: the cloud's doors speak it; ca: PEM of whom guests trust for that, b"" where their own trust store will do.
     """
 
     places: Places
@@ -85,6 +86,8 @@ class BuilderParts:
     consoles: Consoles
     boot_document: Callable[[BootFacts], bytes]
     secret: Callable[[str, int], str] | None = None
+    tls: bool = False
+    ca: bytes = b""
 
 
 class Builder:
@@ -224,10 +227,23 @@ class Builder:
         sandbox, facts = self._describe(record, spec)
         shutil.rmtree(sandbox.control_dir, ignore_errors=True)
         sandbox.control_dir.mkdir(mode=0o700)
-        address = self._endpoints[record.instance_id].address
-        disk.prepare(sandbox, parts.isolation.python, address, isolated=facts.isolated)
-        (sandbox.control_dir / BOOT_DOCUMENT).write_bytes(parts.boot_document(facts))
+        place = self._endpoints[record.instance_id]
+        disk.prepare(sandbox, parts.isolation.python, place.address, names=place.names, isolated=facts.isolated)
+        self._hand_over(sandbox.control_dir, facts)
         return self._build(sandbox).to_json()
+
+    def _hand_over(self, control_dir: Path, facts: BootFacts) -> None:
+        """What the guest reads, into its fresh control directory."""
+        (control_dir / BOOT_DOCUMENT).write_bytes(self._parts.boot_document(facts))
+        if self._parts.ca:
+            (control_dir / CA_FILE).write_bytes(self._parts.ca)
+
+    def _tls_env(self, control: str) -> dict[str, str]:
+        """What the SDK (client/config.py) and AWS's SDKs and CLI read."""
+        if not self._parts.tls:
+            return {}
+        ca = f"{control}/{CA_FILE}"
+        return {"MINICLOUD_TLS": "1"} | ({"MINICLOUD_CA": ca, "AWS_CA_BUNDLE": ca} if self._parts.ca else {})
 
     def _describe(self, record: GuestRecord, spec: GuestSpec) -> tuple[SandboxSpec, BootFacts]:
         parts, endpoint = self._parts, self._endpoints[record.instance_id]
@@ -237,6 +253,7 @@ class Builder:
             env["MINICLOUD_BIND_ADDRESS"] = endpoint.address
         env.update(self._gpu_env(record, isolated))
         layout = self._layout(record)
+        env.update(self._tls_env(layout.control))
         sandbox = SandboxSpec(
             instance_id=record.instance_id,
             hostname=hostname(spec) or record.instance_id,
@@ -311,9 +328,9 @@ class Builder:
         if group is not None:
             group.limit(limits_of(spec))
         sandbox, facts = self._describe(record, spec)
-        disk.give_name(sandbox.disk_root, sandbox.hostname, endpoint.address)
+        disk.give_name(sandbox.disk_root, sandbox.hostname, endpoint.address, endpoint.names)
         blank.shape(sandbox.hostname, bwrap.rlimits(sandbox))
-        (sandbox.control_dir / BOOT_DOCUMENT).write_bytes(parts.boot_document(facts))
+        self._hand_over(sandbox.control_dir, facts)
 
     def _offer_of(self, record: GuestRecord) -> dict[str, Any]:
         assert self._parts.secret is not None

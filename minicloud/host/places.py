@@ -9,6 +9,7 @@ from minicloud.host.records import GuestRecord
 
 INIT_SOCKET = "init.sock"
 BOOT_DOCUMENT = "boot.json"
+CA_FILE = "ca.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Places:
         return self.socket_dir / "g"
 
     def control(self, instance_id: str) -> Path:
-        """Shared with the guest: its init's socket and its boot document."""
+        """Shared with the guest: its init's socket, its boot document, the cloud's CA."""
         return self.controls / instance_id
 
     def init_socket(self, record: GuestRecord) -> Path:

@@ -48,7 +48,7 @@ from minicloud.proxy.config import (
     UseBackend,
     When,
 )
-from minicloud.settings import CloudSettings, is_loopback
+from minicloud.settings import GUEST_NAME, CloudSettings, is_loopback
 
 HEALTH_PATH = "/_minicloud/health"
 INTERNAL_PATH = "/_minicloud/internal"
@@ -188,7 +188,8 @@ def _broker_rules(settings: CloudSettings) -> tuple[Rule, ...]:
 def known_names(settings: CloudSettings) -> tuple[str, ...]:
     """Every name that a client may call this cloud by, besides those under `.localhost`."""
     own = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
-    return tuple(dict.fromkeys((*LOCAL_NAMES, own, *settings.allowed_hosts)))
+    to_guests = (GUEST_NAME,) if settings.tls else ()
+    return tuple(dict.fromkeys((*LOCAL_NAMES, *to_guests, own, *settings.allowed_hosts)))
 
 
 def _host_rules(settings: CloudSettings) -> tuple[Rule, ...]:

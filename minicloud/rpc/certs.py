@@ -33,13 +33,13 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from minicloud.base.errors import Conflict, InvalidParameterValue
-from minicloud.settings import write_file
+from minicloud.settings import GUEST_NAME, write_file
 
 CA_DAYS = 3650
 SERVER_DAYS = 365
 RENEW_BEFORE_DAYS = 30
 BACKDATE = timedelta(hours=1)  # clocks of clients that are a little behind
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", GUEST_NAME)
 _DNS = re.compile(r"(?:\*\.)?(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 San = x509.DNSName | x509.IPAddress
@@ -66,7 +66,7 @@ class _Pair:
 
 
 def ensure_certs(folder: Path, names: Sequence[str], now: float) -> Certs:
-    """CA and server certificate for localhost and `names` (DNS names, IP addresses); renewed where needed.
+    """CA and server certificate for localhost, guests and `names` (DNS names, IP addresses); renewed where needed.
 
     Raises InvalidParameterValue (names), Conflict (files that cannot be understood, or a CA without its key: they are
     left as they are).

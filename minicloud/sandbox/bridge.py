@@ -147,7 +147,7 @@ class BridgeNetwork:
 
     def _adopt_guest(self, link: _Link, account: str, instance_id: str, address: str) -> None:
         gateway = str(subnets.gateway(IPv4Network((address, subnets.SUBNET_BITS), strict=False)))
-        endpoint = Endpoint(account, instance_id, address, gateway, link.name, self._env(gateway))
+        endpoint = self._endpoint(account, instance_id, address, gateway, link.name)
         self._guests[instance_id] = (endpoint, link)
 
     def _adopt_spares(self, spares: list[_Link]) -> None:
@@ -180,7 +180,7 @@ class BridgeNetwork:
             chosen = self._choose_address(bridge, instance_id, address)
             link = self._reserved.pop(reserved) if reserved in self._reserved else self._take_spare()
             gateway = str(subnets.gateway(bridge.subnet))
-            endpoint = Endpoint(account, instance_id, chosen, gateway, link.name, self._env(gateway))
+            endpoint = self._endpoint(account, instance_id, chosen, gateway, link.name)
         try:
             self._attach(bridge, endpoint, link)
         except BaseException:
@@ -230,9 +230,11 @@ class BridgeNetwork:
             if error.code != errno.ENODEV:
                 raise
 
-    def _env(self, gateway: str) -> dict[str, str]:
-        services = [service for service in self._config.services if service.env]
-        return {service.env: service.url(service.address or gateway, service.port) for service in services}
+    def _endpoint(self, account: str, instance_id: str, address: str, gateway: str, netns: str) -> Endpoint:
+        places = [(service, service.address or gateway) for service in self._config.services if service.env]
+        env = {service.env: service.url(service.name or place, service.port) for service, place in places}
+        names = {service.name: place for service, place in places if service.name}
+        return Endpoint(account, instance_id, address, gateway, netns, env, names)
 
     # ------------------------------------------------------------ spares
 

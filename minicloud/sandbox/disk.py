@@ -17,7 +17,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,15 +28,24 @@ from minicloud.sandbox.plan import DEVICES, PythonPrefix, SandboxSpec
 NAMING = ("hosts", "hostname")  # of the files in /etc
 ASIDE = ".before-boot"
 MOVED_ASIDE_MAX = 100
+HOSTS_BYTES_MAX = 1 << 20  # ours: a longer /etc/hosts is the guest's own affair
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 COPIED_ETC = ("services", "protocols", "localtime", "ssl/openssl.cnf", "crypto-policies/back-ends/opensslcnf.config")
 RESOLV_FILES = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")
 
 
-def prepare(spec: SandboxSpec, python: PythonPrefix, address: str | None = None, *, isolated: bool = True) -> None:
+def prepare(
+    spec: SandboxSpec,
+    python: PythonPrefix,
+    address: str | None = None,
+    *,
+    names: Mapping[str, str] | None = None,
+    isolated: bool = True,
+) -> None:
     """Makes the disk ready for a boot: its directories, and at the first boot the files of /etc. Idempotent.
 
-    `address`: the guest's own, for /etc/hosts. `isolated`: for the bwrap driver, whose mount points must exist.
+    `address`: the guest's own, for /etc/hosts; `names`: what else is in there, kept true at every boot.
+    `isolated`: for the bwrap driver, whose mount points must exist.
     """
     spec.disk_root.mkdir(parents=True, exist_ok=True)
     spec.disk_root.parent.chmod(0o700)
@@ -55,11 +64,45 @@ def prepare(spec: SandboxSpec, python: PythonPrefix, address: str | None = None,
             for name in COPIED_ETC:
                 if os.path.isfile(f"/etc/{name}"):
                     _write_if_absent(root, f"etc/{name}", Path(f"/etc/{name}").read_bytes())
+            if names:
+                with suppress(OSError):  # the guest has arranged it otherwise
+                    _point(root, names)
 
 
-def give_name(root: Path, hostname: str, address: str) -> None:
-    """For a disk that `prepare` made under another name, and no guest has seen."""
+def _point(root: int, names: Mapping[str, str]) -> None:
+    """Lets /etc/hosts lead these names to these addresses, whatever it said of them: on another host, in an image.
+
+    Raises OSError.
+    """
+    etc = _directory(root, "etc")
+    try:
+        fd = os.open("hosts", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644, dir_fd=etc)
+    finally:
+        os.close(etc)
+    with os.fdopen(fd, "r+b") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return
+        before = file.read(HOSTS_BYTES_MAX)
+        if file.read(1):
+            return
+        ours = {name.encode() for name in names}
+        lines = [line for line in before.splitlines() if not ours & set(line.partition(b"#")[0].split()[1:])]
+        after = b"".join(line + b"\n" for line in lines) + hosts_lines(names).encode()
+        if after != before:
+            file.seek(0)
+            file.truncate()
+            file.write(after)
+
+
+def hosts_lines(names: Mapping[str, str]) -> str:
+    """Lines of /etc/hosts from {name: address}."""
+    return "".join(f"{address} {name}\n" for name, address in names.items())
+
+
+def give_name(root: Path, hostname: str, address: str, names: Mapping[str, str]) -> None:
+    """For a disk that `prepare` made under another name, and no guest has seen. `names`: see `prepare`."""
     files = etc_files(hostname, address, [])
+    files["hosts"] += hosts_lines(names)
     with _opened(root / "etc") as fd:
         for name in NAMING:
             file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=fd)

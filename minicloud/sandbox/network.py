@@ -41,7 +41,8 @@ class NetworkConfig:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A guest's place in the network. `env` tells the guest where the cloud's services are.
+    """A guest's place in the network. `env` tells the guest where the cloud's services are, `names` (each with its
+    address) is for its /etc/hosts.
 
     `netns` is the namespace's name and also that of the host's end of the guest's cable, where bytes are counted.
     """
@@ -52,6 +53,7 @@ class Endpoint:
     gateway: str
     netns: str | None = None
     env: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def netns_path(self) -> str | None:

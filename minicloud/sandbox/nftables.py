@@ -45,6 +45,7 @@ class Service:
     address  where guests see it: None for the gateway of their subnet
     port     the port there; target, target_port: where it listens, from the host's point of view
     env      name of the guest's environment variable that gets its URL, "" for none; scheme "": host:port
+    name     what its URL calls it instead of its address, where guests have an /etc/hosts of their own
     """
 
     port: int
@@ -53,6 +54,7 @@ class Service:
     address: str | None = None
     env: str = ""
     scheme: str = ""
+    name: str = ""
 
     def __post_init__(self) -> None:
         for name in ("port", "target_port"):

@@ -52,14 +52,15 @@ async def test_those_who_trust_the_ca_get_in_and_nobody_else(tmp_path: Path) -> 
     await server.stop(0)
 
 
-def test_pythons_own_tls_takes_them_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "minicloud.internal"])
+def test_pythons_own_tls_takes_them_too(tmp_path: Path, name: str) -> None:
     made = ensure_certs(tmp_path, [], NOW)
     context = ssl.create_default_context(cafile=str(made.ca))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(made.cert, made.key)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    here = context.wrap_bio(to_client, to_server, server_hostname="localhost")
+    here = context.wrap_bio(to_client, to_server, server_hostname=name)
     there = server.wrap_bio(to_server, to_client, server_side=True)
     done: set[ssl.SSLObject] = set()
     for _, side in itertools.product(range(6), (here, there)):
@@ -84,7 +85,7 @@ def test_running_it_again_changes_nothing(tmp_path: Path) -> None:
     again = ensure_certs(tmp_path, ["A.example", "localhost"], NOW + DAY)
     assert (first.made, again.made) == (("ca", "server"), ())
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert again.names == ("localhost", "127.0.0.1", "::1", "a.example")
+    assert again.names == ("localhost", "127.0.0.1", "::1", "minicloud.internal", "a.example")
     assert again.expires == first.expires
 
 

@@ -159,6 +159,7 @@ def town(isolation: HostIsolation, untouched: None, tmp_path: Path) -> Iterator[
         open_to_all = HostService("private", "0.0.0.0").start(stack)
         services = (
             Service(FRONT_DOOR_PORT, "127.0.0.1", front_door.port, env="MINICLOUD_ENDPOINT"),
+            Service(4566, "127.0.0.1", front_door.port, None, "AWS_ENDPOINT_URL", "https", "minicloud.internal"),
             Service(80, "127.0.0.1", metadata.port, address="169.254.169.254"),
         )
         network = open_network(config("h-1", *services), "bridge")
@@ -197,6 +198,8 @@ def test_guests_reach_the_clouds_services_and_no_other_port_of_the_host(town: To
     host = _address_of_the_host()
     private, front_door = town.open_to_all.port, town.place(ALICE, "curious").env["MINICLOUD_ENDPOINT"]
     assert front_door == f"{gateway}:{FRONT_DOOR_PORT}"
+    assert town.places["curious"].env["AWS_ENDPOINT_URL"] == "https://minicloud.internal:4566"
+    assert town.places["curious"].names == {"minicloud.internal": gateway}
     own = town.places["curious"].address
     with ExitStack() as stack:
         ray = HostService("ray", gateway, RAY_PORT).start(stack)
@@ -336,7 +339,7 @@ def test_an_agent_that_starts_adopts_what_is_there(town: Town) -> None:
     assert isinstance(town.network, BridgeNetwork)
     heir = open_network(config("h-1", Service(FRONT_DOOR_PORT, "127.0.0.1", town.open_to_all.port)), "bridge")
     town.network = heir
-    assert [replace(place, env={}) for place in heir.existing()] == [replace(web, env={})]
+    assert [replace(place, env={}) for place in heir.existing()] == [replace(web, env={}, names={})]
     assert town.call(ALICE, "friend", f"{web.address} 80", f"{web.gateway} {FRONT_DOOR_PORT}") == [
         "web",
         f"private {town.places['friend'].address}",

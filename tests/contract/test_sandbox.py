@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from minicloud.sandbox import disk
 from minicloud.sandbox.cgroup import CpuMemoryLimits
 from minicloud.sandbox.plan import LaunchPlan
 from minicloud.sandbox.probe import HostIsolation
@@ -302,3 +303,28 @@ def test_process_driver_without_control_groups_limits_memory_of_each_process(gue
     status, said = guests.run(spec, "process")
     assert status == 1
     assert "MemoryError" in said
+
+
+def test_names_of_the_cloud_lead_where_this_host_says_at_every_boot(guests: Bench, tmp_path: Path) -> None:
+    spec = guests.spec("names", "/bin/true")
+    hosts = spec.disk_root / "etc" / "hosts"
+
+    def boot(gateway: str) -> None:
+        names = {"minicloud.internal": gateway}
+        disk.prepare(spec, guests.isolation.python, "10.0.0.9", names=names)
+
+    boot("10.0.0.1")
+    assert hosts.read_text().splitlines()[-2:] == [f"10.0.0.9 {spec.hostname}", "10.0.0.1 minicloud.internal"]
+    hosts.write_text(hosts.read_text() + "10.0.0.4 db # mine")
+    boot("10.64.0.1")
+    assert hosts.read_text().splitlines()[1:] == [
+        f"10.0.0.9 {spec.hostname}",
+        "10.0.0.4 db # mine",
+        "10.64.0.1 minicloud.internal",
+    ]
+    outside = tmp_path / "outside"
+    outside.write_text("untouched")
+    hosts.unlink()
+    hosts.symlink_to(outside)
+    boot("10.64.0.1")
+    assert outside.read_text() == "untouched"

@@ -104,6 +104,26 @@ def _walls_between_guests(admin: Client, other: Client, address: str, stranger: 
     admin.instances.terminate(friend.id)
 
 
+_FROM_A_GUEST = """
+import os, socket, ssl, urllib.request
+trusting = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
+health = os.environ["AWS_ENDPOINT_URL"] + "/_minicloud/health"
+print(urllib.request.urlopen(health, timeout=5, context=trusting).status)
+host, port = os.environ["MINICLOUD_ENDPOINT"].split(":")
+h2 = ssl.create_default_context(cafile=os.environ["MINICLOUD_CA"])
+h2.set_alpn_protocols(["h2"])
+with h2.wrap_socket(socket.create_connection((host, port), 5), server_hostname=host) as door:
+    print(door.selected_alpn_protocol(), os.environ["MINICLOUD_TLS"])
+"""
+
+
+def test_a_guest_trusts_the_clouds_doors_and_knows_them_by_a_name_in_their_certificate(admin: Client) -> None:
+    (one,) = admin.instances.launch("t3.nano", wait=True)
+    seen = admin.instances.exec(one.id, ["python3", "-c", _FROM_A_GUEST])
+    assert (seen.stdout.split(), seen.exit_code) == ([b"200", b"h2", b"1"], 0), seen.stderr
+    admin.instances.terminate(one.id)
+
+
 def test_a_disabled_key_opens_nothing(cloud: RealCloud, tls: Path, admin: Client) -> None:
     made = admin.identity.create_access_key(account=OTHER)
     with client_of(cloud, tls, made.key.id, made.secret) as client:

@@ -10,7 +10,7 @@ import pytest
 
 from minicloud.base.errors import InvalidParameterValue
 from minicloud.proxy.front_door import DoorPaths, front_door, known_names
-from minicloud.settings import BrokerSettings, CloudSettings
+from minicloud.settings import BrokerSettings, CloudSettings, TlsFiles
 
 SETTINGS = CloudSettings(cloud_id="0" * 8, data_dir="/d", control_port=20_001, control_http_port=20_002)
 PATHS = DoorPaths(Path("/d/run/s/door"))
@@ -58,6 +58,7 @@ def test_tls_closes_clear_text() -> None:
 
 def test_names() -> None:
     assert known_names(SETTINGS) == ("localhost", "127.0.0.1", "[::1]")
+    assert "minicloud.internal" in known_names(replace(SETTINGS, tls=TlsFiles("c", "k")))
     assert known_names(replace(SETTINGS, bind="::1", allowed_hosts=("cloud.example",)))[-1] == "cloud.example"
 
 

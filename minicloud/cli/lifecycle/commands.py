@@ -71,7 +71,11 @@ def _memory_mib(_ctx: click.Context, _option: click.Parameter, value: str | None
 @click.option("--address", metavar="RAY", help="Join this Ray cluster; its nodes are the hosts.")
 @click.option("--region", help="Region of a new cloud (default: us-east-1).")
 @click.option("--auth/--no-auth", default=None, help="Ask for access keys (default: only beyond loopback).")
-@click.option("--tls-cert", metavar="PEM", help="Certificate chain; `minicloud certs` makes one.")
+@click.option(
+    "--tls-cert",
+    metavar="PEM",
+    help="Certificate chain (`minicloud certs`); guests need minicloud.internal in it.",
+)
 @click.option("--tls-key", metavar="PEM", help="Its private key.")
 @click.option("--tls-ca", metavar="PEM", help="The CA that clients are to trust.")
 @click.option("--cpus-per-host", type=float, help="Say that a host has so many cores.")

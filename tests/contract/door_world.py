@@ -45,7 +45,7 @@ class MemoryShell:
             self.machine.apply(record)
         return outcome.reply
 
-    def read(self, look: Callable[[], Any]) -> Any:
+    async def shown(self, look: Callable[[], Any]) -> Any:
         return look()
 
     def used(self, _account: str) -> dict[str, float]:

@@ -242,6 +242,18 @@ def test_after_an_absence_the_newest_moment_is_judged(world: AlarmWorld) -> None
     assert world.state("cpu") == ALARM
 
 
+def test_a_late_tick_looks_at_whole_minutes(world: AlarmWorld) -> None:
+    """A ten-second alarm makes moments between minutes; an alarm on minutes that is due ends with the last minute."""
+    world.alarm("fast", period=10)
+    world.alarm("slow")
+    world.tick(5)
+    world.put("slow", 50.0)
+    world.now += 72
+    world.tick(1)
+    assert world.machine.roster.clock["at"] % 60 == 10
+    assert world.state("slow") == ALARM
+
+
 def test_an_update_keeps_the_state_and_replaces_the_rest(world: AlarmWorld) -> None:
     world.alarm("cpu", tags={"a": "1"}, description="x")
     world.put("cpu", 50.0)

@@ -241,6 +241,16 @@ def test_what_came_and_went_in_a_wait_tells_nobody(world: AlarmWorld) -> None:
     assert world.taken() == []
 
 
+def test_a_wait_that_runs_is_not_made_longer_by_another_change(world: AlarmWorld) -> None:
+    suppressible(world)
+    hold(world, 60, a=ALARM)
+    hold(world, 30, a=OK)
+    hold(world, 29, a=ALARM)
+    assert world.taken() == []
+    hold(world, 2)
+    assert world.taken() == [("x", ALARM, "topic")]
+
+
 def test_without_waits_actions_come_at_once(world: AlarmWorld) -> None:
     suppressible(world, 0, 0)
     hold(world, 1, a=ALARM)

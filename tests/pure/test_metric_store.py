@@ -199,6 +199,40 @@ def test_late_data_that_came_before_a_crash_are_found_when_their_page_is_cold() 
         assert read(world, "a", "Sum", Span(int(late) // period * period, period, 1)) == [2.0]
 
 
+def test_what_comes_while_a_chunk_is_being_written_is_in_the_next_one() -> None:
+    world = World()
+    span = Span(int(NOW) // 60 * 60, 60, 1)
+    world.put(datum("a", NOW, 1.0))
+    world.flush()
+    world.now += 5 * HOUR
+    batch = world.persistence.collect(world.now)
+    assert CHUNK in {kind for kind, _, _ in batch.rows}
+    world.put(datum("a", NOW, 2.0))
+    assert read(world, "a", "Sum", span) == [3.0]
+    world.disk.commit(batch.rows)
+    world.persistence.confirm(batch, world.now)
+    assert read(world, "a", "Sum", span) == [3.0]
+    for _ in range(3):
+        world.put(datum("b", world.now, 1.0))
+        world.flush()
+    world.crash()
+    assert read(world, "a", "Sum", span) == [3.0]
+
+
+def test_pages_that_were_made_written_and_evicted_in_one_life_are_read_from_disk() -> None:
+    world = World()
+    world.now += DAY
+    at = int(world.now)
+    world.put(datum("a", at, 1.0))
+    for _ in range(3):
+        world.now += 3 * HOUR
+        world.flush()
+    assert not [page for page in world.store.pages.values() if page.width == 60]
+    assert read(world, "a", "Sum", Span(at // 60 * 60, 60, 1)) == [1.0]
+    world.put(datum("a", at, 2.0))
+    assert read(world, "a", "Sum", Span(at // HOUR * HOUR, HOUR, 1)) == [3.0]
+
+
 def test_numbers_of_tails_are_never_used_again() -> None:
     world = World()
     for value in (1.0, 2.0, 4.0):

@@ -12,6 +12,7 @@ is left out and asked for again, so that one listener cannot hold up the others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -25,7 +26,7 @@ from minicloud.balancer.layout import Places, certificate_path, layout, skeleton
 from minicloud.balancer.model import Group, Listener, Target
 from minicloud.balancer.state import State
 from minicloud.balancer.verdicts import Watched
-from minicloud.base.errors import CloudError, Internal
+from minicloud.base.errors import CloudError, Internal, Unavailable
 from minicloud.proxy.config import ProxyConfig, Server
 from minicloud.proxy.process import Haproxy
 from minicloud.proxy.runtime import RuntimeApi, ServerStats, adding
@@ -34,6 +35,7 @@ from minicloud.proxy.states import Known, document, line
 log = logging.getLogger(__name__)
 
 RELOAD_PAUSE_S = 0.1  # ours: between two reloads, for each process there is
+CLOSED_MAX = 100  # ours: readings that nobody has asked for
 PROCESSES_MAX = 16  # ours: of reloads whose requests have not ended; the oldest is ended beyond it
 _NOWHERE = "127.0.0.1"
 Place = tuple[str, str]  # backend, server
@@ -60,6 +62,7 @@ class DataPlane:
         self._in_force = _InForce()
         self._changing = asyncio.Lock()
         self._reload_after = 0.0
+        self.closed: list[tuple[int, list[dict[str, str]]]] = []  # what processes had counted when they were replaced
         self.left_out: dict[str, str] = {}  # listener -> why its port cannot be had
 
     @property
@@ -135,11 +138,19 @@ class DataPlane:
         }
         await self._pace()
         self._write_certificates()
+        await self._close_counters()
         _write(Path(self._places.states), self._states(now))
         await self._haproxy.reload(config)
         listeners = frozenset(self._state.listeners) - self.left_out.keys()
         self._in_force = _InForce(text, now, listeners)
         self._haproxy.trim(PROCESSES_MAX)
+
+    async def _close_counters(self) -> None:
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(Unavailable):
+                self.closed.append((pid, await self.stats()))
+            del self.closed[:-CLOSED_MAX]
 
     async def _pace(self) -> None:
         """Reloads that follow each other closely would leave many processes that finish what they have."""

@@ -25,6 +25,7 @@ from minicloud.balancer.layout import Places
 from minicloud.balancer.limits import CONNECTIONS_MAX
 from minicloud.balancer.links import DataPlane
 from minicloud.balancer.machine import Balancers
+from minicloud.balancer.metering import Measure, Meter
 from minicloud.balancer.model import Balancer, Group, Listener, Rule, Target
 from minicloud.balancer.ports import Instances, NoInstances, Shell
 from minicloud.balancer.state import State, Touched
@@ -101,6 +102,7 @@ class BalancerService:
         haproxy = Haproxy(work.folder, work.folder / "haproxy.log", dict(work.env), events, work.folder / "access.log")
         self.plane = DataPlane(self._machine.state, work.places(), haproxy)
         self._dirty = _Dirty()
+        self._meter = Meter()
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -135,6 +137,15 @@ class BalancerService:
         while self._dirty or not self._followed.is_set():
             await self._followed.wait()
             await asyncio.sleep(0)
+
+    async def measure(self) -> list[Measure]:
+        """What balancers and groups did since the last call, and how they are. Raises Unavailable."""
+        closed, self.plane.closed = self.plane.closed, []
+        for pid, rows in closed:
+            self._meter.read(pid, rows)
+        if self.plane.pid is not None:
+            self._meter.read(self.plane.pid, await self.plane.stats())
+        return self.read(self._meter.report)
 
     async def _placed(self, command: RegisterTargets) -> tuple[TargetSpec, ...]:
         ids = [spec.id for spec in command.targets if spec.id.startswith("i-")]

@@ -450,3 +450,31 @@ async def test_a_target_that_dies_costs_no_more_than_what_it_had(world: World) -
     await until(lambda: "unhealthy Target.FailedHealthChecks" in world.health(app))
     await load.stop()
     assert len(load.failed) <= 4, load.failed
+
+
+async def test_metrics_say_who_answered_what(world: World) -> None:
+    one = await world.web("one")
+    web, app = await world.balancer(), await world.group(one)
+    listener = await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    await world.service.measure()
+    await spread(web.address, 8080, 5)
+    rule = ask.CreateRule(HOME, listener.arn, 1, (Condition("path-pattern", ("/x",)),), FIXED)
+    await world.service.submit(rule)
+    await world.service.settled()  # a reload: what was counted before it is not lost
+    await spread(web.address, 8080, 3)
+    await spread(web.address, 8080, 2, "/x")
+    of_web, of_app = ("LoadBalancer", web.arn.split(":loadbalancer/")[1]), ("TargetGroup", app.arn.split(":", 5)[5])
+    said = {(one.name, one.dimensions): one for one in await world.service.measure()}
+
+    def value(name: str, *dimensions: tuple[str, str]) -> float:
+        return said[(name, dimensions)].value
+
+    assert value("RequestCount", of_web) == 10
+    assert value("RequestCount", of_web, of_app) == value("HTTPCode_Target_2XX_Count", of_web, of_app) == 8
+    assert value("HTTPCode_ELB_4XX_Count", of_web) == 2 and value("HTTPCode_ELB_5XX_Count", of_web) == 0
+    assert value("NewConnectionCount", of_web) == 3 and value("HealthyHostCount", of_web, of_app) == 1
+    assert value("TargetResponseTime", of_web, of_app) < 1
+    again = {(one.name, one.dimensions): one.value for one in await world.service.measure()}
+    assert again[("RequestCount", (of_web,))] == 0
+    assert {one.namespace for one in said.values()} == {"AWS/ApplicationELB"}

@@ -56,6 +56,7 @@ def layout(state: State, places: Places, left_out: Collection[str] = ()) -> Prox
         head_bytes_max=HEAD_BYTES_MAX,
         hard_stop_after_s=LEAVE_S_MAX,
         server_states=places.states,
+        hot_bytes=64 * HEAD_BYTES_MAX,
     )
     return ProxyConfig(process, tuple(frontends), tuple(sections))
 

@@ -114,7 +114,10 @@ class RuntimeApi:
 
     async def servers(self) -> list[ServerStats]:
         text = await self.command("show stat -1 4 -1")
-        return [_server(row) for row in csv.DictReader(io.StringIO(text.removeprefix("# ")))]
+        rows = csv.reader(io.StringIO(text.removeprefix("# ")))
+        places = {name: place for place, name in enumerate(next(rows, []))}
+        wanted = [places[name] for name in _COLUMNS] if places else []
+        return [_server([row[place] for place in wanted]) for row in rows if row]
 
     async def stats(self) -> list[dict[str, str]]:
         """Every counter of every frontend, backend and server: management guide 9.1, by column name."""
@@ -159,14 +162,12 @@ async def _read_all(reader: asyncio.StreamReader) -> bytes:
     return bytes(reply)
 
 
-def _server(row: dict[str, str]) -> ServerStats:
+_COLUMNS = ("pxname", "svname", "status", "scur", "stot", "econ", "check_status", "check_code")
+
+
+def _server(row: list[str]) -> ServerStats:
+    """`row`: the columns above."""
+    backend, server, status, now, total, errors, check_status, check_code = row
     return ServerStats(
-        backend=row["pxname"],
-        server=row["svname"],
-        status=row["status"],
-        sessions=int(row["scur"] or 0),
-        sessions_total=int(row["stot"] or 0),
-        errors_connect=int(row["econ"] or 0),
-        check_status=row["check_status"],
-        check_code=row["check_code"],
+        backend, server, status, int(now or 0), int(total or 0), int(errors or 0), check_status, check_code
     )

@@ -26,7 +26,15 @@ from tests.pure.balancer_bench import HOME, Bench, forward
 PLACES = Places("/run/s", "/run/states", "/run/certificates")
 HEADS = {
     *("global", "defaults", "frontend", "backend", "log", "maxconn", "stats", "hard-stop-after", "noreuseport"),
-    *("tune.bufsize", "tune.maxrewrite", "server-state-file", "mode", "option", "load-server-state-from-file"),
+    *(
+        "tune.memory.hot-size",
+        "tune.bufsize",
+        "tune.maxrewrite",
+        "server-state-file",
+        "mode",
+        "option",
+        "load-server-state-from-file",
+    ),
     *("timeout", "bind", "acl", "http-request", "http-response", "use_backend", "default_backend", "balance"),
     *("retries", "cookie", "http-check", "server", "no", "log-format"),
 }

@@ -4,6 +4,7 @@
     anything else changes              by a reload: a second process takes the sockets over, the first finishes what it
                                        has (proxy/process.py); what is known of servers goes with it (proxy/states.py)
     HAProxy is killed                  it is started again with the configuration that the state says now
+    this process was killed            the HAProxy that it left behind is relieved by a new one, as by a reload
 
 A server that goes is put into maintenance, and deleted once nothing is in flight on it. A port that another program has
 is left out and asked for again, so that one listener cannot hold up the others.
@@ -28,7 +29,7 @@ from minicloud.balancer.state import State
 from minicloud.balancer.verdicts import Watched
 from minicloud.base.errors import CloudError, Internal, Unavailable
 from minicloud.proxy.config import ProxyConfig, Server
-from minicloud.proxy.process import Haproxy
+from minicloud.proxy.process import Haproxy, find_orphan
 from minicloud.proxy.runtime import RuntimeApi, ServerStats, adding
 from minicloud.proxy.states import Known, document, line
 
@@ -121,16 +122,18 @@ class DataPlane:
     # --- everything: by a reload, where it is not just servers
 
     async def _everything(self) -> None:
-        self._find_ports()
+        orphan = await find_orphan(Path(self._places.stats_socket)) if self.pid is None else None
+        if orphan is None:
+            self._find_ports()
         config = layout(self._state, self._places, self.left_out)
         text = skeleton(self._state, config, self._places.second_ms)
         if self.pid is None or text != self._in_force.skeleton:
-            await self._reload(config, text)
+            await self._reload(config, text, orphan)
             return
         for section in list(self._in_force.groups):
             await self._group(self._group_of(section))
 
-    async def _reload(self, config: ProxyConfig, text: str) -> None:
+    async def _reload(self, config: ProxyConfig, text: str, orphan: int | None) -> None:
         now = {
             groups.section(group): served(self._state, group, self._places.second_ms)
             for group in self._state.groups.values()
@@ -140,7 +143,10 @@ class DataPlane:
         self._write_certificates()
         await self._close_counters()
         _write(Path(self._places.states), self._states(now))
-        await self._haproxy.reload(config)
+        if self.pid is None:
+            await self._haproxy.start(config, orphan)
+        else:
+            await self._haproxy.reload(config)
         listeners = frozenset(self._state.listeners) - self.left_out.keys()
         self._in_force = _InForce(text, now, listeners)
         self._haproxy.trim(PROCESSES_MAX)

@@ -95,9 +95,11 @@ class BalancerService:
         self._clock = clock or SystemClock()
         self._instances = instances or NoInstances()
         self._machine = Balancers()
-        self.shell: Shell = DurableShell(
+        shell = DurableShell(
             self._machine, journal, clock=self._clock, rand=random.SystemRandom(), on_effects=self._changed
         )
+        self.shell: Shell = shell
+        self.ended = shell.ended  # another owner took over, or the disk failed: nothing is served any more
         events = ProxyEvents(on_pid, self._ended)
         haproxy = Haproxy(work.folder, work.folder / "haproxy.log", dict(work.env), events, work.folder / "access.log")
         self.plane = DataPlane(self._machine.state, work.places(), haproxy)
@@ -112,6 +114,7 @@ class BalancerService:
         self._work.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self.shell.start()
         self._tasks = [asyncio.create_task(self._forever(each)) for each in (self._follow, self._watch)]
+        self._tasks.append(asyncio.create_task(self._give_up()))
         self._wake.set()
         await self._followed.wait()
 
@@ -232,16 +235,26 @@ class BalancerService:
             with path.open("r+") as file:
                 file.truncate(0)
 
+    async def _give_up(self) -> None:
+        """A shard whose shell has ended carries no traffic: its addresses are its successor's."""
+        await self.ended.wait()
+        for task in self._tasks[:-1]:
+            task.cancel()
+        await self.plane.stop(0.0)
+
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
         pause_s = RETRY_S[0]
         while True:
             try:
                 await step()
                 pause_s = RETRY_S[0]
+                continue
             except (CloudError, OSError) as error:
                 log.warning("balancers: %s; again in %.1f s", error, pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_S[1])
+            except Exception:
+                log.exception("balancers: again in %.1f s", pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RETRY_S[1])
 
 
 def _at(spec: TargetSpec, found: Mapping[str, Any]) -> TargetSpec:

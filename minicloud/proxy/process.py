@@ -69,9 +69,12 @@ class Haproxy:
                 with contextlib.suppress(ProcessLookupError):
                     self._running[pid].kill()
 
-    async def start(self, config: ProxyConfig) -> None:
-        """Returns when it listens. Raises Internal with HAProxy's own words, InvalidParameterValue (see config)."""
-        await self._launch(config, [])
+    async def start(self, config: ProxyConfig, orphan: int | None = None) -> None:
+        """Returns when it listens. Raises Internal with HAProxy's own words, InvalidParameterValue (see config).
+
+        `orphan`: a process of a supervisor that is gone, which is relieved as by a reload.
+        """
+        await self._launch(config, _relieving(config, orphan) if orphan else [])
 
     async def reload(self, config: ProxyConfig) -> None:
         """Put another configuration in force; connections of the old process go on there. Raises like `start`."""
@@ -81,7 +84,7 @@ class Haproxy:
         old = self._process.pid
         self._leaving.add(old)
         try:
-            await self._launch(config, ["-x", config.process.stats_socket, "-sf", str(old)])
+            await self._launch(config, _relieving(config, old))
         except CloudError:
             self._leaving.discard(old)
             raise
@@ -156,6 +159,18 @@ class Haproxy:
         wanted = process.pid in self._leaving
         self._leaving.discard(process.pid)
         self.events.on_end(process.pid, status, wanted)
+
+
+async def find_orphan(stats_socket: Path) -> int | None:
+    """The pid of whoever answers there."""
+    with contextlib.suppress(CloudError, ValueError):
+        return int((await RuntimeApi(stats_socket).info()).get("Pid", ""))
+    return None
+
+
+def _relieving(config: ProxyConfig, old: int) -> list[str]:
+    """Take its sockets over, and tell it to finish what it has."""
+    return ["-x", config.process.stats_socket, "-sf", str(old)]
 
 
 def find_haproxy() -> Path:

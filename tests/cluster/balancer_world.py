@@ -156,6 +156,13 @@ class World:
         await self.service.stop(grace_s=0)
         self.journal.close()
 
+    async def crash(self) -> None:
+        """As if this process were killed: HAProxy stays, and nobody looks after it."""
+        for task in self.service._tasks:
+            task.cancel()
+        await asyncio.gather(*self.service._tasks, return_exceptions=True)
+        self.journal.close()
+
     async def close(self) -> None:
         await self.stop()
         for web in self.webs.values():

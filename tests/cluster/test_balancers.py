@@ -478,3 +478,70 @@ async def test_metrics_say_who_answered_what(world: World) -> None:
     again = {(one.name, one.dimensions): one.value for one in await world.service.measure()}
     assert again[("RequestCount", (of_web,))] == 0
     assert {one.namespace for one in said.values()} == {"AWS/ApplicationELB"}
+
+
+async def test_a_drain_goes_on_over_a_reload(world: World) -> None:
+    """The process that was replaced still has the request; the target stays draining until it is answered."""
+    one, two = await world.web("one"), await world.web("two")
+    web, app = await world.balancer(), await world.group(one)
+    listener = await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    client = Client(web.address, 8080)
+    held = asyncio.create_task(client.get("/hold"))
+    await until(lambda: one.holding == 1)
+    await world.register(app, two)
+    await world.deregister(app, one)
+    await world.service.submit(ask.CreateRule(HOME, listener.arn, 1, (Condition("path-pattern", ("/x",)),), FIXED))
+    await world.service.settled()
+    assert not world.service.plane.settled, "two processes"
+    await world.healthy(app, 1)
+    assert await spread(web.address, 8080, 5) == {"two": 5}
+    await asyncio.sleep(0.3)
+    assert any(one.startswith("draining") for one in world.health(app))
+    one.hold.set()
+    assert (await held).who == "one"
+    await until(lambda: world.health(app) == ["healthy"])
+    assert world.service.plane.settled
+    client.close()
+
+
+async def test_kills_under_load_cost_the_requests_in_flight_and_the_time_without_a_haproxy(world: World) -> None:
+    one, two = await world.web("one"), await world.web("two")
+    web, app = await world.balancer(), await world.group(one, two)
+    await world.listener(web, forward(app))
+    await world.healthy(app, 2)
+    load = Load(web.address, 8080, connections=4)
+    for _ in range(3):
+        pid = world.service.plane.pid
+        assert pid is not None
+        os.kill(pid, 9)
+        await until(lambda pid=pid: world.service.plane.pid not in (None, pid))  # type: ignore[misc]
+        await world.service.settled()
+        done = sum(load.done.values())
+        failed = len(load.failed)
+        await until(lambda done=done: sum(load.done.values()) > done + 20)  # type: ignore[misc]
+        assert len(load.failed) <= failed + 4, "it serves again, and at once"
+        assert world.health(app) == ["healthy", "healthy"]
+    await load.stop()
+    assert all("Connect" in one or "Incomplete" in one for one in load.failed), load.failed
+    assert len(world.pids) == len(set(world.pids)) >= 4
+
+
+async def test_a_service_that_is_killed_leaves_traffic_alone_and_its_successor_takes_it_over(world: World) -> None:
+    one, two = await world.web("one"), await world.web("two")
+    web, app = await world.balancer(), await world.group(one)
+    await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    load, before = Load(web.address, 8080), world.service.plane.pid
+    await world.crash()
+    await asyncio.sleep(0.2)
+    began = time.monotonic()
+    await world.start()
+    assert time.monotonic() - began < 2
+    assert world.service.plane.pid not in (None, before) and world.health(app) == ["healthy"]
+    await world.register(app, two)
+    await world.healthy(app, 2)
+    await until(lambda: load.done["two"] > 10)
+    await load.stop()
+    assert load.failed == []
+    await until(lambda: not Path(f"/proc/{before}").exists() or "Z" in Path(f"/proc/{before}/stat").read_text().split())

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from minicloud.base.errors import InvalidParameterValue
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
@@ -34,6 +36,13 @@ def check_names(options: Mapping[str, object], known: type) -> None:
     for name in options:
         if name not in known.__annotations__:
             raise TypeError(f"unexpected keyword argument {name!r}; there are: {', '.join(known.__annotations__)}")
+
+
+def check_range(low: int = -(1 << 31), **numbers: int | None) -> None:
+    """Raises InvalidParameterValue for a number that the wire cannot carry."""
+    for name, number in numbers.items():
+        if number is not None and not low <= number < 1 << 31:
+            raise InvalidParameterValue(f"Value {number} for parameter {name} is invalid.", field=name)
 
 
 def to_data(value: object) -> Any:

@@ -16,7 +16,7 @@ from minicloud.client.batching import COUNT_MAX, Lane, LaneLimits, chunks
 from minicloud.client.broker import Broker
 from minicloud.client.config import new_token
 from minicloud.client.consumer_options import WAIT_S_MAX
-from minicloud.client.convert import check_names, to_model
+from minicloud.client.convert import check_names, check_range, to_model
 from minicloud.client.lazy import lazy
 from minicloud.client.messages import (
     Columns,
@@ -186,6 +186,8 @@ class AsyncQueueHandle:
     async def _receive(
         self, max_messages: int, wait_s: int | None, visibility_timeout_s: int | None, attempt_id: str = ""
     ) -> Columns:
+        check_range(0, max_messages=max_messages)
+        check_range(wait_s=wait_s, visibility_timeout_s=visibility_timeout_s)
         request = queue_pb2.ReceiveMessagesRequest(
             queue=self._queue,
             max_messages=max_messages,
@@ -212,6 +214,7 @@ class AsyncQueueHandle:
         return await self._broker.call("QueueService/DeleteMessages", request, queue_pb2.BatchReply)
 
     async def _change(self, handles: Sequence[bytes], timeout_s: int) -> queue_pb2.BatchReply:
+        check_range(timeout_s=timeout_s)
         request = queue_pb2.ChangeVisibilityRequest(
             queue=self._queue, receipt_handles=b"".join(handles), timeouts_s=[timeout_s] * len(handles)
         )
@@ -234,6 +237,7 @@ def _to_entry(item: str | bytes | models.SendEntry) -> queue_pb2.SendEntry:
 
 def _entry(body: str | bytes, options: SendOptions) -> queue_pb2.SendEntry:
     check_names(options, SendOptions)
+    check_range(delay_s=options.get("delay_s"))
     return queue_pb2.SendEntry(
         body=to_body(body),
         delay_s=options.get("delay_s"),

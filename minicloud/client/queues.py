@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from minicloud.client.broker import Broker
-from minicloud.client.convert import to_model
+from minicloud.client.convert import check_range, to_model
 from minicloud.client.lazy import lazy
 from minicloud.client.messages import Message, SendResult, to_texts
 from minicloud.client.queue_handle import AsyncQueueHandle, SendOptions
@@ -178,6 +178,7 @@ class AsyncQueues:
 
         max_per_second: up to 500; 0 is as fast as it goes. Raises NotFound, InvalidRequest.
         """
+        check_range(max_per_second=max_per_second)
         request = queue_pb2.StartMoveRequest(
             source_arn=source_arn, destination_arn=destination_arn, max_per_second=max_per_second
         )
@@ -191,6 +192,7 @@ class AsyncQueues:
 
     async def list_moves(self, source_arn: str, max_results: int = 10) -> tuple[models.MoveTask, ...]:
         """The newest first; up to 10."""
+        check_range(max_results=max_results)
         request = queue_pb2.ListMovesRequest(source_arn=source_arn, max_results=max_results)
         reply = await self._broker.call("QueueService/ListMoves", request, queue_pb2.ListMovesReply)
         return tuple(to_model(models.MoveTask, task) for task in reply.tasks)

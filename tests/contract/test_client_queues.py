@@ -149,6 +149,23 @@ async def test_what_cannot_be_sent_names_its_field(queues: AsyncQueues, body: An
         await queues.send("jobs", "a", delay=1)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("number", [-(1 << 40), -1, 1 << 40])
+async def test_numbers_that_are_none_of_the_wires_name_their_field(queues: AsyncQueues, number: int) -> None:
+    dead = (await queues.create("jobs")).arn
+    calls = {
+        "max_messages": lambda: queues.receive("jobs", number),
+        "wait_s": lambda: queues.receive("jobs", wait_s=number),
+        "visibility_timeout_s": lambda: queues.receive("jobs", visibility_timeout_s=number),
+        "delay_s": lambda: queues.send("jobs", "x", delay_s=number),
+        "timeout_s": lambda: queues.change_visibility("jobs", b"x" * 28, number),
+        "max_per_second": lambda: queues.start_move(dead, max_per_second=number),
+    }
+    for field, call in calls.items():
+        with pytest.raises(errors.InvalidRequest) as caught:
+            await call()
+        assert number == -1 or caught.value.field == field
+
+
 async def test_each_of_many_gets_its_own_answer(queues: AsyncQueues) -> None:
     """One that is refused among plain ones: the call that carries them all cannot be all or nothing for its callers."""
     await queues.create("jobs")

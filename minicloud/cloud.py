@@ -50,7 +50,7 @@ from minicloud.identity.rpc import DESCRIPTOR as IDENTITY
 from minicloud.identity.rpc import IdentityRpc
 from minicloud.identity.seal import AesGcmSeal
 from minicloud.identity.service import Identity, ensure_admin
-from minicloud.rpc import auth, fleet_auth, metrics
+from minicloud.rpc import auth, broker_counters, fleet_auth, metrics
 from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.http import CloudHealth, Operations, control_app
@@ -173,6 +173,7 @@ class ControlPlane:
             self.identity_machine, Addressed(self.shell, IDENTITY_SLICE), Usage(self.compute), self._derived("pages")
         )
         self.brokers = [Peer(f"unix:{cloud.broker_socket(number)}") for number in range(len(cloud.brokers))]
+        self._readings: dict[int, broker_counters.Readings | None] = {}
         self.server: RpcServer | None = None
         self.stopped = asyncio.Event()
 
@@ -289,11 +290,16 @@ class ControlPlane:
     def operations(self, shut_down: Callable[[], None]) -> Operations:
         return Operations(
             health=self.health,
-            registry=metrics.registry(metrics.CloudCollector(self, self.shell.counters)),
+            registry=metrics.registry(metrics.CloudCollector(self, self.shell.counters, lambda: self._readings)),
+            refresh=self._ask_brokers,
             shutdown=shut_down,
             secret=self._secret,
             allowed_hosts=frozenset({settings.GUEST_NAME, *(name.lower() for name in self.cloud.allowed_hosts)}),
         )
+
+    async def _ask_brokers(self) -> None:
+        asked = [broker_counters.ask(one.channel, self._secret) for one in self.brokers if one.channel is not None]
+        self._readings = dict(enumerate(await asyncio.gather(*asked)))
 
     # --- metrics.Inventory
 

@@ -12,7 +12,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import uvloop
@@ -25,6 +25,8 @@ from minicloud.queue.core import Broker
 from minicloud.queue.rpc import DESCRIPTOR as QUEUES
 from minicloud.queue.rpc import Door, QueueServicer
 from minicloud.queue.service import DurableLog, Ports, QueueService
+from minicloud.rpc import broker_counters
+from minicloud.rpc.broker_counters import Readings
 from minicloud.rpc.broker_ticket import ticket_door
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
@@ -39,6 +41,12 @@ from minicloud.topic.seal import SigningKey
 
 log = logging.getLogger("minicloud.broker")
 
+TOPIC_TOTALS = {  # name on the metrics page: SNS's
+    "published": "NumberOfMessagesPublished",
+    "delivered": "NumberOfNotificationsDelivered",
+    "failed": "NumberOfNotificationsFailed",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerParts:
@@ -52,6 +60,7 @@ class BrokerParts:
     clock: Callable[[float], Clock] = SteadyClock
     wall: Callable[[], float] = time.time
     topics: TopicParts = field(default_factory=TopicParts)
+    log_stats: Callable[[], Mapping[str, int]] = dict
 
 
 class MessageBroker:
@@ -70,11 +79,24 @@ class MessageBroker:
         pages = derived(parts.secret, "pages")
         queues = door(QueueServicer(self.service, Door(pages, parts.base_url)), QUEUES, entry)
         topics = door(TopicServicer(self.topics.service, pages), TOPICS, entry)
+        own: Entry[None] = Entry(broker_counters.internal_door(parts.secret), entry.new_request_id)
+        counters = door(broker_counters.CountersServicer(self.readings), broker_counters.DESCRIPTOR, own)
+        self._log_stats = parts.log_stats
         self._new_request_id = entry.new_request_id
-        self.server = RpcServer([queues, topics], entry.new_request_id, parts.listen)
+        self.server = RpcServer([queues, topics, counters], entry.new_request_id, parts.listen)
+
+    def readings(self) -> Readings:
+        """For the metrics page. Queues that carry deliveries to HTTP endpoints count as queues."""
+        totals = {f"queue_messages.{name}": count for name, count in self.core.counters().items()}
+        topics, stats = self.topics.service.totals, self._log_stats()
+        totals |= {f"topic_messages.{name}": topics[metric] for name, metric in TOPIC_TOTALS.items()}
+        totals |= {f"log_writes.{name}": stats[name] for name in ("syncs", "records") if name in stats}
+        gauges = {f"queue_depth.{name}": count for name, count in self.core.depths().items()}
+        gauges |= {f"log_size.{name}": stats[name] for name in ("bytes", "segments", "pending_bytes") if name in stats}
+        return Readings(totals, gauges)
 
     @staticmethod
-    def of(log: DurableLog, epoch: int, cloud: CloudSettings, number: int) -> MessageBroker:
+    def of(log: FileLog, epoch: int, cloud: CloudSettings, number: int) -> MessageBroker:
         """Broker `number` of a cloud."""
         listen = Listen(
             broker_bind(cloud),
@@ -91,7 +113,7 @@ class MessageBroker:
             base_url=f"{base_url}{TOPICS_PATH}/{number}",
         )
         secret = settings.read_secret(cloud)
-        parts = BrokerParts(number, secret, listen, base_url, random.SystemRandom(), topics=topics)
+        parts = BrokerParts(number, secret, listen, base_url, random.SystemRandom(), topics=topics, log_stats=log.stats)
         return MessageBroker(log, epoch, parts)
 
     async def start(self) -> int:

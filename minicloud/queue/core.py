@@ -46,7 +46,7 @@ from minicloud.queue.message import SendEntry
 from minicloud.queue.mover import Mover, MoveTask
 from minicloud.queue.ports import MessageLog
 from minicloud.queue.replay import Replay
-from minicloud.queue.rows import REDRIVEN
+from minicloud.queue.rows import DELAYED, IN_FLIGHT, REDRIVEN, VISIBLE
 from minicloud.queue.sending import Run, Sending, Sent
 from minicloud.queue.shelf import Shelf
 
@@ -111,6 +111,12 @@ class Broker:
     def counters(self) -> dict[str, int]:
         """Since `start`: sent, received, deleted, expired, purged, dead_lettered, forwarded, damaged."""
         return dict(self.book.counters)
+
+    def depths(self) -> dict[str, int]:
+        """Messages in all queues now, by state: visible, in_flight, delayed. O(queues)."""
+        counts = [queue.rows.counts for queue in self.book.queues.values()]
+        states = {"visible": VISIBLE, "in_flight": IN_FLIGHT, "delayed": DELAYED}
+        return {name: sum(count[state] for count in counts) for name, state in states.items()}
 
     # --- queues
 

@@ -50,15 +50,23 @@ class CloudHealth:
     brokers: tuple[str, ...] = ()  # of each message broker: up | down
 
 
+async def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """What the paths are made of. `allowed_hosts`: names this cloud is reached by besides IP addresses, lower case."""
+    """What the paths are made of. `allowed_hosts`: names this cloud is reached by besides IP addresses, lower case.
+
+    `refresh` comes before the registry is read, and takes a bounded time.
+    """
 
     health: Callable[[], Awaitable[CloudHealth]]
     registry: CollectorRegistry
     shutdown: Callable[[], None]
     secret: bytes
     allowed_hosts: frozenset[str] = frozenset()
+    refresh: Callable[[], Awaitable[None]] = _nothing
 
 
 def internal_token(secret: bytes, path: str = SHUTDOWN) -> str:
@@ -127,6 +135,7 @@ async def _health(operations: Operations) -> Answer:
 
 
 async def _metrics(operations: Operations) -> Answer:
+    await operations.refresh()
     return 200, CONTENT_TYPE_LATEST, generate_latest(operations.registry)
 
 

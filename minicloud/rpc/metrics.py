@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from minicloud.rpc.broker_counters import Readings
 from minicloud.shell.shell import COMMIT_S_BOUNDS, Counters
 
 
@@ -25,10 +26,27 @@ class Inventory(Protocol):
         ...
 
 
+_OF_BROKERS = {
+    "queue_messages": "Messages by what became of them, all queues of a broker",
+    "queue_depth": "Messages in all queues of a broker by state",
+    "topic_messages": "Messages published to topics, and their deliveries",
+    "log_writes": "What a broker's log wrote",
+    "log_size": "A broker's log on disk",
+}
+
+
 class CloudCollector(Collector):
-    def __init__(self, inventory: Inventory, counters: Counters) -> None:
+    """`brokers`: the last readings, by the broker's number; None for one that did not answer."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        counters: Counters,
+        brokers: Callable[[], Mapping[int, Readings | None]] = dict,
+    ) -> None:
         self._inventory = inventory
         self._counters = counters
+        self._brokers = brokers
 
     def collect(self) -> Iterable[Metric]:
         yield _by_label("minicloud_instances", "Instances by state", "state", self._inventory.instance_states())
@@ -39,6 +57,22 @@ class CloudCollector(Collector):
                 usage.add_metric([host, what], amount)
         yield usage
         yield from self._journal()
+        yield from self._of_brokers()
+
+    def _of_brokers(self) -> Iterable[Metric]:
+        brokers = self._brokers()
+        answers = GaugeMetricFamily("minicloud_broker_answers", "1: it answered this scrape", labels=["broker"])
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+        for number, readings in sorted(brokers.items()):
+            answers.add_metric([str(number)], float(readings is not None))
+            for kind, name, value in _rows(readings or Readings()):
+                family, _, what = name.partition(".")
+                if family not in families:
+                    text = _OF_BROKERS.get(family, family)
+                    families[family] = kind(f"minicloud_{family}", text, labels=["broker", "what"])
+                families[family].add_metric([str(number), what], value)
+        yield answers
+        yield from families.values()
 
     def _journal(self) -> Iterable[Metric]:
         counters = self._counters
@@ -52,6 +86,11 @@ class CloudCollector(Collector):
         seconds = HistogramMetricFamily("minicloud_journal_commit_seconds", "Time of one transaction, fsync included")
         seconds.add_metric([], _cumulative(counters.commit_s_buckets), counters.commit_s_sum)
         yield seconds
+
+
+def _rows(readings: Readings) -> Iterable[tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], str, float]]:
+    yield from ((CounterMetricFamily, name, value) for name, value in readings.totals.items())
+    yield from ((GaugeMetricFamily, name, value) for name, value in readings.gauges.items())
 
 
 def registry(collector: Collector) -> CollectorRegistry:

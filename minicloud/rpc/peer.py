@@ -26,7 +26,7 @@ OPTIONS = (
 
 
 class Peer:
-    """`up`: it serves now. `seen`: it did at least once."""
+    """`up`: it serves now. `seen`: it did at least once. `channel`: for other calls to it, from `start` to `close`."""
 
     def __init__(self, target: str) -> None:
         """target: as gRPC names it, `unix:/path` or `host:port`; plain text."""
@@ -34,8 +34,10 @@ class Peer:
         self.seen = False
         self._target = target
         self._task: asyncio.Task[None] | None = None
+        self.channel: grpc.aio.Channel | None = None
 
     def start(self) -> None:
+        self.channel = grpc.aio.insecure_channel(self._target, options=OPTIONS)
         self._task = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
@@ -44,8 +46,9 @@ class Peer:
             await asyncio.wait([self._task])
 
     async def _follow(self) -> None:
-        async with grpc.aio.insecure_channel(self._target, options=OPTIONS) as channel:
-            stub: Any = health_pb2_grpc.HealthStub(channel)
+        assert self.channel is not None
+        async with self.channel:
+            stub: Any = health_pb2_grpc.HealthStub(self.channel)
             while True:
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     async for state in stub.Watch(wire.HealthCheckRequest(), wait_for_ready=True):

@@ -69,6 +69,7 @@ class TopicService:
         self._directory = Directory(self.state, ports.secret)
         gear = Gear(ports.queues, ports.mail, ports.poster, ports.renderer, ports.clock, ports.rand, ports.secret)
         self._couriers = Couriers(self, gear)
+        self.totals: Counter[str] = Counter()  # of all topics since the start, by metric
         self._metrics: dict[str, Counter[str]] = {}
         self._of_subscriptions: dict[str, Counter[str]] = {}
         self._ids = _MessageIds(ports.rand)
@@ -318,12 +319,15 @@ class TopicService:
         published = sum(isinstance(result, Accepted) for result in plan.results)
         metrics[_PUBLISHED] += published
         metrics[_SIZE] += plan.bytes if published else 0
+        self.totals[_PUBLISHED] += published
         for (key, metric), count in plan.counts.items():
+            self.totals[metric] += count
             self._of_subscriptions.setdefault(key, Counter())[metric] += count
             metrics[metric] += count
 
     def count(self, subscription: Subscription, metric: str) -> None:
         """For couriers."""
+        self.totals[metric] += 1
         if subscription.topic_arn in self.state.topics:
             self._metrics.setdefault(subscription.topic_arn, Counter())[metric] += 1
         if subscription.id in self.state.subscriptions:

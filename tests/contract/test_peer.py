@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from prometheus_client import generate_latest
 
+from minicloud.base.arn import Scope
 from minicloud.cloud import ControlPlane
+from minicloud.cloud_broker import BrokerParts, MessageBroker
+from minicloud.rpc.broker_counters import ask
 from minicloud.rpc.peer import Peer
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.settings import BrokerSettings, CloudSettings
+from minicloud.sim.log import MemoryLog
 from tests.contract.fake_host import FakeHost
 from tests.contract.test_control_plane import SECRET, Actors
 
@@ -77,4 +84,43 @@ async def test_a_cloud_is_ready_when_its_brokers_answered_and_degraded_when_one_
         health = await plane.health()
         assert (health.ready, health.status, health.brokers) == (True, "degraded", ("up", "down"))
         await first.stop(0)
+    await plane.stop()
+
+
+async def test_the_metrics_page_shows_what_brokers_count_and_does_not_wait_for_one_that_stands_still(
+    folder: Path,
+) -> None:
+    settings = CloudSettings("0" * 8, str(folder), brokers=(BrokerSettings(1, 2), BrokerSettings(3, 4)))
+    settings.socket_path.mkdir(parents=True)
+    plane = ControlPlane(settings, SECRET, Actors())
+    await plane.start()
+    log = MemoryLog()
+    listen = Listen(socket=str(settings.broker_socket(0)))
+    stats: dict[str, int] = {"bytes": 4096, "segments": 1, "syncs": 7, "pending_bytes": 0}
+    parts = BrokerParts(0, SECRET, listen, "http://h", random.Random(7), log_stats=lambda: stats)
+    broker = MessageBroker(log, log.epoch, parts)
+    await broker.start()
+    await soon(lambda: plane.brokers[0].up)
+    queue = await broker.service.act(lambda now: broker.core.create_queue(Scope(), "q", now, random.Random(1)))
+    await broker.service.act(lambda now: broker.core.send_many(queue, [b"one", b"two"], now))
+    broker.topics.service.totals["NumberOfMessagesPublished"] = 3
+    operations, began = plane.operations(lambda: None), time.monotonic()
+    await operations.refresh()
+    assert time.monotonic() - began < 5
+    page = generate_latest(operations.registry).decode()
+    for line in (
+        'minicloud_broker_answers{broker="0"} 1.0',
+        'minicloud_broker_answers{broker="1"} 0.0',
+        'minicloud_queue_messages_total{broker="0",what="sent"} 2.0',
+        'minicloud_queue_messages_total{broker="0",what="dead_lettered"} 0.0',
+        'minicloud_queue_depth{broker="0",what="visible"} 2.0',
+        'minicloud_topic_messages_total{broker="0",what="published"} 3.0',
+        'minicloud_log_writes_total{broker="0",what="syncs"} 7.0',
+        'minicloud_log_size{broker="0",what="bytes"} 4096.0',
+    ):
+        assert line in page.splitlines(), page
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{broker.server.port}") as channel:
+        assert await ask(channel, SECRET) is not None
+        assert await ask(channel, bytes(32)) is None
+    await broker.stop(0)
     await plane.stop()

@@ -151,8 +151,9 @@ class Persistence:
         old = now - limits.RETENTION_S[3_600] - COARSE[-1] * SLOTS
         batch.dropped = self._store.registry.idle(old)[:DELETES_PER_BATCH]
         batch.rows += [(SERIES, _series_key(ordinal), None) for ordinal in batch.dropped]
-        batch.more |= bool(batch.expired or batch.dropped)
-        self._expiry = now if batch.more else now + EXPIRY_S
+        more = bool(batch.expired or batch.dropped)
+        batch.more |= more
+        self._expiry = now if more else now + EXPIRY_S
 
     def _evict(self, now: float) -> None:
         for place, page in list(self._store.pages.items()):

@@ -88,7 +88,7 @@ class Page:
         self.number = number
         self.rows: dict[int, int] = {}  # ordinal of a series -> row
         self.ordinals: list[int] = []
-        self.points = empty_points(16)
+        self.points = np.zeros((_COLUMNS, 16, SLOTS))  # a row is made empty when it is opened
         self.seq = np.zeros(16, np.int64)
         self.since = np.zeros(16, np.int64)
         self.changes = np.zeros(16, np.int64)
@@ -118,11 +118,14 @@ class Page:
             self.ordinals.append(ordinal)
             if row == self.points.shape[1]:
                 self._grow()
+            self.points[2, row], self.points[3, row] = np.inf, -np.inf
         return row
 
     def _grow(self) -> None:
         size = self.points.shape[1]
-        self.points = np.concatenate((self.points, empty_points(size)), axis=1)
+        grown = np.zeros((_COLUMNS, 2 * size, SLOTS))  # a large page is tens of MB: what is not used is not touched
+        grown[:, :size] = self.points
+        self.points = grown
         self.seq = np.concatenate((self.seq, np.zeros(size, np.int64)))
         self.since = np.concatenate((self.since, np.zeros(size, np.int64)))
         self.changes = np.concatenate((self.changes, np.zeros(size, np.int64)))

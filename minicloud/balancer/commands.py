@@ -190,6 +190,11 @@ class TargetIdle:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyStarts:
+    """The data plane is about to start a HAProxy: only who still owns the journal may."""
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSeen:
     """An instance has another address now, or ('') does not run."""
 

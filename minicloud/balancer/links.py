@@ -17,7 +17,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +55,11 @@ class _InForce:
 class DataPlane:
     """Belongs to one event loop."""
 
-    def __init__(self, state: State, places: Places, haproxy: Haproxy) -> None:
+    def __init__(
+        self, state: State, places: Places, haproxy: Haproxy, before_start: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`before_start` raises where this shard is another one's now: no HAProxy may be started then."""
+        self._before_start = before_start
         self._state = state
         self._places = places
         self._haproxy = haproxy
@@ -143,6 +147,7 @@ class DataPlane:
         self._write_certificates()
         await self._close_counters()
         _write(Path(self._places.states), self._states(now))
+        await self._before_start()
         if self.pid is None:
             await self._haproxy.start(config, orphan)
         else:

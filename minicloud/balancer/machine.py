@@ -26,7 +26,7 @@ from minicloud.balancer import (
     tagging,
     targets,
 )
-from minicloud.balancer.model import KINDS, Balancer, Group, Listener
+from minicloud.balancer.model import KINDS, SHARD, Balancer, Group, Listener, Shard
 from minicloud.balancer.state import Draft, State
 from minicloud.base.machine import Context, Outcome, Record, Tick
 
@@ -58,6 +58,7 @@ class Balancers:
             commands.ImportCertificate: certificates.create,
             commands.DeleteCertificate: certificates.delete,
             commands.SetTags: tagging.decide,
+            commands.ProxyStarts: _proxy_starts,
             Tick: lambda state, _, context: targets.tick(state, context),
         }
 
@@ -76,6 +77,13 @@ class Balancers:
 
     def due(self) -> float | None:
         return self.state.due()
+
+
+def _proxy_starts(state: State, _command: commands.ProxyStarts, _context: Context) -> Outcome:
+    draft = Draft(state)
+    before = state.shards.get(SHARD, Shard())
+    draft.put(replace(before, starts=before.starts + 1))
+    return draft.outcome()
 
 
 def _set_attributes(state: State, command: commands.SetAttributes, _context: Context) -> Outcome:

@@ -248,6 +248,24 @@ class Certificate(Entity):
     tags: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Shard(Entity):
+    """The service itself. `starts`: of HAProxy; each is recorded before it, which the journal refuses who lost it."""
+
+    kind: ClassVar[str] = "shard"
+
+    starts: int = 0
+    account: str = ""
+    region: str = ""
+
+    @property
+    def key(self) -> str:
+        return SHARD
+
+
+SHARD = "haproxy"
+
+
 def target_key(group: str, target_id: str, port: int) -> str:
     return f"{group}/{target_id}/{port}"
 
@@ -257,4 +275,4 @@ def short(arn: str) -> str:
     return arn.rsplit("/", 1)[-1]
 
 
-KINDS: dict[str, type[Any]] = {one.kind: one for one in (Balancer, Listener, Rule, Group, Target, Certificate)}
+KINDS: dict[str, type[Any]] = {one.kind: one for one in (Balancer, Listener, Rule, Group, Target, Certificate, Shard)}

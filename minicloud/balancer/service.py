@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minicloud.balancer import groups
-from minicloud.balancer.commands import ObserveHealth, RegisterTargets, TargetIdle, TargetSpec
+from minicloud.balancer.commands import ObserveHealth, ProxyStarts, RegisterTargets, TargetIdle, TargetSpec
 from minicloud.balancer.health import REGISTERING
 from minicloud.balancer.layout import Places
 from minicloud.balancer.limits import CONNECTIONS_MAX
@@ -102,7 +102,7 @@ class BalancerService:
         self.ended = shell.ended  # another owner took over, or the disk failed: nothing is served any more
         events = ProxyEvents(on_pid, self._ended)
         haproxy = Haproxy(work.folder, work.folder / "haproxy.log", dict(work.env), events, work.folder / "access.log")
-        self.plane = DataPlane(self._machine.state, work.places(), haproxy)
+        self.plane = DataPlane(self._machine.state, work.places(), haproxy, self._still_owner)
         self._dirty = _Dirty()
         self._meter = Meter()
         self._wake = asyncio.Event()
@@ -149,6 +149,9 @@ class BalancerService:
         if self.plane.pid is not None:
             self._meter.read(self.plane.pid, await self.plane.stats())
         return self.read(self._meter.report)
+
+    async def _still_owner(self) -> None:
+        await self.shell.submit(ProxyStarts())
 
     async def _placed(self, command: RegisterTargets) -> tuple[TargetSpec, ...]:
         ids = [spec.id for spec in command.targets if spec.id.startswith("i-")]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from minicloud.balancer.model import KINDS, Balancer, Certificate, Entity, Group, Listener, Rule, Target
+from minicloud.balancer.model import KINDS, Balancer, Certificate, Entity, Group, Listener, Rule, Shard, Target
 from minicloud.base.arn import Scope
 from minicloud.base.machine import Outcome, Record
 
@@ -59,6 +59,7 @@ class State:
         self.groups: dict[str, Group] = {}
         self.targets: dict[str, Target] = {}
         self.certificates: dict[str, Certificate] = {}
+        self.shards: dict[str, Shard] = {}
         self.tables: dict[str, dict[str, Any]] = {
             Balancer.kind: self.balancers,
             Listener.kind: self.listeners,
@@ -66,6 +67,7 @@ class State:
             Group.kind: self.groups,
             Target.kind: self.targets,
             Certificate.kind: self.certificates,
+            Shard.kind: self.shards,
         }
         self.addresses: set[str] = set()
         self._scoped: dict[tuple[str, Scope], list[str]] = defaultdict(list)

@@ -13,6 +13,7 @@ import pytest
 
 from minicloud.balancer import commands as ask
 from minicloud.balancer.model import Action, Condition
+from minicloud.store.sqlite import SqliteJournal
 from tests.cluster.balancer_world import HOME, Client, Load, World, forward, spread, until
 
 pytestmark = pytest.mark.timeout(60)
@@ -234,3 +235,19 @@ async def test_a_service_that_is_killed_leaves_traffic_alone_and_its_successor_t
     await load.stop()
     assert load.failed == []
     await until(lambda: not Path(f"/proc/{before}").exists() or "Z" in Path(f"/proc/{before}/stat").read_text().split())
+
+
+async def test_who_lost_the_journal_starts_no_haproxy(world: World) -> None:
+    web = await world.balancer()
+    await world.listener(web, FIXED)
+    successor = SqliteJournal(world.folder / "state.db")
+    successor.acquire("successor")
+    pid = world.service.plane.pid
+    assert pid is not None
+    os.kill(pid, 9)
+    await asyncio.wait_for(world.service.ended.wait(), 5)
+    await asyncio.sleep(0.5)
+    assert world.service.plane.pid is None and len(world.pids) == len(set(world.pids))
+    with pytest.raises(OSError):
+        await Client(web.address, 8080).get()
+    successor.close()

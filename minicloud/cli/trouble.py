@@ -8,7 +8,8 @@ import sys
 from minicloud.base import errors
 from minicloud.base.errors import CloudError
 
-# By AWS-style code first, then by class.
+_TYPES = "`minicloud type list` shows the types; `--fits` only those that fit now"
+# By AWS-style code first, then by field, then by class.
 _BY_CODE = {
     "InvalidInstanceID.NotFound": "`minicloud instance list` shows the instances of this account and region",
     "InvalidInstanceID.Malformed": "`minicloud instance list` shows the ids",
@@ -16,7 +17,7 @@ _BY_CODE = {
     "InvalidAMIID.Malformed": "`minicloud image list` shows the ids",
     "InvalidHostID.NotFound": "`minicloud host list` shows the hosts",
     "InvalidKeyPair.NotFound": "`minicloud key list` shows the key pairs",
-    "InvalidInstanceType": "`minicloud type list` shows the types; `--fits` only those that fit now",
+    "InvalidInstanceType": _TYPES,
     "InvalidUserData.Malformed": "user data is text of at most 16 KiB; larger things go into an image or are fetched",
     "InstanceLimitExceeded": "`minicloud quota list` shows the limits; an administrator may `quota set` them",
     "VcpuLimitExceeded": "`minicloud quota list` shows the limits; an administrator may `quota set` them",
@@ -25,8 +26,9 @@ _BY_CODE = {
     "ReceiptHandleIsInvalid": "a receipt handle comes from `minicloud queue receive`, for this queue",
     "CommandEnded": "the command did not wait for its input",
 }
-# What was not found, by the field that named it.
+# What was not found, or is no such thing, by the field that named it.
 _BY_FIELD = {
+    "instance_type": _TYPES,
     "topic": "`minicloud topic list` shows the topics of this account and region",
     "subscription_arn": "`minicloud topic subscriptions` shows the subscriptions",
 }
@@ -48,7 +50,7 @@ def hint(error: CloudError) -> str:
     """What to do next; '' where there is nothing to say."""
     if error.code in _BY_CODE:
         return _BY_CODE[error.code]
-    if isinstance(error, errors.NotFound) and error.field in _BY_FIELD:
+    if isinstance(error, errors.NotFound | errors.InvalidParameterValue) and error.field in _BY_FIELD:
         return _BY_FIELD[error.field]
     return next((text for kind, text in _BY_CLASS if isinstance(error, kind)), "")
 

@@ -145,13 +145,24 @@ class Catalog:
         return name in self._types
 
     def get(self, name: str) -> InstanceType:
-        """Raises InvalidParameterValue (InvalidInstanceType) that names the nearest known type."""
+        """Raises InvalidParameterValue that names the nearest known type: code and text of RunInstances.
+
+        (EC2's InvalidInstanceType is what DescribeInstanceTypes answers: see `described`.)
+        """
         found = self._types.get(name)
         if found is None:
             shown = name[:_NAME_CHARS_SHOWN]
             message = f"Invalid value '{shown}' for InstanceType.{self._suggestion(shown)}"
-            raise InvalidParameterValue(message, code="InvalidInstanceType", field="instance_type")
+            raise InvalidParameterValue(message, field="instance_type")
         return found
+
+    def described(self, name: str) -> InstanceType:
+        """Raises InvalidParameterValue (InvalidInstanceType)."""
+        if name in self:
+            return self._types[name]
+        shown = name[:_NAME_CHARS_SHOWN]
+        message = f"The following supplied instance types do not exist: [{shown}]{self._suggestion(shown)}"
+        raise InvalidParameterValue(message, code="InvalidInstanceType", field="name")
 
     def find(self, only: TypeFilter | None = None) -> list[InstanceType]:
         """The types that a filter admits, by name."""

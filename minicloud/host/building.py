@@ -249,6 +249,9 @@ class Builder:
         parts, endpoint = self._parts, self._endpoints[record.instance_id]
         isolated = parts.isolation.driver == BWRAP
         env = {**endpoint.env, "AWS_DEFAULT_REGION": spec.region, "MINICLOUD_INSTANCE_ID": record.instance_id}
+        # The kernel shows a guest the whole machine's (/proc/cpuinfo, /proc/meminfo); these are what its type gives it.
+        env["MINICLOUD_VCPUS"] = f"{spec.shape.vcpus:g}"
+        env["MINICLOUD_MEMORY_MIB"] = f"{spec.shape.memory_mib:g}"
         if not endpoint.netns:  # the host's network: what listens on every address would listen on the host's
             env["MINICLOUD_BIND_ADDRESS"] = endpoint.address
         env.update(self._gpu_env(record, isolated))

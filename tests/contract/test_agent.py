@@ -26,7 +26,7 @@ from minicloud.host.watch import identify
 from minicloud.sandbox import probe as probing
 from minicloud.sandbox.cgroup import Cgroups
 from minicloud.wire import fleet_pb2, instance_pb2
-from tests.contract.agent_side import ControlPlane, Host, gone, guest_spec, run
+from tests.contract.agent_side import MEMORY_MIB, ControlPlane, Host, gone, guest_spec, run
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -66,6 +66,8 @@ async def test_a_guest_runs_with_its_own_address_and_leaves_nothing_but_its_disk
     assert report.private_ip and report.isolation.driver == host.isolation.driver
     code, said = await run(host.guest("i-0001"), "/bin/sh", "-c", "hostname; echo kept > /root/file; cat /root/file")
     assert (code, said.split()[-1]) == (0, "kept")
+    code, said = await run(host.guest("i-0001"), "/bin/sh", "-c", "echo $MINICLOUD_VCPUS $MINICLOUD_MEMORY_MIB")
+    assert (code, said.split()) == (0, ["1", str(MEMORY_MIB)])
     guest, actor = host.record("i-0001")["guest"][0], host.actors["i-0001", 1]
     result = await host.control.result(host.end("i-0001"))
     assert result.ok

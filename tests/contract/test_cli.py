@@ -114,15 +114,19 @@ def test_exit_codes(args: list[str], code: int, capsys: Capture) -> None:
 
 def test_an_error_says_code_message_field_and_what_to_do(fake_cloud: FakeCloud, capsys: Capture) -> None:
     def refuse(request: Any, call: Call) -> None:
-        raise errors.InvalidParameterValue("no type t9", code="InvalidInstanceType", field="instance_type")
+        raise errors.InvalidParameterValue("no type t9", field="instance_type")
 
     fake_cloud.on("InstanceService/Launch", refuse)
     assert run(["instance", "launch", "t9"]) == 1
     err = capsys.readouterr().err
-    assert "error: InvalidInstanceType: no type t9" in err and "field: instance_type" in err and "type list" in err
+    assert "error: InvalidParameterValue: no type t9" in err and "field: instance_type" in err and "type list" in err
     assert run(["instance", "launch", "t9", "-o", "json"]) == 1
     story = json.loads(capsys.readouterr().err)["error"]
-    assert (story["code"], story["field"], story["request_id"]) == ("InvalidInstanceType", "instance_type", "request-1")
+    assert (story["code"], story["field"], story["request_id"]) == (
+        "InvalidParameterValue",
+        "instance_type",
+        "request-1",
+    )
 
 
 def test_unavailable_asks_whether_the_cloud_is_up(capsys: Capture) -> None:

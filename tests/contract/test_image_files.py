@@ -12,7 +12,7 @@ import pytest
 
 from minicloud.base.errors import InsufficientStorage, LimitExceeded
 from minicloud.base.limits import IMAGE_BYTES_MAX
-from minicloud.wire import catalog_pb2, host_pb2
+from minicloud.wire import catalog_pb2
 from tests.contract.test_control_plane import cloud_on, refused
 
 
@@ -59,7 +59,7 @@ async def test_a_caller_that_leaves_while_its_image_is_recorded_takes_no_tar_alo
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        await cloud.hosts.List(host_pb2.ListHostsRequest())  # the server has seen the cancellation too
+        await cloud.types.Get(catalog_pb2.GetTypeRequest(name="t3.micro"))  # the server has seen the cancellation too
         go_on.set()
         await cloud.plane.shell.barrier()
         listed = await cloud.images.List(catalog_pb2.ListImagesRequest())

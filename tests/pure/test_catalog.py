@@ -64,7 +64,10 @@ def test_every_burstable_type_has_its_baseline(catalog: Catalog) -> None:
 def test_a_wrong_name_gets_the_nearest_one(catalog: Catalog, wrong: str, right: str) -> None:
     with pytest.raises(InvalidParameterValue) as caught:
         catalog.get(wrong)
-    assert (caught.value.code, caught.value.field) == ("InvalidInstanceType", "instance_type")
+    assert (caught.value.code, caught.value.field) == ("InvalidParameterValue", "instance_type")
+    with pytest.raises(InvalidParameterValue, match=r"do not exist: \[.*\]") as described:
+        Catalog.load().described("t3.mikro")
+    assert described.value.code == "InvalidInstanceType"
     assert caught.value.message == f"Invalid value '{wrong}' for InstanceType. Did you mean '{right}'?"
 
 

@@ -65,7 +65,7 @@ class TypeServicer:
         self._pager = pager
 
     async def Get(self, request: catalog_pb2.GetTypeRequest, caller: Caller) -> catalog_pb2.InstanceType:
-        return translate.instance_type(Catalog.load().get(request.name))
+        return translate.instance_type(Catalog.load().described(request.name))
 
     async def List(self, request: catalog_pb2.ListTypesRequest, caller: Caller) -> catalog_pb2.ListTypesResponse:
         found = {one.name: one for one in Catalog.load().find(type_filter(request))}

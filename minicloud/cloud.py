@@ -3,6 +3,7 @@
 run_control_plane   in the control plane actor: journal, machines, doors
 run_host_agent      in each host agent actor: sandboxes, streams into guests                    (cloud_host.py)
 run_message_broker  in each message broker actor: the log, queues and topics, their doors       (cloud_broker.py)
+run_balancer        in each balancer actor: journal, load balancers, HAProxy                    (cloud_balancer.py)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ from minicloud.compute.rpc.catalog import (
 from minicloud.compute.rpc.fleet import FleetServicer
 from minicloud.compute.rpc.hosts import HostServicer, TypeServicer
 from minicloud.compute.rpc.instances import DoorPorts, InstanceServicer
+from minicloud.compute.rpc.places import PlaceServicer
 from minicloud.compute.service import ComputeService
 from minicloud.compute.service import Ports as ComputePorts
 from minicloud.host import ticket, user_data
@@ -55,10 +57,10 @@ from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.http import CloudHealth, Operations, control_app
 from minicloud.rpc.http_guard import serve
-from minicloud.rpc.messaging import DESCRIPTOR as MESSAGING
-from minicloud.rpc.messaging import Brokers, MessagingServicer, visitors
+from minicloud.rpc.locate import BALANCING, MESSAGING, Listening, Locator, visitors
 from minicloud.rpc.peer import Peer
 from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.shard_ticket import BALANCERS, BROKERS, Shards
 from minicloud.rpc.tls import channel_credentials
 from minicloud.settings import CloudSettings
 from minicloud.shell.clock import SystemClock
@@ -174,6 +176,7 @@ class ControlPlane:
         )
         self.brokers = [Peer(f"unix:{cloud.broker_socket(number)}") for number in range(len(cloud.brokers))]
         self._readings: dict[int, broker_counters.Readings | None] = {}
+        self.balancers = [Peer(f"unix:{cloud.balancer_socket(number)}") for number in range(len(cloud.balancers))]
         self.server: RpcServer | None = None
         self.stopped = asyncio.Event()
 
@@ -190,8 +193,8 @@ class ControlPlane:
         if self.cloud.auth:
             await ensure_admin(self.identity, self._rand, self._write_admin)
         self.service.start()
-        for broker in self.brokers:
-            broker.start()
+        for peer in (*self.brokers, *self.balancers):
+            peer.start()
         self.server = RpcServer(
             self._services(), self._request_id, Listen(self.cloud.control_host, self.cloud.control_port)
         )
@@ -202,8 +205,8 @@ class ControlPlane:
     async def stop(self) -> None:
         if self.server is not None:
             await self.server.stop()
-        for broker in self.brokers:
-            await broker.close()
+        for peer in (*self.brokers, *self.balancers):
+            await peer.close()
         await self.service.close()
         await self.shell.stop()
         self.journal.close()
@@ -244,8 +247,10 @@ class ControlPlane:
             door(KeyPairServicer(service, pager), catalog["KeyPairService"], users),
             door(PlacementGroupServicer(service, pager), catalog["PlacementGroupService"], users),
             door(IdentityRpc(self.identity, __version__), IDENTITY, users),
-            door(self._messaging(), MESSAGING, Entry(visitors(admit), self._request_id)),
+            door(self._locator(BROKERS, self.cloud.brokers), MESSAGING, Entry(visitors(admit), self._request_id)),
+            door(self._locator(BALANCERS, self.cloud.balancers), BALANCING, Entry(visitors(admit), self._request_id)),
             door(fleet, fleet_pb2.DESCRIPTOR.services_by_name["FleetService"], agents),
+            door(PlaceServicer(service), fleet_pb2.DESCRIPTOR.services_by_name["PlaceService"], agents),
         ]
 
     def instance_servicer(self) -> InstanceServicer:
@@ -258,10 +263,9 @@ class ControlPlane:
         )
         return InstanceServicer(self.service, ports)
 
-    def _messaging(self) -> MessagingServicer:
-        ports = tuple(broker.port for broker in self.cloud.brokers)
-        brokers = Brokers(advertised(self.cloud.bind), ports, self.cloud.tls is not None)
-        return MessagingServicer(brokers, self._secret, time.time)
+    def _locator(self, of: Shards, where: Sequence[settings.BrokerSettings | settings.BalancerSettings]) -> Locator:
+        listening = Listening(advertised(self.cloud.bind), tuple(one.port for one in where), self.cloud.tls is not None)
+        return Locator(of, listening, self._secret, time.time)
 
     def _new_image_id(self) -> str:
         return Context(self._clock.wall(), self._rand).new_id("ami")
@@ -324,21 +328,21 @@ class ControlPlane:
             )
 
     async def health(self) -> CloudHealth:
-        """Ready once every host has said hello or is known to be down, one at least is up, and every broker answered.
+        """Ready once every host has said hello or is known to be down, one at least is up, and every shard answered.
 
-        A broker that is away later makes the cloud `degraded`: everything else goes on.
+        A broker or balancer that is away later makes the cloud `degraded`: everything else goes on.
         """
         linked = {link.host_id for link in self.service.links.all()}
         hosts = self.compute.state.hosts
         up = sum(1 for host in hosts.values() if host.state == "up" and host.id in linked)
         running = self.shell.error is None and not self.service.closing
         settled = all(one.host_id in linked or self._is_down(one.host_id) for one in self.cloud.hosts)
-        ready = running and settled and up > 0 and all(broker.seen for broker in self.brokers)
-        brokers = tuple("up" if broker.up else "down" for broker in self.brokers)
-        status = "degraded" if "down" in brokers else "ok"
+        ready = running and settled and up > 0 and all(peer.seen for peer in (*self.brokers, *self.balancers))
+        brokers, balancers = _states(self.brokers), _states(self.balancers)
+        status = "degraded" if "down" in brokers + balancers else "ok"
         if not ready:
             status = "stopped" if self.stopped.is_set() else "stopping" if not running else "starting"
-        return CloudHealth(ready, status, self.cloud.cloud_id, __version__, up, len(hosts) - up, brokers)
+        return CloudHealth(ready, status, self.cloud.cloud_id, __version__, up, len(hosts) - up, brokers, balancers)
 
     def _is_down(self, host_id: str) -> bool:
         host = self.compute.state.hosts.get(host_id)
@@ -348,6 +352,10 @@ class ControlPlane:
         """Guests end, records stay; health says `stopped` when it is done."""
         await self.service.shut_down(SHUTDOWN_GUESTS_S)
         self.stopped.set()
+
+
+def _states(peers: Iterable[Peer]) -> tuple[str, ...]:
+    return tuple("up" if peer.up else "down" for peer in peers)
 
 
 async def read_console(address: str, instance_id: str, proof: str, tls: settings.TlsFiles | None) -> bytes:

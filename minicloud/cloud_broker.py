@@ -27,9 +27,9 @@ from minicloud.queue.rpc import Door, QueueServicer
 from minicloud.queue.service import DurableLog, Ports, QueueService
 from minicloud.rpc import broker_counters
 from minicloud.rpc.broker_counters import Readings
-from minicloud.rpc.broker_ticket import ticket_door
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.shard_ticket import BROKERS, ticket_door
 from minicloud.rpc.tls import server_credentials
 from minicloud.settings import CloudSettings
 from minicloud.shell.clock import Clock, SteadyClock
@@ -75,7 +75,7 @@ class MessageBroker:
         self.topics = Topics(parts.topics)
         self.service = QueueService(self.core, Ports(log, clock, parts.rand, self.topics.render))
         self.topics.over(self.service, clock, parts.rand, derived(parts.secret, "topic tokens"))
-        entry = Entry(ticket_door(parts.secret, parts.number, parts.wall), lambda: secrets.token_hex(16))
+        entry = Entry(ticket_door(BROKERS, parts.secret, parts.number, parts.wall), lambda: secrets.token_hex(16))
         pages = derived(parts.secret, "pages")
         queues = door(QueueServicer(self.service, Door(pages, parts.base_url)), QUEUES, entry)
         topics = door(TopicServicer(self.topics.service, pages), TOPICS, entry)

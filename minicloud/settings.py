@@ -10,6 +10,7 @@ under the data directory's lock: ports given as 0, and the hosts of a joined Ray
     secret.key      32 random bytes, mode 0600: HMAC of tickets and page tokens, AES of stored secrets   (made once)
     state.db        the control plane's journal
     messages/<n>/   the log of message broker n
+    balancers/<n>/  the journal of balancer process n, its HAProxy's files, access logs
     messages/<n>.pem   what message broker n signs the messages of topics with, mode 0600
     run/            pids, ports, sockets; gone after `down`             (beside these: log/ hosts/<host name>/ images/)
 
@@ -87,17 +88,25 @@ class BrokerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BalancerSettings:
+    """Where one balancer process listens: gRPC for users."""
+
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EntryPoints:
     """What the actors run, as `module:function`; tests put stand-ins here. All block until SIGTERM or failure.
 
     control_plane(settings: CloudSettings) -> None
     host_agent(settings: CloudSettings, host: HostSettings, ray_node_id: str) -> None
-    message_broker(settings: CloudSettings, number: int) -> None
+    message_broker(settings: CloudSettings, number: int) -> None; balancer: the same
     """
 
     control_plane: str = "minicloud.cloud:run_control_plane"
     host_agent: str = "minicloud.cloud_host:run_host_agent"
     message_broker: str = "minicloud.cloud_broker:run_message_broker"
+    balancer: str = "minicloud.cloud_balancer:run_balancer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,7 @@ class CloudSettings:
     overcommit: Overcommit = field(default_factory=Overcommit)
     hosts: tuple[HostSettings, ...] = ()
     brokers: tuple[BrokerSettings, ...] = ()
+    balancers: tuple[BalancerSettings, ...] = ()
     ray_address: str = ""
     ray_namespace: str = "minicloud"
     host_restart_after_s: float = HOST_RESTART_AFTER_S
@@ -186,6 +196,12 @@ class CloudSettings:
         """Where the control plane asks a message broker for its health."""
         return self.socket_path / f"broker-{broker}"
 
+    def balancer_path(self, number: int) -> Path:
+        return self.data_path / "balancers" / str(number)
+
+    def balancer_socket(self, number: int) -> Path:
+        return self.socket_path / f"balancer-{number}"
+
     def host_path(self, host_name: str) -> Path:
         return self.data_path / "hosts" / host_name
 
@@ -205,6 +221,7 @@ class CloudSettings:
             return CloudSettings(
                 hosts=hosts,
                 brokers=tuple(BrokerSettings(**broker) for broker in raw.pop("brokers", ())),
+                balancers=tuple(BalancerSettings(**balancer) for balancer in raw.pop("balancers", ())),
                 tls=TlsFiles(**tls) if (tls := raw.pop("tls")) else None,
                 overcommit=Overcommit(**raw.pop("overcommit")),
                 entry_points=EntryPoints(**raw.pop("entry_points")),
@@ -274,7 +291,9 @@ def resolve(
         raise InvalidParameterValue(f"not a region name, such as {REGION_DEFAULT}: {flags.region!r}", field="region")
     identity = open_cloud(data, flags.region, flags.hosts, flags.brokers)
     brokers = (BrokerSettings(),) * identity.brokers
-    settings = replace(bare, cloud_id=identity.cloud_id, region=identity.region, brokers=brokers)
+    settings = replace(
+        bare, cloud_id=identity.cloud_id, region=identity.region, brokers=brokers, balancers=(BalancerSettings(),)
+    )
     if settings.ray_address:  # a cluster may hold several clouds
         return replace(settings, ray_namespace=f"minicloud-{identity.cloud_id}")
     capacity = machine or probe_machine(data)

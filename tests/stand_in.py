@@ -65,6 +65,11 @@ def run_message_broker(_settings: CloudSettings, _number: int) -> None:
     threading.Event().wait()
 
 
+def run_balancer(_settings: CloudSettings, _number: int) -> None:
+    """Waits."""
+    threading.Event().wait()
+
+
 def run_host_agent(settings: CloudSettings, host: HostSettings, ray_node_id: str) -> None:
     """Leaves a line for each life: which process, on which Ray node."""
     with open(settings.log_path / f"{host.name}.lives", "a") as file:

@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minicloud.balancer import groups
-from minicloud.balancer.commands import ObserveHealth, ProxyStarts, RegisterTargets, TargetIdle, TargetSpec
+from minicloud.balancer.commands import (
+    DeregisterTargets,
+    InstanceSeen,
+    ObserveHealth,
+    ProxyStarts,
+    RegisterTargets,
+    TargetIdle,
+    TargetSpec,
+)
 from minicloud.balancer.health import REGISTERING
 from minicloud.balancer.layout import Places
 from minicloud.balancer.limits import CONNECTIONS_MAX
@@ -27,7 +35,7 @@ from minicloud.balancer.links import DataPlane
 from minicloud.balancer.machine import Balancers
 from minicloud.balancer.metering import Measure, Meter
 from minicloud.balancer.model import Balancer, Group, Listener, Rule, Target
-from minicloud.balancer.ports import Instances, NoInstances, Shell
+from minicloud.balancer.ports import Instances, NoInstances, Place, Shell
 from minicloud.balancer.state import State, Touched
 from minicloud.balancer.verdicts import judge
 from minicloud.base.errors import CloudError
@@ -47,20 +55,24 @@ ACCESS_LOG_BYTES_MAX = 64 * 1024 * 1024  # then it starts anew, and what was wri
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Where a shard keeps its files, and what it may take. `env`: HAProxy's environment."""
+    """Where a shard keeps its files, and what it may take. `env`: HAProxy's environment.
+
+    `stats`: HAProxy's socket, where a path in `folder` would be too long for one.
+    """
 
     folder: Path
     env: Mapping[str, str]
     threads: int = 0
     second_ms: int = 1_000
     look_s: float = LOOK_S
+    stats: Path | None = None
 
     def places(self) -> Places:
         folder = self.folder
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         connections = CONNECTIONS_MAX if hard == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, (hard - 500) // 3)
         return Places(
-            str(folder / "stats"),
+            str(self.stats or folder / "stats"),
             str(folder / "states"),
             str(folder / "certificates"),
             connections,
@@ -129,8 +141,12 @@ class BalancerService:
     async def submit(self, command: Any) -> Any:
         """One of balancer.commands; its reply, once it is on disk. Raises as Balancers.decide and the shell do."""
         if isinstance(command, RegisterTargets):
-            command = replace(command, targets=await self._placed(command))
+            return await self._register(command)
         return await self.shell.submit(command)
+
+    async def shown(self, look: Callable[[State], T]) -> T:
+        """What `look` sees, or raises, once all of it is on disk."""
+        return await self.shell.shown(lambda: look(self._machine.state))
 
     def read(self, look: Callable[[State], T]) -> T:
         return self.shell.read(lambda: look(self._machine.state))
@@ -152,6 +168,37 @@ class BalancerService:
 
     async def _still_owner(self) -> None:
         await self.shell.submit(ProxyStarts())
+
+    # --- where instances are
+
+    async def seen(self, instance_id: str, place: Place | None, gone: bool = False) -> None:
+        """An instance is at another place, does not run (None), or is gone for good: then it is no target any more."""
+        if not self._registrations(instance_id):
+            return
+        address, zone = place or ("", "")
+        await self.shell.submit(InstanceSeen(instance_id, address, zone))
+        for target in self._registrations(instance_id) if gone else ():
+            await self.shell.submit(
+                DeregisterTargets(target.scope, target.group, (TargetSpec(target.id, target.port),))
+            )
+
+    def instances(self) -> set[str]:
+        """Those that are targets."""
+        return self.read(lambda state: {one.id for one in state.targets.values() if _is_instance(state, one)})
+
+    def _registrations(self, instance_id: str) -> list[Target]:
+        return self.read(lambda state: [one for one in state.targets_on(instance_id) if _is_instance(state, one)])
+
+    async def _register(self, command: RegisterTargets) -> Any:
+        """Instances are looked up before, and again once they are targets: what changed between is not lost."""
+        placed = replace(command, targets=await self._placed(command))
+        reply = await self.shell.submit(placed)
+        after = {spec.id: spec for spec in await self._placed(command)}
+        for spec in placed.targets:
+            now = after[spec.id]
+            if (now.address, now.zone) != (spec.address, spec.zone):
+                await self.seen(spec.id, Place(now.address, now.zone) if now.address else None)
+        return reply
 
     async def _placed(self, command: RegisterTargets) -> tuple[TargetSpec, ...]:
         ids = [spec.id for spec in command.targets if spec.id.startswith("i-")]
@@ -258,6 +305,10 @@ class BalancerService:
                 log.exception("balancers: again in %.1f s", pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_S[1])
+
+
+def _is_instance(state: State, target: Target) -> bool:
+    return state.groups[target.group].target_type == "instance"
 
 
 def _at(spec: TargetSpec, found: Mapping[str, Any]) -> TargetSpec:

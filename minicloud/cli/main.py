@@ -36,6 +36,11 @@ NOUNS = {
     "placement-group": ("minicloud.cli.placement_group:placement_group", "Instances near to, or far from, each other."),
     "queue": ("minicloud.cli.queue:queue", "Queues: send, receive, delete messages; dead letters."),
     "topic": ("minicloud.cli.topic:topic", "Topics: publish messages to all who are subscribed."),
+    "balancer": ("minicloud.cli.balancer:balancer", "Load balancers: listeners, rules, certificates."),
+    "target-group": (
+        "minicloud.cli.target_group:target_group",
+        "Target groups: what balancers forward to, and its health.",
+    ),
     "account": ("minicloud.cli.account:account", "Accounts and their access keys."),
     "quota": ("minicloud.cli.account:quota", "How much an account may use."),
 }

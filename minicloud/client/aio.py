@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from minicloud.client.broker import Broker
+from minicloud.client.balancers import AsyncBalancers
+from minicloud.client.broker import BALANCERS, Broker
 from minicloud.client.config import ClientConfig, ClientOptions, resolve, with_times
 from minicloud.client.hosts import AsyncHosts
 from minicloud.client.identity import AsyncIdentity
@@ -15,6 +16,7 @@ from minicloud.client.key_pairs import AsyncKeyPairs
 from minicloud.client.placement_groups import AsyncPlacementGroups
 from minicloud.client.queues import AsyncQueues
 from minicloud.client.tags import AsyncTags
+from minicloud.client.target_groups import AsyncTargetGroups
 from minicloud.client.templates import AsyncTemplates
 from minicloud.client.topics import AsyncTopics
 from minicloud.client.transport import Transport
@@ -44,6 +46,9 @@ class AsyncClient:
         broker = Broker(transport)
         self.queues = AsyncQueues(broker)
         self.topics = AsyncTopics(broker)
+        balancing = Broker(transport, BALANCERS)
+        self.balancers = AsyncBalancers(balancing)
+        self.target_groups = AsyncTargetGroups(balancing)
 
     @property
     def config(self) -> ClientConfig:

@@ -1,7 +1,8 @@
-"""The way to the message broker that serves the caller's queues and topics.
+"""The way to the shard that serves the caller's queues and topics (a message broker), or its load balancers.
 
     MessagingService.Locate  ->  address of the broker + a ticket for it, asked once and kept
     QueueService, TopicService  ->  straight to the broker, with the ticket as metadata
+    BalancingService.Locate, BalancerService  ->  the same for a balancer process
 
 The ticket is asked for again before it ends (calls go on with the old one meanwhile), after UNAUTHENTICATED, and when
 the broker stays away: then it may have come up elsewhere. UNAVAILABLE is retried until `retry_s` has passed: a broker
@@ -38,6 +39,7 @@ else:
 
 M = TypeVar("M", bound="Message")
 
+MESSAGES, BALANCERS = "MessagingService/Locate", "BalancingService/Locate"
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 _LOCATE_EVERY = 4  # attempts that failed, about half a second
 _RENEW_S_MIN = 60.0  # of a ticket that seems to end sooner: the clocks differ, UNAUTHENTICATED will tell
@@ -45,11 +47,15 @@ _RENEW_PART = 0.8  # of a ticket's life
 
 
 class Broker:
-    """Unary calls to the caller's broker. Used from one event loop; clients made by `with_options` share the place."""
+    """Unary calls to the caller's shard. Used from one event loop; clients made by `with_options` share the place.
 
-    def __init__(self, transport: Transport) -> None:
+    locate: the method that says where it is.
+    """
+
+    def __init__(self, transport: Transport, locate: str = MESSAGES) -> None:
         self.transport = transport
-        self._place = transport.place
+        self._locate_method = locate
+        self._place = transport.place(locate)
 
     async def call(self, method: str, request: Message | Encoded, reply: type[M], *, wait_s: float = 0.0) -> M:
         """One call ("QueueService/SendBulk"). wait_s: how long the broker itself may wait. Raises CloudError."""
@@ -106,7 +112,7 @@ class Broker:
             async with asyncio.timeout(max(left, 0.001)):
                 await asyncio.shield(task)
         except TimeoutError:
-            raise DeadlineExceeded("the cloud did not say in time where the message broker is") from None
+            raise DeadlineExceeded(f"the cloud did not answer {self._locate_method} in time") from None
         except CloudError as error:
             raise error.copy() from None
 
@@ -118,9 +124,7 @@ class Broker:
         return task
 
     async def _renew(self) -> None:
-        reply = await self.transport.call(
-            "MessagingService/Locate", queue_pb2.LocateRequest(), queue_pb2.BrokerEndpoint
-        )
+        reply = await self.transport.call(self._locate_method, queue_pb2.LocateRequest(), queue_pb2.BrokerEndpoint)
         place, endpoint = self._place, to_model(models.BrokerEndpoint, reply)
         old = place.endpoint
         place.endpoint = endpoint

@@ -18,6 +18,7 @@ One rule per form of method:
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,12 +40,14 @@ GROUPS = (
     "queue_handle",
     "queues",
     "topics",
+    "balancers",
+    "target_groups",
 )
 _MODELS = """
 if TYPE_CHECKING:
-    from minicloud.client import models
+    from minicloud.client import {name}
 else:
-    models = lazy("minicloud.client.models")
+    {name} = lazy("minicloud.client.{name}")
 """
 _CLIENT_BODY = '''
 class Client:
@@ -109,6 +112,7 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from minicloud.client.consumer_options import ConsumerOptions",
         "from minicloud.client.messages import Message, SendResult",
         "from minicloud.client.queue_handle import SendOptions",
+        "from minicloud.client.target_groups import HealthOptions",
         "from typing import TYPE_CHECKING, Unpack",
         f"from minicloud.client.{name} import {', '.join(own)}",
         "from minicloud.client.loop import LoopThread",
@@ -116,8 +120,9 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from minicloud.client.lazy import lazy",
         *[f"from minicloud.client.sync.{module} import {cls}" for cls, module in wrapped.items() if module != name],
     ]
-    if "models." in "".join(bodies):
-        bodies.insert(0, _MODELS)
+    for models in ("models", "balancer_models"):
+        if re.search(rf"\b{models}\.", "".join(bodies)):
+            bodies.insert(0, _MODELS.format(name=models))
     return "\n\n".join(["\n".join(_used(head, "\n".join(bodies))), *bodies])
 
 

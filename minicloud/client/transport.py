@@ -47,7 +47,10 @@ _CHANNEL_OPTIONS = (
 
 
 class Place:
-    """Where the message broker of this caller is, as the cloud said last. `asking`: whoever asks now, for all."""
+    """Where this caller's shard (message broker, balancer process) is, as the cloud said last.
+
+    `asking`: whoever asks now, for all.
+    """
 
     __slots__ = ("asking", "calls", "endpoint", "metadata", "renew_at")
 
@@ -69,14 +72,18 @@ class Transport:
         self.config = config
         self._channels: dict[tuple[str, bool], grpc.aio.Channel] = {}
         self._metadata = _metadata(config)
-        self.place = Place()
+        self._places: dict[str, Place] = {}
         self.closers: set[Callable[[], Awaitable[None]]] = set()
 
     def with_config(self, **changes: Any) -> Transport:
         """The same channels with other times."""
         other = Transport(replace(self.config, **changes))
-        other._channels, other.place, other.closers = self._channels, self.place, self.closers
+        other._channels, other._places, other.closers = self._channels, self._places, self.closers
         return other
+
+    def place(self, locate: str) -> Place:
+        """Of the shard that this method ("MessagingService/Locate") tells."""
+        return self._places.setdefault(locate, Place())
 
     async def close(self) -> None:
         for close in list(self.closers):
@@ -178,7 +185,7 @@ class Transport:
         return GuestStream(start(*first, metadata=((TICKET_METADATA, endpoint.ticket),)))
 
     def broker_unary(self, endpoint: models.BrokerEndpoint, method: str, reply: type[Message]) -> Callable[..., Any]:
-        """How a method of a message broker is called; the ticket is the caller's to give."""
+        """How a method of a shard is called; the ticket is the caller's to give."""
         channel = self._channel(endpoint.address, endpoint.tls)
         start: Callable[..., Any] = channel.unary_unary(
             _PACKAGE + method, request_serializer=_serialize, response_deserializer=reply.FromString

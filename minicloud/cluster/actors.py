@@ -1,4 +1,4 @@
-"""The three kinds of long-lived actors: thin shells of Ray around what the composition root runs.
+"""The four kinds of long-lived actors: thin shells of Ray around what the composition root runs.
 
 Ray places them, names them and starts them again; nothing else of theirs goes through Ray. What they run blocks on a
 thread of its own, with its own event loop, and serves its own sockets, so that a slow Ray call cannot stall it. The two
@@ -35,6 +35,7 @@ log = logging.getLogger("minicloud.cluster.actors")
 CONTROL_PLANE_NAME = "control-plane"
 HOST_AGENT_PREFIX = "host-agent:"
 MESSAGE_BROKER_PREFIX = "message-broker:"
+BALANCER_PREFIX = "balancer:"
 ACTOR_THREADS = 4
 LOG_BYTES_MAX = 8 * 1024 * 1024
 # Ray restarts an actor at once, again and again: what fails at its start must not take a core for it.
@@ -85,6 +86,19 @@ class MessageBroker:
         return os.getpid()
 
 
+class Balancer:
+    """One balancer process, on the head node: the addresses of its load balancers are there."""
+
+    def __init__(self, settings: str, number: int) -> None:
+        cloud = CloudSettings.from_json(settings)
+        entry = load(cloud.entry_points.balancer)
+        _serve(f"balancer-{number}", cloud.log_path, lambda: entry(cloud, number))
+
+    def ping(self) -> int:
+        """The process id."""
+        return os.getpid()
+
+
 def load(entry_point: str) -> Callable[..., Any]:
     """`module:function` -> what to call; the module is imported when it is called, so that a broken one fails there."""
     module, _, function = entry_point.partition(":")
@@ -104,6 +118,11 @@ def start_control_plane(settings: CloudSettings, head_node_id: str) -> Any:
 def start_message_broker(settings: CloudSettings, number: int, head_node_id: str) -> Any:
     pin = _pin(settings, HEAD_RESOURCE, head_node_id)
     return _actor(MessageBroker, settings, f"{MESSAGE_BROKER_PREFIX}{number}", pin).remote(settings.to_json(), number)
+
+
+def start_balancer(settings: CloudSettings, number: int, head_node_id: str) -> Any:
+    pin = _pin(settings, HEAD_RESOURCE, head_node_id)
+    return _actor(Balancer, settings, f"{BALANCER_PREFIX}{number}", pin).remote(settings.to_json(), number)
 
 
 def start_host_agent(settings: CloudSettings, host: HostSettings, node_id: str) -> Any:

@@ -7,7 +7,8 @@ and it costs 90 MB and 0.8 s of imports. What it leaves behind does not need it:
 prestarted workers that belong to no job outlive it (measured; those of its job would be ended with it).
 
 open   our own cluster: writes what Ray's head would have written, says the cluster id, waits for the hosts' raylets
-       (started by the supervisor, which needs that id), creates control plane, brokers and host agents, waits for them.
+       (started by the supervisor, which needs that id), creates control plane, brokers, balancers and host agents, and
+       waits for them.
        A joined cluster: the live nodes are the hosts.
 stop   a joined cluster: ends this cloud's actors, which nobody else would.
 """
@@ -27,7 +28,7 @@ import ray
 from ray import _raylet
 from ray._common.usage import usage_lib
 
-from minicloud.cluster.actors import start_control_plane, start_host_agent, start_message_broker
+from minicloud.cluster.actors import start_balancer, start_control_plane, start_host_agent, start_message_broker
 from minicloud.cluster.nodes import NodeState, list_nodes, watch_nodes
 from minicloud.cluster.ray_commands import LOOPBACK, SESSION
 from minicloud.settings import CloudSettings, HostSettings, host_id
@@ -101,7 +102,7 @@ def _gcs_address() -> str:
 
 
 def _hosts_of_cluster(settings: CloudSettings, gcs_address: str) -> tuple[CloudSettings, dict[str, NodeState]]:
-    """One host per live node; control plane and brokers stay on this driver's node. Zones are dealt in turn."""
+    """One host per live node; control plane and shards stay on this driver's node. Zones are dealt in turn."""
     here = ray.get_runtime_context().get_node_id()
     nodes = [node for node in list_nodes(gcs_address) if node.alive]
     hosts = tuple(_joined_host(settings, node, index) for index, node in enumerate(nodes))
@@ -137,10 +138,14 @@ def _start_actors(settings: CloudSettings, nodes: dict[str, NodeState]) -> None:
         f"message-broker-{number}": start_message_broker(settings, number, head.ray_node_id)
         for number in range(len(settings.brokers))
     }
+    balancers = {
+        f"balancer-{number}": start_balancer(settings, number, head.ray_node_id)
+        for number in range(len(settings.balancers))
+    }
     agents = {host.name: start_host_agent(settings, host, nodes[host.name].ray_node_id) for host in settings.hosts}
     pid = ray.get(control_plane.ping.remote(), timeout=ACTORS_S_MAX)
     say("actor", name="control-plane", pid=pid)
-    for name, agent in {**brokers, **agents}.items():
+    for name, agent in {**brokers, **balancers, **agents}.items():
         say("actor", name=name, pid=ray.get(agent.ping.remote(), timeout=ACTORS_S_MAX))
 
 

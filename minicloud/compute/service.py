@@ -60,6 +60,7 @@ class ComputeService:
         self.state = machine.state
         self.links = Links(self._on_silence)
         self.samples: dict[str, pb.GuestSample] = {}
+        self.followers: set[Callable[[str], None]] = set()  # told the id of each instance that was recorded
         self.closing = False
         self._ports = ports
         self._launching: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -105,6 +106,9 @@ class ComputeService:
     def _touched(self, effect: Touched) -> None:
         """Acts on the entity as it was recorded: the state may be ahead of the disk already."""
         self.waiters.notify((effect.kind, effect.key))
+        if effect.kind == Instance.kind:
+            for follow in self.followers:
+                follow(effect.key)
         if isinstance(effect.entity, Instance):
             self.act(effect.entity)
         elif effect.kind == Instance.kind:

@@ -53,7 +53,7 @@ from minicloud.settings import GUEST_NAME, CloudSettings, is_loopback
 HEALTH_PATH = "/_minicloud/health"
 INTERNAL_PATH = "/_minicloud/internal"
 TOPICS_PATH = "/_minicloud/sns"
-REACHED_AS = "X-Minicloud-Reached-As"  # rpc/messaging.py reads it
+REACHED_AS = "X-Minicloud-Reached-As"  # rpc/locate.py reads it
 LOOPBACK = "127.0.0.1"
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 LOCAL_SUFFIX = ".localhost"  # RFC 6761: names that always mean this machine

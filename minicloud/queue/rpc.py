@@ -30,7 +30,7 @@ class Door:
 
 
 class QueueServicer:
-    """For `rpc.door.door(QueueServicer(...), DESCRIPTOR, entry)`; callers come from `rpc.broker_ticket`."""
+    """For `rpc.door.door(QueueServicer(...), DESCRIPTOR, entry)`; callers come from `rpc.shard_ticket`."""
 
     def __init__(self, service: QueueService, door: Door) -> None:
         self._service = service

@@ -1,4 +1,7 @@
-"""How a host agent proves itself to the control plane: metadata `x-minicloud-fleet: <host id>:<HMAC-SHA256>`."""
+"""How host agents and balancers prove themselves to the control plane: `x-minicloud-fleet: <id>:<HMAC-SHA256>`.
+
+The id of a host agent is its host's.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def fleet_door(secret: bytes) -> Callable[[Metadata], str]:
         given = str(metadata.get(METADATA, ""))
         host_id = given.partition(":")[0]
         if not hmac.compare_digest(given.encode(), token(secret, host_id).encode()):
-            raise Unauthenticated("This service is for the cloud's own host agents.")
+            raise Unauthenticated("This service is for the cloud's own processes.")
         return host_id
 
     return admit

@@ -48,6 +48,7 @@ class CloudHealth:
     hosts_up: int
     hosts_down: int
     brokers: tuple[str, ...] = ()  # of each message broker: up | down
+    balancers: tuple[str, ...] = ()  # of each balancer process: up | down
 
 
 async def _nothing() -> None:

@@ -22,7 +22,7 @@ PENDING_ARN = "PendingConfirmation"
 
 
 class TopicServicer:
-    """For `rpc.door.door(TopicServicer(...), DESCRIPTOR, entry)`; callers come from `rpc.broker_ticket`."""
+    """For `rpc.door.door(TopicServicer(...), DESCRIPTOR, entry)`; callers come from `rpc.shard_ticket`."""
 
     def __init__(self, service: TopicService, page_secret: bytes) -> None:
         self._service = service

@@ -88,7 +88,7 @@ def until(what: Callable[[], Any], seconds: float, story: str) -> tuple[Any, flo
 def start(data: Path, hosts: int | None, address: str | None = None) -> Cloud:
     settings = resolve(UpFlags(data_dir=str(data), hosts=hosts, grpc_port=0, http_port=0, address=address))
     entry_points = EntryPoints(
-        *(f"{STAND_IN}:run_{role}" for role in ("control_plane", "host_agent", "message_broker"))
+        *(f"{STAND_IN}:run_{role}" for role in ("control_plane", "host_agent", "message_broker", "balancer"))
     )
     settings = replace(settings, entry_points=entry_points, host_restart_after_s=HOST_RESTART_AFTER_S)
     cloud = Cloud(settings, Daemon(settings, lifeline=True))

@@ -30,11 +30,10 @@ from minicloud.identity.rpc import IdentityRpc
 from minicloud.identity.seal import AesGcmSeal
 from minicloud.identity.service import Identity
 from minicloud.rpc.auth import locked_door, open_door
-from minicloud.rpc.broker_ticket import issue
 from minicloud.rpc.door import Entry, door
-from minicloud.rpc.messaging import DESCRIPTOR as MESSAGING
-from minicloud.rpc.messaging import Brokers, MessagingServicer, visitors
+from minicloud.rpc.locate import MESSAGING, Listening, Locator, visitors
 from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.shard_ticket import BROKERS, issue
 from minicloud.rpc.ticket import TICKET_METADATA
 from minicloud.shell.clock import Clock, SteadyClock
 from minicloud.sim.log import MemoryLog
@@ -70,7 +69,7 @@ class World:
 
     def as_account(self, account: str, region: str = "us-east-1", channel: Any = None) -> Any:
         """A channel to the broker whose calls show a ticket of that account."""
-        proof = issue(SECRET, 0, Scope(account, region), self.broker.service.now() + TICKET_S)
+        proof = issue(BROKERS, SECRET, 0, Scope(account, region), self.broker.service.now() + TICKET_S)
         return _Ticketed(channel or self.channel, proof)
 
 
@@ -113,7 +112,7 @@ async def broker_world(
     shell = MemoryShell(machine)
     admit = locked_door(machine.authenticate) if locked else open_door()
     users = Entry(admit, lambda: f"made-{next(ids)}")
-    messaging = MessagingServicer(Brokers("127.0.0.1", (broker_port,)), SECRET, time_at.wall)
+    messaging = Locator(BROKERS, Listening("127.0.0.1", (broker_port,)), SECRET, time_at.wall)
     control = RpcServer(
         [
             door(IdentityRpc(Identity(machine, shell, shell, b"p"), "1.2.3"), IDENTITY, users),

@@ -21,9 +21,18 @@ from google.protobuf.message_factory import GetMessageClass
 
 from minicloud.base.errors import CloudError, NotFound
 from minicloud.rpc.errors import abort
-from minicloud.wire import catalog_pb2, guest_pb2, host_pb2, identity_pb2, instance_pb2, queue_pb2, topic_pb2
+from minicloud.wire import (
+    balancer_pb2,
+    catalog_pb2,
+    guest_pb2,
+    host_pb2,
+    identity_pb2,
+    instance_pb2,
+    queue_pb2,
+    topic_pb2,
+)
 
-FILES = (catalog_pb2, guest_pb2, host_pb2, identity_pb2, instance_pb2, queue_pb2, topic_pb2)
+FILES = (balancer_pb2, catalog_pb2, guest_pb2, host_pb2, identity_pb2, instance_pb2, queue_pb2, topic_pb2)
 METHODS = {
     f"{service.name}/{method.name}": method
     for file in FILES

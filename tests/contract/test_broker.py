@@ -20,9 +20,9 @@ from minicloud.base.errors import (
     InvalidRequest,
     Unauthenticated,
 )
-from minicloud.rpc import broker_ticket
+from minicloud.rpc import shard_ticket
 from minicloud.rpc.errors import from_rpc_error
-from minicloud.rpc.messaging import host_of
+from minicloud.rpc.locate import host_of
 from minicloud.rpc.ticket import TICKET_METADATA
 from minicloud.sim.log import MemoryLog
 from minicloud.store.log import FileLog
@@ -379,7 +379,7 @@ async def test_another_accounts_queue_does_not_exist(world: World) -> None:
 
 
 def ticket(number: int = 0, secret: bytes = SECRET, account: str = OTHER, expires: float = 9e9) -> str:
-    return broker_ticket.issue(secret, number, Scope(account), expires)
+    return shard_ticket.issue(shard_ticket.BROKERS, secret, number, Scope(account), expires)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ async def test_tickets_that_open_nothing(world: World, proof: str | None, text: 
 
 def test_a_ticket_ends_also_when_it_was_used_before() -> None:
     now = 1_000.0
-    admit = broker_ticket.ticket_door(SECRET, 0, lambda: now)
+    admit = shard_ticket.ticket_door(shard_ticket.BROKERS, SECRET, 0, lambda: now)
     metadata = {TICKET_METADATA: ticket(expires=1_500)}
     assert admit(metadata).scope == Scope(OTHER) == admit(metadata).scope
     now = 1_500.0
@@ -441,7 +441,7 @@ def test_hosts(authority: str, host: str) -> None:
 def test_an_account_has_one_broker_and_accounts_are_dealt_evenly() -> None:
     shares = [0] * 4
     for account in range(4_000):
-        shares[broker_ticket.broker_of(Scope(f"{account:012d}"), 4)] += 1
+        shares[shard_ticket.shard_of(Scope(f"{account:012d}"), 4)] += 1
     assert min(shares) > 850
-    assert broker_ticket.broker_of(Scope(), 4) == broker_ticket.broker_of(Scope(), 4) != 4
-    assert [broker_ticket.broker_of(Scope(f"{account:012d}"), 1) for account in range(9)] == [0] * 9
+    assert shard_ticket.shard_of(Scope(), 4) == shard_ticket.shard_of(Scope(), 4) != 4
+    assert [shard_ticket.shard_of(Scope(f"{account:012d}"), 1) for account in range(9)] == [0] * 9

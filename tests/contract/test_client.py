@@ -17,9 +17,18 @@ import pytest
 
 from minicloud import AsyncClient, Client
 from minicloud.base import errors
-from minicloud.client import aio, config, convert, generate, models
+from minicloud.client import aio, balancer_models, config, convert, generate, models
 from minicloud.client.sync import client as sync_client
-from minicloud.wire import catalog_pb2, common_pb2, host_pb2, identity_pb2, instance_pb2, queue_pb2, topic_pb2
+from minicloud.wire import (
+    balancer_pb2,
+    catalog_pb2,
+    common_pb2,
+    host_pb2,
+    identity_pb2,
+    instance_pb2,
+    queue_pb2,
+    topic_pb2,
+)
 from tests.contract.fake_cloud import Call, FakeCloud
 
 
@@ -374,11 +383,17 @@ MESSAGES = {
         if hasattr(models, name)
     },
 }
+MESSAGES |= {
+    getattr(balancer_models, name): getattr(balancer_pb2, name)
+    for name in balancer_pb2.DESCRIPTOR.message_types_by_name
+    if hasattr(balancer_models, name)
+}
 OURS_ALONE = {models.ExecResult, models.ExecChunk, models.CopyResult}
 
 
 def test_every_model_has_exactly_the_fields_of_its_message() -> None:
-    classes = {item for item in vars(models).values() if dataclasses.is_dataclass(item)}
+    found = [*vars(models).values(), *vars(balancer_models).values()]
+    classes = {item for item in found if dataclasses.is_dataclass(item)}
     assert classes - OURS_ALONE == set(MESSAGES)
     for model, message in MESSAGES.items():
         assert [field.name for field in dataclasses.fields(model)] == [

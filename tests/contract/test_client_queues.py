@@ -13,6 +13,7 @@ import pytest
 from minicloud import AsyncClient, Client
 from minicloud.base import digests, errors
 from minicloud.client import models
+from minicloud.client.broker import MESSAGES
 from minicloud.client.messages import Message, handle_text
 from minicloud.client.queues import AsyncQueues
 from minicloud.wire import queue_pb2
@@ -337,9 +338,9 @@ async def test_a_ticket_is_renewed_before_it_ends(broker: FakeCloud, monkeypatch
     broker.on("QueueService/SendBulk", bulk)
     async with AsyncClient(broker.address) as client:
         await client.queues.send("jobs", "a")
-        client._transport.place.renew_at = 0.0
+        client._transport.place(MESSAGES).renew_at = 0.0
         await client.queues.send("jobs", "b")  # goes on with the old one
-        asking = client._transport.place.asking
+        asking = client._transport.place(MESSAGES).asking
         if asking is not None:
             await asking
     assert len(broker.seen("MessagingService/Locate")) == 2

@@ -97,6 +97,7 @@ async def test_health(cloud: tuple[Cloud, HttpServer]) -> None:
         "hosts_up": 2,
         "hosts_down": 1,
         "brokers": [],
+        "balancers": [],
     }
     assert answer.headers["content-type"] == "application/json"
     assert "access-control-allow-origin" not in answer.headers

@@ -16,13 +16,13 @@ import grpc
 from minicloud.base.arn import Scope
 from minicloud.cluster.ports import free_port
 from minicloud.cluster.teardown import make_run
-from minicloud.rpc.broker_ticket import issue
+from minicloud.rpc.shard_ticket import BROKERS, issue
 from minicloud.rpc.ticket import TICKET_METADATA
 from minicloud.settings import BrokerSettings, CloudSettings
 from minicloud.wire import queue_pb2_grpc, topic_pb2_grpc
 
 SECRET = bytes(range(32))
-TICKET = ((TICKET_METADATA, issue(SECRET, 0, Scope(), 9e9)),)
+TICKET = ((TICKET_METADATA, issue(BROKERS, SECRET, 0, Scope(), 9e9)),)
 CHANNEL = (
     ("grpc.initial_reconnect_backoff_ms", 20),
     ("grpc.min_reconnect_backoff_ms", 20),

@@ -208,7 +208,8 @@ def status(ctx: click.Context, data_dir: str | None, output: str | None) -> int:
             }
             for host in state.settings.hosts
         ],
-        "brokers": _brokers(state.settings, _parsed(body)),
+        "brokers": _shards(state.settings, "brokers", "message-broker", _parsed(body)),
+        "balancers": _shards(state.settings, "balancers", "balancer", _parsed(body)),
         "restarts": state.restarts,
         "processes": [{"role": record.role, "pid": record.pid} for record in state.processes],
     }
@@ -236,17 +237,17 @@ def _parsed(body: str) -> Any:
         return None
 
 
-def _brokers(settings: CloudSettings, health: Any) -> list[dict[str, str]]:
+def _shards(settings: CloudSettings, part: str, role: str, health: Any) -> list[dict[str, str]]:
     """Where each listens, and how the control plane sees it ('' when nobody answers)."""
-    seen = health.get("brokers", []) if isinstance(health, dict) else []
+    seen = health.get(part, []) if isinstance(health, dict) else []
     host = settings.endpoints["grpc"].rpartition(":")[0]
     return [
         {
-            "name": f"message-broker-{number}",
-            "address": f"{host}:{broker.port}",
+            "name": f"{role}-{number}",
+            "address": f"{host}:{shard.port}",
             "state": seen[number] if number < len(seen) else "",
         }
-        for number, broker in enumerate(settings.brokers)
+        for number, shard in enumerate(getattr(settings, part))
     ]
 
 
@@ -271,6 +272,9 @@ def _show_status(report: dict[str, Any]) -> None:
     write_line("")
     brokers = [[broker["name"], broker["address"], broker["state"] or "-"] for broker in report["brokers"]]
     write_table(["BROKER", "ADDRESS", "STATE"], brokers)
+    write_line("")
+    balancers = [[one["name"], one["address"], one["state"] or "-"] for one in report["balancers"]]
+    write_table(["BALANCER", "ADDRESS", "STATE"], balancers)
     write_line("")
     processes = [[item["role"], str(item["pid"])] for item in report["processes"]]
     write_table(["PROCESS", "PID"], processes)

@@ -7,6 +7,7 @@ from typing import Unpack
 from minicloud.client.aio import AsyncClient
 from minicloud.client.config import ClientConfig, ClientOptions
 from minicloud.client.loop import LOOP, LoopThread
+from minicloud.client.sync.balancers import Balancers
 from minicloud.client.sync.hosts import Hosts
 from minicloud.client.sync.identity import Identity
 from minicloud.client.sync.images import Images
@@ -16,6 +17,7 @@ from minicloud.client.sync.key_pairs import KeyPairs
 from minicloud.client.sync.placement_groups import PlacementGroups
 from minicloud.client.sync.queues import Queues
 from minicloud.client.sync.tags import Tags
+from minicloud.client.sync.target_groups import TargetGroups
 from minicloud.client.sync.templates import Templates
 from minicloud.client.sync.topics import Topics
 
@@ -44,6 +46,8 @@ class Client:
         self.tags = Tags(inner.tags, loop)
         self.queues = Queues(inner.queues, loop)
         self.topics = Topics(inner.topics, loop)
+        self.balancers = Balancers(inner.balancers, loop)
+        self.target_groups = TargetGroups(inner.target_groups, loop)
 
     @property
     def config(self) -> ClientConfig:

@@ -1,0 +1,103 @@
+"""The composition root of a balancer process: its journal, the service over it with its HAProxy, and the door in front.
+
+Another part of `cloud.py`, apart from it so that a process, which Ray restarts in a hurry, imports only what it needs.
+
+A HAProxy outlives the process that started it and carries traffic until the next one relieves it; one that does not
+answer any more is ended first, because it would keep the ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+
+import uvloop
+
+from minicloud import settings
+from minicloud.balancer.rpc import DESCRIPTOR, BalancerServicer
+from minicloud.balancer.service import BalancerService, Work
+from minicloud.base import limits
+from minicloud.cloud_broker import broker_bind
+from minicloud.cloud_places import InstancePlaces
+from minicloud.cluster.processes import ProcessTable, end, is_alive, marks, read_table
+from minicloud.proxy.process import find_orphan
+from minicloud.rpc.door import Entry, door
+from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.shard_ticket import BALANCERS, ticket_door
+from minicloud.rpc.tls import server_credentials
+from minicloud.settings import CloudSettings, child_env
+from minicloud.store.sqlite import SqliteJournal
+
+log = logging.getLogger("minicloud.balancer")
+
+
+class BalancerProcess:
+    """Everything that runs in a balancer's process, around one journal."""
+
+    def __init__(self, cloud: CloudSettings, number: int) -> None:
+        folder, secret = cloud.balancer_path(number), settings.read_secret(cloud)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._processes = cloud.run_path / f"balancer-{number}.json"
+        self._table = ProcessTable(self._processes)
+        self.journal = SqliteJournal(folder / "state.db")
+        self.places = InstancePlaces(f"{cloud.control_host}:{cloud.control_port}", secret, f"balancer-{number}")
+        self._stats = cloud.socket_path / f"balancer-{number}-stats"
+        work = Work(folder / "proxy", child_env() | marks(cloud), stats=self._stats)
+        self.service = BalancerService(self.journal, work, self.places, on_pid=self._started)
+        entry = Entry(ticket_door(BALANCERS, secret, number, time.time), lambda: secrets.token_hex(16))
+        pages = hmac.new(secret, b"balancer pages", hashlib.sha256).digest()
+        listen = Listen(
+            broker_bind(cloud),
+            cloud.balancers[number].port,
+            None if cloud.tls is None else server_credentials(cloud.tls.cert, cloud.tls.key),
+            calls_max=limits.GRPC_BROKER_CALLS_MAX,
+            socket=str(cloud.balancer_socket(number)),
+        )
+        self.server = RpcServer(
+            [door(BalancerServicer(self.service, pages), DESCRIPTOR, entry)], entry.new_request_id, listen
+        )
+
+    async def start(self) -> int:
+        """Carry traffic again, then serve. Returns the gRPC port."""
+        if await find_orphan(self._stats) is None:
+            await asyncio.to_thread(end, read_table(self._processes))
+        await self.service.start()
+        self.places.start(self.service)
+        for damage in self.journal.damage:
+            log.error("%s: %s", self.journal.path, damage)
+        port = await self.server.start()
+        self.server.health.set_all(True)
+        return port
+
+    async def stop(self, grace_s: float = 2.0) -> None:
+        await self.server.stop(grace_s)
+        await self.places.close()
+        await self.service.stop(grace_s)
+        self.journal.close()
+
+    def _started(self, pid: int) -> None:
+        for record in self._table.all():
+            if not is_alive(record):
+                self._table.discard(record.pid)
+        self._table.add("haproxy", pid)
+
+
+def run_balancer(cloud: CloudSettings, number: int) -> None:
+    """Blocks until the journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
+    uvloop.run(_balancer(cloud, number))
+
+
+async def _balancer(cloud: CloudSettings, number: int) -> None:
+    began = time.monotonic()
+    process = BalancerProcess(cloud, number)
+    port = await process.start()
+    log.info("serves on port %d after %.2f s", port, time.monotonic() - began)
+    try:
+        await process.service.ended.wait()
+        log.error("the balancer process ends: its journal does not take records any more")
+    finally:
+        await process.stop(0)

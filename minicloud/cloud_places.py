@@ -1,0 +1,130 @@
+"""Where instances are, as a balancer process knows it: one stream to the control plane, opened again when it breaks.
+
+    places(ids)     asked on the stream, answered on it; what is said last of an instance is what holds
+    every change    of an instance that was asked for comes by itself; nothing polls
+
+A new stream begins by asking for every instance that is a target, so whatever happened meanwhile is heard of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from minicloud.balancer.ports import Place
+from minicloud.base.arn import Scope
+from minicloud.base.errors import CloudError, Unavailable
+from minicloud.rpc import fleet_auth
+from minicloud.rpc.peer import OPTIONS
+from minicloud.wire import fleet_pb2 as pb
+from minicloud.wire import fleet_pb2_grpc
+
+log = logging.getLogger("minicloud.balancer")
+
+ANSWER_S_MAX = 5.0
+PAUSE_S = (0.1, 1.0)  # between two streams, doubling
+ASKED_AT_ONCE_MAX = 1_000
+RUNNING, GONE = "running", ("", "terminated")
+
+
+class Targets(Protocol):
+    """The balancer service, seen from here."""
+
+    def instances(self) -> Iterable[str]:
+        """Those that are targets."""
+        ...
+
+    async def seen(self, instance_id: str, place: Place | None, gone: bool = False) -> None: ...
+
+
+class InstancePlaces:
+    """Implements balancer.ports.Instances."""
+
+    def __init__(self, address: str, secret: bytes, name: str) -> None:
+        """address: the control plane's gRPC server. name: who asks."""
+        self._address = address
+        self._metadata = ((fleet_auth.METADATA, fleet_auth.token(secret, name)),)
+        self._awaited: dict[str, list[tuple[int, asyncio.Future[pb.InstancePlace]]]] = {}
+        self._questions = 0
+        self._to_ask: dict[str, None] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, targets: Targets) -> None:
+        self._task = asyncio.create_task(self._run(targets))
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def places(self, scope: Scope, ids: Sequence[str]) -> dict[str, Place]:
+        """Raises Unavailable while the control plane does not answer."""
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                found = [await answer for answer in [self._ask(one) for one in dict.fromkeys(ids)]]
+        except TimeoutError:
+            raise Unavailable("the cloud did not say in time where the instances are") from None
+        mine = [one for one in found if (one.account, one.region) == (scope.account, scope.region)]
+        return {one.instance_id: place for one in mine if (place := place_of(one)) is not None}
+
+    def _ask(self, instance_id: str) -> asyncio.Future[pb.InstancePlace]:
+        """An answer that is on its way already may be from before, and is none to this."""
+        self._questions += 1
+        future = asyncio.get_running_loop().create_future()
+        self._awaited.setdefault(instance_id, []).append((self._questions, future))
+        self._to_ask[instance_id] = None
+        self._wake.set()
+        return future
+
+    # --- the stream
+
+    async def _run(self, targets: Targets) -> None:
+        pause_s = PAUSE_S[0]
+        while True:
+            try:
+                async with grpc.aio.insecure_channel(self._address, options=OPTIONS) as channel:
+                    stub: Any = fleet_pb2_grpc.PlaceServiceStub(channel)  # type: ignore[no-untyped-call]
+                    asked = self._asked([*targets.instances(), *self._awaited])
+                    call = stub.FollowPlaces(asked, metadata=self._metadata, wait_for_ready=True)
+                    async for place in call:
+                        pause_s = PAUSE_S[0]
+                        await self._heard(place, targets)
+            except grpc.aio.AioRpcError as error:
+                log.info("the stream of places is down: %s", error.code().name)
+            except CloudError as error:
+                log.warning("a place was not recorded: %s", error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, PAUSE_S[1])
+
+    async def _asked(self, first: list[str]) -> AsyncIterator[pb.PlacesAsked]:
+        self._to_ask.update(dict.fromkeys(first))
+        while True:
+            ids, self._to_ask = list(self._to_ask), {}
+            number = self._questions
+            while ids:
+                part, ids = ids[:ASKED_AT_ONCE_MAX], ids[ASKED_AT_ONCE_MAX:]
+                yield pb.PlacesAsked(instance_ids=part, number=0 if ids else number)
+            self._wake.clear()
+            if not self._to_ask:
+                await self._wake.wait()
+
+    async def _heard(self, place: pb.InstancePlace, targets: Targets) -> None:
+        waiting = self._awaited.pop(place.instance_id, [])
+        later = [one for one in waiting if one[0] > place.answers and not one[1].done()]
+        if later:
+            self._awaited[place.instance_id] = later
+        for number, answer in waiting:
+            if number <= place.answers and not answer.done():
+                answer.set_result(place)
+        await targets.seen(place.instance_id, place_of(place), place.state in GONE)
+
+
+def place_of(one: pb.InstancePlace) -> Place | None:
+    """None: it cannot be reached."""
+    return Place(one.private_ip, one.zone) if one.state == RUNNING and one.private_ip else None

@@ -1,0 +1,95 @@
+"""PlaceService (protos/minicloud/wire/fleet.proto): where instances are, for the cloud's balancers.
+
+    asked, or recorded   -> the instance's id is news
+    news                 -> looked up together, once on disk, and said; whoever asked hears the state in order
+
+So what is said last of an instance is what holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+from minicloud.compute.service import ComputeService
+from minicloud.wire import fleet_pb2 as pb
+
+
+class _News:
+    """Ids to look up again, of those that this stream asked for."""
+
+    def __init__(self) -> None:
+        self.heard = 0  # the last question
+        self._wanted: set[str] = set()
+        self._ids: dict[str, None] = {}
+        self._there = asyncio.Event()
+        self._over = False
+
+    def ask(self, number: int, ids: Iterable[str]) -> None:
+        self.heard = max(self.heard, number)
+        for one in ids:
+            self._wanted.add(one)
+            self.changed(one)
+
+    def changed(self, instance_id: str) -> None:
+        if instance_id in self._wanted:
+            self._ids[instance_id] = None
+            self._there.set()
+
+    def end(self) -> None:
+        self._over = True
+        self._there.set()
+
+    async def take(self) -> list[str]:
+        """Waits for some; none: it is over."""
+        await self._there.wait()
+        self._there.clear()
+        if self._over:
+            return []
+        ids, self._ids = list(self._ids), {}
+        return ids
+
+
+class PlaceServicer:
+    def __init__(self, service: ComputeService) -> None:
+        self._service = service
+
+    async def FollowPlaces(
+        self, requests: AsyncIterator[pb.PlacesAsked], _caller: str
+    ) -> AsyncIterator[pb.InstancePlace]:
+        news = _News()
+        reader = asyncio.create_task(_read(requests, news))
+        self._service.followers.add(news.changed)
+        try:
+            while ids := await news.take():
+                for place in await self._found(ids, news.heard):
+                    yield place
+        finally:
+            self._service.followers.discard(news.changed)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _found(self, ids: list[str], answers: int) -> list[pb.InstancePlace]:
+        return await self._service.shown(lambda: [self._place(one, answers) for one in ids])
+
+    def _place(self, instance_id: str, answers: int) -> pb.InstancePlace:
+        one = self._service.state.instances.get(instance_id)
+        if one is None:
+            return pb.InstancePlace(instance_id=instance_id, answers=answers)
+        return pb.InstancePlace(
+            instance_id=one.id,
+            account=one.account,
+            region=one.region,
+            state=one.state,
+            private_ip=one.private_ip,
+            zone=one.zone,
+            answers=answers,
+        )
+
+
+async def _read(requests: AsyncIterator[pb.PlacesAsked], news: _News) -> None:
+    try:
+        async for request in requests:
+            news.ask(request.number, request.instance_ids)
+    finally:
+        news.end()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minicloud.base.errors import DeadlineExceeded, IncorrectState, InvalidParameterValue
+from minicloud.base.errors import DeadlineExceeded, IncorrectState, InvalidParameterValue, Unavailable
 from minicloud.client.convert import to_model
 from minicloud.client.lazy import lazy
 from minicloud.client.transport import Transport
@@ -20,7 +20,6 @@ else:
     catalog_pb2 = lazy("minicloud.wire.catalog_pb2")
 
 _CHUNK_BYTES = 256 * 1024  # limits.STREAM_CHUNK_BYTES_MAX
-_POLL_S = (0.1, 2.0)  # first and longest pause
 
 
 class AsyncImages:
@@ -60,22 +59,29 @@ class AsyncImages:
         reply = await self._transport.call("ImageService/Create", request, catalog_pb2.Image, idempotent=False)
         return to_model(models.Image, reply)
 
-    async def wait_available(self, image_id: str, timeout: float = 300.0) -> models.Image:
-        """Wait until it can be launched from. Raises IncorrectState (it failed), DeadlineExceeded.
+    async def watch(self, image_id: str) -> AsyncIterator[models.Image]:
+        """Its present state, then every change, until the caller stops. Raises NotFound, also once it is gone."""
+        request = catalog_pb2.GetImageRequest(image_id=image_id)
+        seen: models.Image | None = None
+        async for message in self._transport.follow("ImageService/Watch", request, catalog_pb2.Image):
+            image = to_model(models.Image, message)
+            if image != seen:  # a reconnect repeats the present state
+                seen = image
+                yield image
 
-        The cloud has no stream of image events, so this asks, less and less often.
-        """
-        pause = _POLL_S[0]
+    async def wait_available(self, image_id: str, timeout: float = 300.0) -> models.Image:
+        """Wait until it can be launched from. Raises NotFound, IncorrectState (it failed), DeadlineExceeded."""
         try:
             async with asyncio.timeout(timeout):
-                while (image := await self.get(image_id)).state == "pending":
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 1.5, _POLL_S[1])
+                async for image in self.watch(image_id):
+                    if image.state == "available":
+                        return image
+                    if image.state != "pending":
+                        story = f"{image_id} is {image.state}: {image.state_reason}"
+                        raise IncorrectState(story, code="InvalidAMIID.Unavailable")
         except TimeoutError:
             raise DeadlineExceeded(f"{image_id} is not available after {timeout:g} s", field="timeout") from None
-        if image.state != "available":
-            raise IncorrectState(f"{image_id} is {image.state}: {image.state_reason}", code="InvalidAMIID.Unavailable")
-        return image
+        raise Unavailable(f"the cloud says no more of {image_id}")
 
     async def register(
         self,

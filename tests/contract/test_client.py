@@ -324,14 +324,21 @@ def test_an_image_is_registered_as_a_stream_of_its_file(fake_cloud: FakeCloud, c
 
 
 def test_waiting_for_an_image_tells_why_it_failed(fake_cloud: FakeCloud, client: Client) -> None:
-    states = iter(["pending", "pending", "failed"])
-    fake_cloud.on(
-        "ImageService/Get",
-        lambda request, call: catalog_pb2.Image(id="ami-1", state=next(states), state_reason="no room"),
-    )
+    states = ["pending", "failed"]
+
+    async def watch(request: catalog_pb2.GetImageRequest, call: Call) -> AsyncIterator[catalog_pb2.Image]:
+        for state in states:
+            yield catalog_pb2.Image(id=request.image_id, state=state, state_reason="no room")
+        await asyncio.Event().wait()
+
+    fake_cloud.on("ImageService/Watch", watch)
     with pytest.raises(errors.IncorrectState, match="no room"):
         client.images.wait_available("ami-1")
-    assert len(fake_cloud.calls) == 3
+    states = ["pending", "available"]
+    assert client.images.wait_available("ami-2").id == "ami-2"
+    states = ["pending"]
+    with pytest.raises(errors.DeadlineExceeded, match="ami-3"):
+        client.images.wait_available("ami-3", timeout=0.2)
 
 
 # ---------------------------------------------------------------- settings

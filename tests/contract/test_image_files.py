@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from minicloud.base.errors import InsufficientStorage, LimitExceeded
+from minicloud.base.errors import InsufficientStorage, LimitExceeded, NotFound
 from minicloud.base.limits import IMAGE_BYTES_MAX
-from minicloud.wire import catalog_pb2
+from minicloud.wire import catalog_pb2, fleet_pb2
 from tests.contract.test_control_plane import cloud_on, refused
 
 
@@ -41,6 +41,27 @@ async def test_a_start_deletes_what_no_record_knows(tmp_path: Path) -> None:
         (tmp_path / "images" / name).write_bytes(b"x")
     async with cloud_on(tmp_path):
         assert files(tmp_path) == sorted([f"{image.id}.tar", f"{making.id}.packing"])
+
+
+async def test_an_image_is_watched_until_it_is_deregistered(tmp_path: Path) -> None:
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        (one,) = await cloud.launch()
+        await asyncio.wait_for(cloud.until(one.id, "running"), 10)
+        host.deaf = True
+        image = await cloud.images.Create(catalog_pb2.CreateImageRequest(instance_id=one.id, name="mine"))
+        request = catalog_pb2.GetImageRequest(image_id=image.id)
+        watch = cloud.images.Watch(request, timeout=20)
+        assert (await watch.read()).state == "pending"
+        (order,) = await host.ordered("snapshot")
+        result = fleet_pb2.OrderResult(order_id=order.order_id, ok=True, size_bytes=7)
+        await host.say(fleet_pb2.HostReport(result=result))
+        done = await watch.read()
+        assert (done.state, done.size_bytes) == ("available", 7)
+        await cloud.images.Deregister(request)
+        async with refused(NotFound):
+            await watch.read()
+        async with refused(NotFound):
+            await cloud.images.Watch(request, timeout=20).read()
 
 
 async def test_a_caller_that_leaves_while_its_image_is_recorded_takes_no_tar_along(tmp_path: Path) -> None:

@@ -46,11 +46,12 @@ class Images:
             self._inner.create(instance_id, name, description=description, no_reboot=no_reboot, tags=tags)
         )
 
-    def wait_available(self, image_id: str, timeout: float = 300.0) -> models.Image:
-        """Wait until it can be launched from. Raises IncorrectState (it failed), DeadlineExceeded.
+    def watch(self, image_id: str) -> Iterator[models.Image]:
+        """Its present state, then every change, until the caller stops. Raises NotFound, also once it is gone."""
+        return self._loop.iterate(self._inner.watch(image_id))
 
-        The cloud has no stream of image events, so this asks, less and less often.
-        """
+    def wait_available(self, image_id: str, timeout: float = 300.0) -> models.Image:
+        """Wait until it can be launched from. Raises NotFound, IncorrectState (it failed), DeadlineExceeded."""
         return self._loop.run(self._inner.wait_available(image_id, timeout))
 
     def register(

@@ -35,6 +35,16 @@ class ImageServicer:
     async def List(self, request: pb.ListImagesRequest, caller: Caller) -> pb.ListImagesResponse:
         return await self._service.shown(lambda: self._list(request, caller))
 
+    async def Watch(self, request: pb.GetImageRequest, caller: Caller) -> AsyncIterator[pb.Image]:
+        last = b""
+        async with self._service.waiters.watch((Image.kind, request.image_id)) as watch:
+            while True:
+                message = await self.Get(request, caller)
+                if (raw := message.SerializeToString(deterministic=True)) != last:
+                    last = raw
+                    yield message
+                await watch.wait()
+
     def _list(self, request: pb.ListImagesRequest, caller: Caller) -> pb.ListImagesResponse:
         own = self._state.page(Image.kind, caller.scope)
         ids = sorted([*own, *images.BUILTIN]) if request.include_builtin else own

@@ -83,7 +83,7 @@ def test_a_broker_that_dies_is_back_at_once_with_everything(cloud: RealCloud, cl
         assert time.monotonic() - began < 30
     print(f"all back {time.monotonic() - began:.2f} s after the kill")
     assert seen == {str(number) for number in range(50)}
-    assert health(cloud)["status"] == "ok"
+    until(lambda: health(cloud)["status"] == "ok", 5, "health has heard of it")
 
 
 def test_a_guest_uses_queues_too(cloud: RealCloud, client: Client, queue: str) -> None:

@@ -42,6 +42,30 @@ class Targets(Protocol):
     async def seen(self, instance_id: str, place: Place | None, gone: bool = False) -> None: ...
 
 
+class _Line:
+    """What is asked on one stream. A new stream has a new one: what is left of an old one takes nothing from it."""
+
+    def __init__(self, first: Iterable[str], number: int) -> None:
+        self._ids = dict.fromkeys(first)
+        self._number = number
+        self._wake = asyncio.Event()
+
+    def ask(self, instance_id: str, number: int) -> None:
+        self._ids[instance_id] = None
+        self._number = number
+        self._wake.set()
+
+    async def requests(self) -> AsyncIterator[pb.PlacesAsked]:
+        while True:
+            ids, number, self._ids = list(self._ids), self._number, {}
+            while ids:
+                part, ids = ids[:ASKED_AT_ONCE_MAX], ids[ASKED_AT_ONCE_MAX:]
+                yield pb.PlacesAsked(instance_ids=part, number=0 if ids else number)
+            if not self._ids:
+                self._wake.clear()
+                await self._wake.wait()
+
+
 class InstancePlaces:
     """Implements balancer.ports.Instances."""
 
@@ -51,8 +75,7 @@ class InstancePlaces:
         self._metadata = ((fleet_auth.METADATA, fleet_auth.token(secret, name)),)
         self._awaited: dict[str, list[tuple[int, asyncio.Future[pb.InstancePlace]]]] = {}
         self._questions = 0
-        self._to_ask: dict[str, None] = {}
-        self._wake = asyncio.Event()
+        self._line = _Line((), 0)
         self._task: asyncio.Task[None] | None = None
 
     def start(self, targets: Targets) -> None:
@@ -78,8 +101,7 @@ class InstancePlaces:
         self._questions += 1
         future = asyncio.get_running_loop().create_future()
         self._awaited.setdefault(instance_id, []).append((self._questions, future))
-        self._to_ask[instance_id] = None
-        self._wake.set()
+        self._line.ask(instance_id, self._questions)
         return future
 
     # --- the stream
@@ -90,7 +112,8 @@ class InstancePlaces:
             try:
                 async with grpc.aio.insecure_channel(self._address, options=OPTIONS) as channel:
                     stub: Any = fleet_pb2_grpc.PlaceServiceStub(channel)  # type: ignore[no-untyped-call]
-                    asked = self._asked([*targets.instances(), *self._awaited])
+                    self._line = _Line([*targets.instances(), *self._awaited], self._questions)
+                    asked = self._line.requests()
                     call = stub.FollowPlaces(asked, metadata=self._metadata, wait_for_ready=True)
                     async for place in call:
                         pause_s = PAUSE_S[0]
@@ -99,20 +122,10 @@ class InstancePlaces:
                 log.info("the stream of places is down: %s", error.code().name)
             except CloudError as error:
                 log.warning("a place was not recorded: %s", error)
+            except Exception:
+                log.exception("the stream of places is opened again")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, PAUSE_S[1])
-
-    async def _asked(self, first: list[str]) -> AsyncIterator[pb.PlacesAsked]:
-        self._to_ask.update(dict.fromkeys(first))
-        while True:
-            ids, self._to_ask = list(self._to_ask), {}
-            number = self._questions
-            while ids:
-                part, ids = ids[:ASKED_AT_ONCE_MAX], ids[ASKED_AT_ONCE_MAX:]
-                yield pb.PlacesAsked(instance_ids=part, number=0 if ids else number)
-            self._wake.clear()
-            if not self._to_ask:
-                await self._wake.wait()
 
     async def _heard(self, place: pb.InstancePlace, targets: Targets) -> None:
         waiting = self._awaited.pop(place.instance_id, [])

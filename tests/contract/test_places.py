@@ -140,6 +140,8 @@ async def test_targets_are_asked_for_again_by_a_new_stream(
     await control.start()
     assert await asked == {TWO: Place("10.0.0.2", "z")}
     await heard.until((ONE, Place("10.0.0.5", "z"), False))
+    for _ in range(3):  # questions go to the new stream, whatever is left of the old one
+        assert await places.places(Scope(), [ONE]) == {ONE: Place("10.0.0.5", "z")}
 
 
 async def test_an_answer_from_before_the_question_is_none(control: Control, places: InstancePlaces) -> None:

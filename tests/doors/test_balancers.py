@@ -99,7 +99,8 @@ def test_requests_go_round_and_an_instance_that_dies_is_not_missed(
     assert len(load.failed) <= 1  # what was in flight on it
     (target,) = client.target_groups.health(group, one.id)
     assert (target.reason, target.address) == ("Target.InvalidState", "")
-    client.instances.start(one.id)  # comes back by itself, wherever it is then
+    client.instances.start(one.id)
+    until(lambda: client.target_groups.health(group, one.id)[0].address, 15, "it is a target again by itself")
 
 
 def test_what_is_deregistered_drains(client: Client, site: tuple[Balancer, str, list[Instance]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from minicloud.balancer import limits
+from minicloud.balancer.digits import is_number
 from minicloud.balancer.errors import (
     associated_elsewhere,
     bad_action,
@@ -92,7 +93,7 @@ def _check_redirect(protocol: str, action: Action) -> None:
     if protocol == "HTTPS" and action.protocol == "HTTP":
         raise bad_action("A redirect from HTTPS to HTTP is not allowed")
     port = action.port
-    if port != "#{port}" and not (port.isascii() and port.isdigit() and 1 <= int(port[:9]) <= 65535):
+    if port != "#{port}" and not is_number(port, 1, 65535):
         raise invalid(f"Redirect port '{port[:32]}' must be 1 to 65535 or #{{port}}", "action.port")
     for name in ("host", "path", "query"):
         _check_part(name, getattr(action, name))
@@ -121,5 +122,5 @@ def _check_fixed(action: Action) -> None:
         raise invalid(f"Content type must be one of {', '.join(CONTENT_TYPES)}", "action.content_type")
     if len(action.text) > limits.FIXED_BODY_CHARS_MAX:
         raise invalid(f"A message body has at most {limits.FIXED_BODY_CHARS_MAX} characters", "action.text")
-    if any(ord(char) < 32 and char not in "\t\r\n" for char in action.text):
+    if any((ord(char) < 32 and char not in "\t\r\n") or ord(char) == 127 for char in action.text):
         raise invalid("A message body holds no control characters", "action.text")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from minicloud.balancer import errors, limits
+from minicloud.balancer.digits import is_number
 from minicloud.balancer.model import APPLICATION, WEB_PROTOCOLS, Balancer, Group, Listener
 
 Check = Callable[[str], bool]
@@ -25,7 +26,7 @@ def _one_of(*values: str) -> Check:
 
 
 def _seconds(low: int, high: int, *others: str) -> Check:
-    return lambda value: value in others or (value.isascii() and value.isdigit() and low <= int(value[:9]) <= high)
+    return lambda value: value in others or is_number(value, low, high)
 
 
 def _text(most: int) -> Check:

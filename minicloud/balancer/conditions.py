@@ -22,6 +22,7 @@ _HOST = re.compile(r"[A-Za-z0-9*?-]*(?:\.[A-Za-z0-9*?-]*)*\.[A-Za-z*?]+\Z")
 _PATH = re.compile(r"[A-Za-z0-9_.$/~\"'@:+&*?\\%=,!;()-]+\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]+\Z")  # AWS: RFC 7230's tokens; nobody's headers are named with "!" or "|"
 _METHOD = re.compile(r"[A-Z_-]+\Z")
+_CIDR = re.compile(r"[0-9A-Fa-f.:]+/[0-9]{1,3}\Z")
 
 
 def checked(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
@@ -90,7 +91,7 @@ def _check_query(value: str) -> None:
 
 def _check_source(value: str) -> None:
     try:
-        if "/" not in value:
+        if not _CIDR.match(value):
             raise ValueError
         ip_network(value)
     except ValueError:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from minicloud.balancer import errors, limits
 from minicloud.balancer.balancers import check_name
 from minicloud.balancer.commands import CreateGroup, DeleteGroup, HealthSpec, ModifyGroup
+from minicloud.balancer.digits import is_number
 from minicloud.balancer.model import SERVICE, WEB_PROTOCOLS, Group, HealthCheck, short
 from minicloud.balancer.state import Draft, State
 from minicloud.balancer.tagging import checked_tags
@@ -135,7 +136,7 @@ def checked(protocol: str, version: str, health: HealthCheck) -> HealthCheck:
         text = f"Health check timeout '{health.timeout_s}' must be smaller than the interval '{health.interval_s}'"
         raise errors.invalid(text, "health.timeout_s")
     port = health.port
-    if port != TRAFFIC_PORT and not (port.isascii() and port.isdigit() and 1 <= int(port[:9]) <= 65535):
+    if port != TRAFFIC_PORT and not is_number(port, 1, 65535):
         raise errors.invalid(f"Health check port '{port[:32]}' must be 1 to 65535 or {TRAFFIC_PORT}", "health.port")
     return health
 

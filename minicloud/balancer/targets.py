@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from minicloud.balancer import attributes, errors, health, limits
 from minicloud.balancer.association import placed
+from minicloud.balancer.balancers import POOL
 from minicloud.balancer.commands import (
     DeregisterTargets,
     InstanceSeen,
@@ -23,6 +24,8 @@ from minicloud.balancer.state import Draft, State
 from minicloud.base.machine import Context, Outcome
 
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})\Z")
+GUESTS = (IPv4Network("10.64.0.0/10"), IPv4Network("127.64.0.0/10"))  # sandbox/subnets.py
+_NOT_HOSTS = tuple(IPv4Network(one) for one in ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
 
 def register(state: State, command: RegisterTargets, context: Context) -> Outcome:
@@ -75,7 +78,7 @@ def _registered(state: State, group: Group, spec: TargetSpec, now: float) -> Tar
 
 
 def _address(group: Group, spec: TargetSpec) -> str:
-    """Raises InvalidTarget."""
+    """Raises InvalidTarget. Whose an instance is, its id says, not its address; a balancer before itself never ends."""
     if group.target_type == "instance":
         if not _INSTANCE.match(spec.id):
             raise errors.invalid(f"Instance ID '{spec.id[:64]}' is not valid", "targets.id")
@@ -84,9 +87,14 @@ def _address(group: Group, spec: TargetSpec) -> str:
             raise errors.bad_target(text)
         return spec.address
     try:
-        return str(IPv4Address(spec.id))
+        address = IPv4Address(spec.id)
     except ValueError:
         raise errors.invalid(f"The IP address '{spec.id[:64]}' is not a valid IPv4 address", "targets.id") from None
+    if any(address in pool for pool in GUESTS):
+        raise errors.bad_target(f"The IP address '{address}' is one of instances, which are registered by their ids")
+    if any(address in pool for pool in (*_NOT_HOSTS, POOL)):
+        raise errors.bad_target(f"The IP address '{address}' cannot be a target")
+    return str(address)
 
 
 def deregister(state: State, command: DeregisterTargets, context: Context) -> Outcome:

@@ -22,7 +22,7 @@ _MATCH = frozenset({"str", "beg", "end", "sub", "dir", "dom", "reg", "ip", "int"
 _ALPN = re.compile(r"^[a-z0-9/.,]+$")
 _TLS = re.compile(r"^TLSv1\.[23]$")
 _EXPECT = re.compile(r"^[0-9]{1,3}([,-][0-9]{1,3})*$")
-_COOKIE = re.compile(r"^[A-Za-z0-9!#$%&*+.^_`|~-]+$")
+_COOKIE = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 _BALANCE = frozenset({"roundrobin", "leastconn", "random", "random(1)", "source", "first"})
 
 
@@ -223,8 +223,8 @@ _GRPC_HEADERS = "hdr content-type application/grpc hdr te trailers hdr Host heal
 
 def _grpc_status(codes: str) -> str:
     spans = [span.partition("-") for span in codes.split(",")]
-    numbers = [str(number) for low, _, high in spans for number in range(int(low), int(high or low) + 1)]
-    return f"hdr name 'grpc-status' value -m reg {quote(f'^({chr(124).join(numbers)})$')}"
+    numbers = sorted({number for low, _, high in spans for number in range(int(low), int(high or low) + 1)})
+    return f"hdr name 'grpc-status' value -m reg {quote(f'^({chr(124).join(map(str, numbers))})$')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ class Server:
         elif self.h2:
             parts.append("proto h2")
         if self.cookie:
-            parts.append(f"cookie {matching(_COOKIE, self.cookie, 'cookie')}")
+            parts.append(f"cookie {name(self.cookie, 'cookie')}")
         if self.slow_start_s:
             parts.append(f"slowstart {whole(self.slow_start_s, 1, 86_400, 'slow_start_s')}s")
         if self.proxy_v2:
@@ -279,7 +279,7 @@ class Cookie:
     idle_s: int = 0
 
     def render(self) -> str:
-        head = f"cookie {matching(_COOKIE, self.name, 'cookie')}"
+        head = f"cookie {quote(matching(_COOKIE, self.name, 'cookie'))}"
         if not self.idle_s:
             return f"{head} prefix"
         return f"{head} insert indirect maxidle {whole(self.idle_s, 1, 10**7, 'idle_s')}s"

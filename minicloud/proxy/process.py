@@ -109,7 +109,7 @@ class Haproxy:
 
     async def _launch(self, config: ProxyConfig, extra: list[str]) -> None:
         path = self.folder / "haproxy.cfg"
-        path.write_text(config.render())
+        path.write_text(config.render(), encoding="utf-8")
         process = await self._spawn([str(find_haproxy()), "-db", "-f", str(path), *extra])
         self.events.on_start(process.pid)
         previous, self._process = self._process, process

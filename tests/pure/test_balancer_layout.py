@@ -144,6 +144,17 @@ def test_bodies_keep_their_lines() -> None:
         quote_body("\0")
 
 
+def test_every_cookie_name_and_any_number_of_codes_is_taken(tmp_path: Path) -> None:
+    bench = Bench()
+    web, app = bench.balancer(), bench.group()
+    bench.listener(web, forward(app))
+    sticky = {attributes.STICKY: "true", attributes.STICKY_TYPE: "app_cookie", attributes.STICKY_NAME: "a#!$&'*|~b"}
+    bench.submit(ask.SetAttributes(HOME, app.arn, sticky))
+    assert agreed(rendered(bench), tmp_path) == ""
+    calls = bench.group("calls", version="GRPC", health=HealthSpec(codes=",".join(["1-99"] * 200)))
+    assert len("".join(served(bench.state, calls).check.backend_lines())) < 2_000
+
+
 def test_only_what_is_no_server_changes_the_skeleton() -> None:
     bench = Bench()
     app = bench.group()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,8 +19,9 @@ from minicloud.balancer import attributes, conditions
 from minicloud.balancer import commands as ask
 from minicloud.balancer.commands import HealthSpec, TargetSpec, Verdict
 from minicloud.balancer.model import Action, Condition, Weighted
-from minicloud.balancer.targets import described
+from minicloud.balancer.targets import GUESTS, described
 from minicloud.base.errors import CloudError
+from minicloud.sandbox import subnets
 from tests.pure.balancer_bench import HOME, STRANGER, Bench, forward
 
 PATH = (Condition("path-pattern", ("/api/*",)),)
@@ -95,6 +102,7 @@ def test_strangers_see_nothing() -> None:
         ({"access_logs.s3.enabled": "true"}, "InvalidConfigurationRequest", "access_logs.s3.bucket"),
         ({"waf.fail_open.enabled": "true"}, "ValidationError", "is not supported here"),
         ({"load_balancing.cross_zone.enabled": "false"}, "ValidationError", "is not valid for"),
+        ({"idle_timeout.timeout_seconds": "00000006099999"}, "ValidationError", "is not valid for"),
     ],
 )
 def test_attributes_of_balancers(given_: dict[str, str], code: str, text: str) -> None:
@@ -182,6 +190,27 @@ def test_certificates_must_match_their_keys() -> None:
     assert list(bench.state.certificates) == [made.arn]
 
 
+def test_certificates_that_haproxy_would_not_take_are_refused_and_others_are_kept_bare() -> None:
+    bench = Bench()
+    bench.now = 1_790_000_000.0
+    weak = self_signed(rsa.generate_private_key(65537, 1024))
+    bench.refused("ValidationError", ask.ImportCertificate(HOME, *weak), "algorithm or size that is not supported")
+    odd = self_signed(ec.generate_private_key(ec.SECP256K1()))
+    bench.refused("ValidationError", ask.ImportCertificate(HOME, *odd), "algorithm or size that is not supported")
+    certificate, key = self_signed(ec.generate_private_key(ec.SECP256R1()))
+    bench.refused("ValidationError", ask.ImportCertificate(HOME, certificate, key, weak[0]), "certificate chain")
+    made = bench.submit(ask.ImportCertificate(HOME, weak[1] + certificate, key, odd[1] + certificate))
+    assert (made.certificate, made.private_key, made.chain) == (certificate, key, certificate)
+
+
+def self_signed(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> tuple[str, str]:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.example")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    plan = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=9999))
+    certificate = plan.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    return certificate, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
 def test_priorities_are_unique_and_may_change_places() -> None:
     bench = Bench()
     web, app, api = bench.balancer(), bench.group(), bench.group("api")
@@ -221,6 +250,8 @@ def test_priorities_are_unique_and_may_change_places() -> None:
         (Condition("query-string", ("a=b&c=d",)),),
         (Condition("source-ip", ("10.0.0.1",)),),
         (Condition("source-ip", ("10.0.0.0/33",)),),
+        (Condition("source-ip", ("10.0.0.0/0.0.0.255",)),),
+        (Condition("source-ip", ("fe80::%x/64",)),),
         (Condition("http-header", ("1", "2", "3", "4", "5", "6"), header="x"),),
         (Condition("path-pattern", ("*******",)),),
     ],
@@ -249,6 +280,8 @@ def test_conditions_that_are_none(conditions_: tuple[Condition, ...]) -> None:
         (Action("fixed-response", status=200, content_type="image/png"), "ValidationError"),
         (Action("fixed-response", status=200, text="a" * 1025), "ValidationError"),
         (Action("fixed-response", status=200, text="\0"), "ValidationError"),
+        (Action("fixed-response", status=200, text="\x7f"), "ValidationError"),
+        (Action("redirect", status=301, port="000000080" + "1" * 5000), "ValidationError"),
     ],
 )
 def test_actions_that_are_none(action: Action, code: str) -> None:
@@ -272,6 +305,7 @@ def test_actions_that_are_none(action: Action, code: str) -> None:
         (HealthSpec(codes="2xx"), "ValidationError"),
         (HealthSpec(codes="300-200"), "ValidationError"),
         (HealthSpec(port="x"), "ValidationError"),
+        (HealthSpec(port="00000008099999"), "ValidationError"),
         (HealthSpec(protocol="TCP"), "InvalidConfigurationRequest"),
     ],
 )
@@ -335,6 +369,17 @@ def test_a_drain_ends_early_when_nothing_is_in_flight_and_a_new_registration_end
     bench.submit(ask.SetAttributes(HOME, app.arn, {attributes.DELAY: "0"}))
     bench.submit(ask.DeregisterTargets(HOME, app.arn, spec("10.0.0.2")))
     assert bench.health(app) == {}
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0", "169.254.169.254", "224.0.0.1", "255.255.255.255", "127.32.1.1", "127.64.0.9", "10.64.0.9"]
+)
+def test_addresses_that_are_no_targets(address: str) -> None:
+    """Nobody's, a balancer's own (requests would go round for ever), or perhaps another tenant's instance."""
+    bench = Bench()
+    app = bench.group()
+    bench.refused("InvalidTarget", ask.RegisterTargets(HOME, app.arn, spec(address)), address)
+    assert GUESTS == (subnets.GUEST_POOL, subnets.LOOPBACK_POOL)
 
 
 def test_instances_that_stop_are_unused_until_they_run_again() -> None:

@@ -41,10 +41,12 @@ class Places:
 
 
 def layout(state: State, places: Places, left_out: Collection[str] = ()) -> ProxyConfig:
-    """`left_out`: ARNs of listeners whose port cannot be had."""
+    """`left_out`: ARNs of listeners whose port cannot be had, and of balancers that HAProxy does not take."""
     frontends: list[Frontend] = []
     sections: list[Backend] = []
     for balancer in state.balancers.values():
+        if balancer.arn in left_out:
+            continue
         wanted = [one for one in state.listeners_of(balancer.arn) if one.arn not in left_out]
         frontends += [_frontend(state, balancer, listener, places) for listener in wanted]
         for group in state.groups_of(balancer.arn):

@@ -7,7 +7,7 @@
     this process was killed            the HAProxy that it left behind is relieved by a new one, as by a reload
 
 A server that goes is put into maintenance, and deleted once nothing is in flight on it. A port that another program has
-is left out and asked for again, so that one listener cannot hold up the others.
+is left out and asked for again, and so is a balancer that HAProxy does not take: none can hold up the others.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minicloud.balancer import groups
+from minicloud.balancer import groups, listeners
 from minicloud.balancer.backends import OPEN, Served, served, server_name
 from minicloud.balancer.layout import Places, certificate_path, layout, skeleton
-from minicloud.balancer.model import Group, Listener, Target
+from minicloud.balancer.model import Group, Target
 from minicloud.balancer.state import State
 from minicloud.balancer.verdicts import Watched
 from minicloud.base.errors import CloudError, Internal, Unavailable
@@ -40,6 +40,8 @@ CLOSED_MAX = 100  # ours: readings that nobody has asked for
 PROCESSES_MAX = 16  # ours: of reloads whose requests have not ended; the oldest is ended beyond it
 _NOWHERE = "127.0.0.1"
 Place = tuple[str, str]  # backend, server
+Port = tuple[str, int]
+_REFUSED = "the proxy does not take this load balancer's configuration"
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class _InForce:
 
     skeleton: str = ""
     groups: dict[str, Served] = field(default_factory=dict)  # by section
-    listeners: frozenset[str] = frozenset()
+    ports: frozenset[Port] = frozenset()  # that it listens on
     leaving: dict[Place, bool] = field(default_factory=dict)  # in maintenance; True: cut what is left
 
 
@@ -68,7 +70,7 @@ class DataPlane:
         self._changing = asyncio.Lock()
         self._reload_after = 0.0
         self.closed: list[tuple[int, list[dict[str, str]]]] = []  # what processes had counted when they were replaced
-        self.left_out: dict[str, str] = {}  # listener -> why its port cannot be had
+        self.left_out: dict[str, str] = {}  # listener or balancer -> why it is not served
 
     @property
     def pid(self) -> int | None:
@@ -127,8 +129,21 @@ class DataPlane:
 
     async def _everything(self) -> None:
         orphan = await find_orphan(Path(self._places.stats_socket)) if self.pid is None else None
-        if orphan is None:
-            self._find_ports()
+        if orphan is not None:
+            ours = await self._ports_of_orphan()
+        else:
+            ours = self._in_force.ports if self.pid is not None else frozenset()
+        self._find_ports(ours)
+        try:
+            await self._follow(orphan)
+        except CloudError:
+            refused = await self._refused()
+            if not refused:
+                raise
+            self.left_out |= refused
+            await self._follow(orphan)
+
+    async def _follow(self, orphan: int | None) -> None:
         config = layout(self._state, self._places, self.left_out)
         text = skeleton(self._state, config, self._places.second_ms)
         if self.pid is None or text != self._in_force.skeleton:
@@ -141,7 +156,7 @@ class DataPlane:
         now = {
             groups.section(group): served(self._state, group, self._places.second_ms)
             for group in self._state.groups.values()
-            if group.balancer
+            if group.balancer and group.balancer not in self.left_out
         }
         await self._pace()
         self._write_certificates()
@@ -152,8 +167,9 @@ class DataPlane:
             await self._haproxy.start(config, orphan)
         else:
             await self._haproxy.reload(config)
-        listeners = frozenset(self._state.listeners) - self.left_out.keys()
-        self._in_force = _InForce(text, now, listeners)
+        self._in_force = _InForce(
+            text, now, frozenset(self._ports(self._state.listeners.keys() - self.left_out.keys()))
+        )
         self._haproxy.trim(PROCESSES_MAX)
 
     async def _close_counters(self) -> None:
@@ -191,16 +207,45 @@ class DataPlane:
             if str(old) not in paths:
                 old.unlink()
 
-    def _find_ports(self) -> None:
-        """Which listeners that are not in force cannot have their port."""
+    # --- what cannot be served
+
+    def _find_ports(self, ours: Collection[Port]) -> None:
+        """Which listeners cannot have their port, besides those that our HAProxy has."""
         self.left_out = {}
-        for listener in self._state.listeners.values():
-            if self.pid is not None and listener.arn in self._in_force.listeners:
-                continue
-            error = _cannot_bind(self._state, listener)
+        for arn in self._state.listeners:
+            (port,) = self._ports([arn])
+            error = "" if port in ours else _cannot_bind(*port)
             if error:
-                log.warning("listener %s is left out: %s", listener.arn, error)
-                self.left_out[listener.arn] = error
+                log.warning("listener %s is left out: %s", arn, error)
+                self.left_out[arn] = error
+
+    def _ports(self, listeners: Iterable[str]) -> Iterator[Port]:
+        for arn in listeners:
+            one = self._state.listeners[arn]
+            yield self._state.balancers[one.balancer].address, one.port
+
+    async def _ports_of_orphan(self) -> frozenset[Port]:
+        """What a HAProxy that was left behind listens on, as far as its frontends' names tell."""
+        names = {row["pxname"] for row in await self._api.stats() if row["svname"] == "FRONTEND"}
+        theirs = [one.arn for one in self._state.listeners.values() if listeners.section(one) in names]
+        return frozenset(self._ports(theirs))
+
+    async def _refused(self) -> dict[str, str]:
+        """The balancers that HAProxy does not take, with their listeners: found by halves."""
+        self._write_certificates()
+        found: dict[str, str] = {}
+        parts = [list(self._state.balancers)]
+        while parts:
+            part = parts.pop()
+            others = self._state.balancers.keys() - set(part)
+            error = await self._haproxy.opinion(layout(self._state, self._places, others)) if part else ""
+            if error and len(part) > 1:
+                parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+            elif error:
+                log.error("%s is left out, HAProxy does not take it: %s", part[0], error)
+                theirs = [one.arn for one in self._state.listeners_of(part[0])]
+                found |= dict.fromkeys((part[0], *theirs), _REFUSED)
+        return found
 
     # --- one group: by the runtime API
 
@@ -291,15 +336,14 @@ class DataPlane:
         return found
 
 
-def _cannot_bind(state: State, listener: Listener) -> str:
-    address = state.balancers[listener.balancer].address
+def _cannot_bind(address: str, port: int) -> str:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((address, listener.port))
+            probe.bind((address, port))
             probe.listen(1)
         except OSError as error:
-            return f"{address}:{listener.port}: {error.strerror}"
+            return f"{address}:{port}: {error.strerror}"
     return ""
 
 

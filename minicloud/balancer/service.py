@@ -10,6 +10,7 @@ tasks live as long as the service, whatever they meet.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import resource
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOK_S = 0.5
+START_S_MAX = 10.0
 RETRY_S = (0.2, 5.0)  # after a failure, doubling
 PORTS_AGAIN_S = 5.0  # a port that was another program's is asked for again
 ACCESS_LOG_BYTES_MAX = 64 * 1024 * 1024  # then it starts anew, and what was written is in access.log.1
@@ -119,16 +121,22 @@ class BalancerService:
         self._meter = Meter()
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Returns once the balancers that were there carry traffic again. Raises what the journal raises."""
+        """Returns once the balancers that were there carry traffic again, or after START_S_MAX, when it is still tried.
+
+        Raises what the journal raises.
+        """
         self._work.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self.shell.start()
         self._tasks = [asyncio.create_task(self._forever(each)) for each in (self._follow, self._watch)]
         self._tasks.append(asyncio.create_task(self._give_up()))
         self._wake.set()
-        await self._followed.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_S_MAX):
+                await self._followed.wait()
 
     async def stop(self, grace_s: float = 2.0) -> None:
         """HAProxy finishes what it has for `grace_s`."""
@@ -227,9 +235,7 @@ class BalancerService:
     def _ended(self, pid: int, status: int, wanted: bool) -> None:
         if not wanted and self.plane.pid is None:
             log.error("HAProxy %d ended with status %d; it is started again", pid, status)
-            self._dirty.everything = True
-            self._followed.clear()
-            self._wake.set()
+            self._everything_again()
 
     async def _follow(self) -> None:
         await self._wake.wait()
@@ -238,17 +244,21 @@ class BalancerService:
         try:
             await self.plane.converge(None if taken.everything else sorted(taken.sections))
         except BaseException:
-            self._dirty.everything = True
-            self._wake.set()
+            self._everything_again()
             raise
-        if self.plane.left_out and taken.everything:
-            asyncio.get_running_loop().call_later(PORTS_AGAIN_S, self._ports_again)
+        if self.plane.left_out and self._again is None:
+            self._again = asyncio.get_running_loop().call_later(PORTS_AGAIN_S, self._ports_again)
         if not self._dirty:
             self._followed.set()
         await self._report_known()
 
     def _ports_again(self) -> None:
+        self._again = None
+        self._everything_again()
+
+    def _everything_again(self) -> None:
         self._dirty.everything = True
+        self._followed.clear()
         self._wake.set()
 
     async def _report_known(self) -> None:

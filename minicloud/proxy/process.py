@@ -89,6 +89,21 @@ class Haproxy:
             self._leaving.discard(old)
             raise
 
+    async def opinion(self, config: ProxyConfig) -> str:
+        """Why HAProxy would not take this configuration, '' where it would. Nothing that runs is touched."""
+        path = self.folder / "haproxy.tried"
+        try:
+            path.write_text(config.render(), encoding="utf-8")
+        except CloudError as error:
+            return error.message
+        command = [str(find_haproxy()), "-c", "-f", str(path)]
+        nothing, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *command, env=self.env, stdin=nothing, stdout=nothing, stderr=pipe
+        )
+        _, said = await process.communicate()
+        return said.decode(errors="replace")[-1500:].strip() if process.returncode else ""
+
     async def stop(self, grace_s: float = STOP_S) -> None:
         """SIGUSR1 (finish what is there) for `grace_s`, then SIGKILL; processes of earlier reloads included."""
         self._leaving |= self._running.keys()

@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,37 @@ async def test_a_port_of_another_program_holds_up_nobody_else(world: World) -> N
     assert (await Client(web.address, 8082).get()).status == 418
     assert list(world.service.plane.left_out) == [taken.arn]
     other.close()
+
+
+async def test_a_port_that_a_listener_moves_to_and_that_is_taken_holds_up_nobody_over_a_crash_too(world: World) -> None:
+    web = await world.balancer()
+    moved = await world.listener(web, FIXED, port=8082)
+    await world.listener(web, FIXED, port=8083)
+    other = await asyncio.start_server(lambda _r, w: w.close(), web.address, 8081)
+    await world.service.submit(ask.ModifyListener(HOME, moved.arn, port=8081))
+    await world.listener(web, FIXED, port=8084)
+    assert (await Client(web.address, 8084).get()).status == 418
+    await world.crash()
+    await asyncio.wait_for(world.start(), 5)
+    assert list(world.service.plane.left_out) == [moved.arn]
+    assert [(await Client(web.address, port).get()).status for port in (8083, 8084)] == [418, 418]
+    other.close()
+
+
+async def test_a_balancer_that_haproxy_does_not_take_holds_up_nobody_else(world: World) -> None:
+    """None that the service accepts is known: one is broken by hand."""
+    bad, good, third = [await world.balancer(name) for name in ("bad", "good", "third")]
+    group = await world.group()
+    state = world.service._machine.state
+    state.groups[group.arn] = replace(group, health=replace(group.health, path="/" + "x" * 5000))
+    broken = await world.listener(bad, forward(group))
+    await world.listener(good, FIXED)
+    await world.listener(third, FIXED)
+    assert [(await Client(one.address, 8080).get()).status for one in (good, third)] == [418, 418]
+    assert set(world.service.plane.left_out) == {bad.arn, broken.arn}
+    await world.service.submit(ask.DeleteBalancer(HOME, bad.arn))
+    await world.service.settled()
+    assert world.service.plane.left_out == {}
 
 
 async def test_a_target_that_dies_costs_no_more_than_what_it_had(world: World) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -88,11 +88,14 @@ class InstancePlaces:
 
     async def places(self, scope: Scope, ids: Sequence[str]) -> dict[str, Place]:
         """Raises Unavailable while the control plane does not answer."""
+        answers = {one: self._ask(one) for one in dict.fromkeys(ids)}
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                found = [await answer for answer in [self._ask(one) for one in dict.fromkeys(ids)]]
+                found = [await answer for answer in answers.values()]
         except TimeoutError:
             raise Unavailable("the cloud did not say in time where the instances are") from None
+        finally:
+            self._forget(answers)
         mine = [one for one in found if (one.account, one.region) == (scope.account, scope.region)]
         return {one.instance_id: place for one in mine if (place := place_of(one)) is not None}
 
@@ -103,6 +106,13 @@ class InstancePlaces:
         self._awaited.setdefault(instance_id, []).append((self._questions, future))
         self._line.ask(instance_id, self._questions)
         return future
+
+    def _forget(self, answers: Mapping[str, asyncio.Future[pb.InstancePlace]]) -> None:
+        """Whoever asked waits no more."""
+        for one, answer in answers.items():
+            left = [other for other in self._awaited.pop(one, []) if other[1] is not answer]
+            if left:
+                self._awaited[one] = left
 
     # --- the stream
 

@@ -38,6 +38,7 @@ from minicloud.balancer.metering import Measure, Meter
 from minicloud.balancer.model import Balancer, Group, Listener, Rule, Target
 from minicloud.balancer.ports import Instances, NoInstances, Place, Shell
 from minicloud.balancer.state import State, Touched
+from minicloud.balancer.targets import INSTANCE, check_count
 from minicloud.balancer.verdicts import judge
 from minicloud.base.errors import CloudError
 from minicloud.base.machine import Journal
@@ -209,7 +210,8 @@ class BalancerService:
         return reply
 
     async def _placed(self, command: RegisterTargets) -> tuple[TargetSpec, ...]:
-        ids = [spec.id for spec in command.targets if spec.id.startswith("i-")]
+        check_count(command.targets)
+        ids = [spec.id for spec in command.targets if INSTANCE.match(spec.id)]
         found = await self._instances.places(command.scope, ids) if ids else {}
         return tuple(_at(spec, found) for spec in command.targets)
 

@@ -23,7 +23,7 @@ from minicloud.balancer.model import Group, Target, target_key
 from minicloud.balancer.state import Draft, State
 from minicloud.base.machine import Context, Outcome
 
-_INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})\Z")
+INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})\Z")
 GUESTS = (IPv4Network("10.64.0.0/10"), IPv4Network("127.64.0.0/10"))  # sandbox/subnets.py
 _NOT_HOSTS = tuple(IPv4Network(one) for one in ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
@@ -31,7 +31,7 @@ _NOT_HOSTS = tuple(IPv4Network(one) for one in ("0.0.0.0/8", "169.254.0.0/16", "
 def register(state: State, command: RegisterTargets, context: Context) -> Outcome:
     """The reply is the targets. One that is there stays as it is; one that drains starts anew."""
     group = find_group(state, command.scope, command.group)
-    _check_count(command.targets)
+    check_count(command.targets)
     draft = Draft(state)
     made: dict[str, Target] = {}
     for spec in command.targets:
@@ -46,7 +46,8 @@ def register(state: State, command: RegisterTargets, context: Context) -> Outcom
     return draft.outcome(list(made.values()))
 
 
-def _check_count(targets: Sequence[TargetSpec]) -> None:
+def check_count(targets: Sequence[TargetSpec]) -> None:
+    """Raises ValidationError."""
     if not targets:
         raise errors.invalid("At least one target must be specified", "targets")
     if len(targets) > limits.REQUEST_ITEMS_MAX:
@@ -80,7 +81,7 @@ def _registered(state: State, group: Group, spec: TargetSpec, now: float) -> Tar
 def _address(group: Group, spec: TargetSpec) -> str:
     """Raises InvalidTarget. Whose an instance is, its id says, not its address; a balancer before itself never ends."""
     if group.target_type == "instance":
-        if not _INSTANCE.match(spec.id):
+        if not INSTANCE.match(spec.id):
             raise errors.invalid(f"Instance ID '{spec.id[:64]}' is not valid", "targets.id")
         if not spec.address:
             text = f"The following targets are not in a running state and cannot be registered: '{spec.id}'"
@@ -100,7 +101,7 @@ def _address(group: Group, spec: TargetSpec) -> str:
 def deregister(state: State, command: DeregisterTargets, context: Context) -> Outcome:
     """The reply is None. A target in service drains; any other is gone at once."""
     group = find_group(state, command.scope, command.group)
-    _check_count(command.targets)
+    check_count(command.targets)
     found = []
     for spec in command.targets:
         matches = [one for one in state.targets_of(group.arn) if one.id == spec.id and spec.port in (0, one.port)]

@@ -108,6 +108,15 @@ async def test_only_instances_of_the_scope_that_run_have_a_place(control: Contro
     assert found == {ONE: Place("10.0.0.1", "z")}
 
 
+async def test_what_is_not_there_is_not_remembered(control: Control, places: InstancePlaces) -> None:
+    assert await places.places(Scope(), [ONE]) == {}
+    looked = control.looked
+    control.changed(ONE)
+    control.put(TWO, "running", "10.0.0.2")
+    assert len(await places.places(Scope(), [TWO])) == 1
+    assert control.looked == looked + 1
+
+
 async def test_changes_of_what_was_asked_for_come_by_themselves(
     control: Control, places: InstancePlaces, heard: Heard
 ) -> None:
@@ -160,6 +169,7 @@ async def test_without_a_control_plane_there_is_no_answer(heard: Heard, monkeypa
     lost.start(heard)
     with pytest.raises(Unavailable):
         await lost.places(Scope(), [ONE])
+    assert not lost._awaited, "whoever gave up is not remembered"
     await lost.close()
 
 

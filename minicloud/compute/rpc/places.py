@@ -36,6 +36,13 @@ class _News:
             self._ids[instance_id] = None
             self._there.set()
 
+    def said(self, place: pb.InstancePlace) -> None:
+        """Of an instance that is not there nothing more will be news."""
+        if place.state:
+            self._wanted.add(place.instance_id)
+        else:
+            self._wanted.discard(place.instance_id)
+
     def end(self) -> None:
         self._over = True
         self._there.set()
@@ -63,6 +70,7 @@ class PlaceServicer:
         try:
             while ids := await news.take():
                 for place in await self._found(ids, news.heard):
+                    news.said(place)
                     yield place
         finally:
             self._service.followers.discard(news.changed)

@@ -15,15 +15,17 @@ from minicloud.settings import random_hex
 
 LOWEST = 20_000
 TRIES = 200
+_given: set[int] = set()  # of this process: who was given one may not listen on it yet
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_port(address: str) -> int:
-    """A TCP port that nobody listens on at this address. Raises Unavailable."""
+    """A TCP port that nobody listens on at this address, and that was not given here before. Raises Unavailable."""
     top = _ephemeral_start()
     for _ in range(TRIES):
         port = LOWEST + int(random_hex(4), 16) % (top - LOWEST)
-        if _can_bind(address, port) is None:
+        if port not in _given and _can_bind(address, port) is None:
+            _given.add(port)
             return port
     raise Unavailable(f"found no free port between {LOWEST} and {top} on {address}")
 

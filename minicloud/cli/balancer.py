@@ -354,4 +354,4 @@ def _listener(session: Session, reference: str) -> str:
     for one in session.client.balancers.listeners(name or reference):
         if str(one.port) == port:
             return one.arn
-    raise NotFound(f"no listener {reference}", field="listener")
+    raise NotFound(f"no listener {reference}: give its ARN, or BALANCER:PORT", field="listener")

@@ -150,6 +150,8 @@ def _pin(settings: CloudSettings, resource: str, node_id: str) -> dict[str, Any]
 
 
 def _serve(name: str, log_path: Path, run: Callable[[], Any]) -> None:
+    # gRPC's handlers of fork() crash the child now and then; our children exec at once and need none of them.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     _log_to(log_path / f"{name}.log")
     threading.Thread(target=_run, args=(run,), name=name, daemon=True).start()
 

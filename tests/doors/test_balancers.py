@@ -186,6 +186,18 @@ def test_processes_that_die_are_back_within_two_seconds(cloud: RealCloud, client
         client.balancers.delete(name)
 
 
+def test_no_haproxy_crashes_at_its_start(cloud: RealCloud, client: Client) -> None:
+    """Children of a process that speaks gRPC: its fork handlers must leave them alone (cluster/actors.py)."""
+    name = f"r{time.time_ns() % 10**10}"
+    client.balancers.create(name)
+    try:
+        for port in range(9000, 9016):
+            client.balancers.listen(name, port, fixed_response(200, "up"))
+    finally:
+        client.balancers.delete(name)
+    assert "ended with status -11" not in (cloud.data / "log" / "balancer-0.log").read_text()
+
+
 def test_status_shows_the_balancer_process(cloud: RealCloud) -> None:
     shown: dict[str, Any] = json.loads(cloud.cli("status", "--data-dir", str(cloud.data), "-o", "json").stdout)
     assert [(one["name"], one["state"]) for one in shown["balancers"]] == [("balancer-0", "up")]

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import resource
+import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,7 +55,7 @@ LOOK_S = 0.5
 START_S_MAX = 10.0
 RETRY_S = (0.2, 5.0)  # after a failure, doubling
 PORTS_AGAIN_S = 5.0  # a port that was another program's is asked for again
-ACCESS_LOG_BYTES_MAX = 64 * 1024 * 1024  # then it starts anew, and what was written is in access.log.1
+LOG_BYTES_MAX = 64 * 1024 * 1024  # then a log starts anew, and what was written is in access.log.1, haproxy.log.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,15 +289,15 @@ class BalancerService:
         await self.plane.clear_out(rows)
         for target in self.plane.idle():
             await self.shell.submit(TargetIdle(target.key))
-        self._turn_log()
+        await asyncio.to_thread(self._turn_logs)
 
-    def _turn_log(self) -> None:
-        """HAProxy appends to the file that it was started with: what is in it is copied away, then it is emptied."""
-        path = self._work.folder / "access.log"
-        if path.exists() and path.stat().st_size > ACCESS_LOG_BYTES_MAX:
-            path.with_suffix(".log.1").write_bytes(path.read_bytes())
-            with path.open("r+") as file:
-                file.truncate(0)
+    def _turn_logs(self) -> None:
+        """HAProxy appends to the files that it was started with: what is in one is copied away, then it is emptied."""
+        for name in ("access.log", "haproxy.log"):
+            path = self._work.folder / name
+            if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+                shutil.copyfile(path, path.with_suffix(".log.1"))
+                os.truncate(path, 0)
 
     async def _give_up(self) -> None:
         """A shard whose shell has ended carries no traffic: its addresses are its successor's."""

@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from minicloud.balancer import commands as ask
+from minicloud.balancer import service
 from minicloud.balancer.commands import HealthSpec, TargetSpec
 from minicloud.balancer.model import Action, Balancer, Condition
 from tests.cluster.balancer_world import HOME, QUICK, Client, World, forward, specs, spread, until
@@ -244,6 +245,15 @@ async def test_access_logs_say_who_asked_what(world: World) -> None:
     (line,) = path.read_text().splitlines()
     assert line.startswith("http 20") and " 200 " in line
     assert f'"GET http://{web.address}:8080/said?a=b HTTP/1.1"' in line
+
+
+async def test_logs_start_anew_when_they_are_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "LOG_BYTES_MAX", 10)
+    web = await world.balancer()
+    await world.listener(web, FIXED)
+    await world.listener(web, FIXED, port=8081)  # the process that leaves says so
+    folder = world.folder / "balancer"
+    await until(lambda: (folder / "haproxy.log.1").exists() and (folder / "haproxy.log").stat().st_size == 0)
 
 
 async def test_zones_get_the_same_share_where_traffic_does_not_cross(world: World) -> None:

@@ -128,7 +128,12 @@ class Book:
     # --- arriving
 
     def put(
-        self, queue: Queue, sent_ms: int, stored: tuple[list[int], list[int]], delay_s: int, groups: Sequence[bytes]
+        self,
+        queue: Queue,
+        sent_ms: int,
+        stored: tuple[Sequence[int], Sequence[int]],
+        delay_s: int,
+        groups: Sequence[bytes],
     ) -> int:
         """New messages behind the last: (places, frame lengths); groups: one each, b"" for none, or no group at all.
 
@@ -301,7 +306,7 @@ class Book:
             del queue.groups[group.number]
             del queue.group_numbers[group.name]
 
-    def keep_all(self, addresses: list[int]) -> None:
+    def keep_all(self, addresses: Sequence[int]) -> None:
         for address, count in _by_segment(addresses):
             self.log.keep(address, count)
 
@@ -452,7 +457,7 @@ def new_line(queue: Queue) -> Line:
     return FifoLine(queue.rows) if queue.settings.fifo else StandardLine(queue.rows)
 
 
-def _by_segment(addresses: list[int]) -> list[tuple[int, int]]:
+def _by_segment(addresses: Sequence[int]) -> list[tuple[int, int]]:
     """(one address, how many) for each run of addresses in one segment."""
     if len(addresses) <= 1:
         return [(address, 1) for address in addresses]

@@ -248,14 +248,14 @@ def fan_frames(
     """The frames of a bulk: for each message its numbers in the targets, and (origin, attributes, body)."""
     count = len(columns) // (_FAN_COLUMNS - 8)
     pack, pack_seqs, size = FAN_HEAD.pack, struct.Struct(f"<{count}Q").pack, FAN_HEAD.size + _FAN_COLUMNS * count
-    return [
-        pack(FANOUT, 0, 0, 0, size + len(data), count, sent_ms, 0, len(attributes), len(origin))
-        + columns
-        + pack_seqs(*numbers)
-        + data
-        for numbers, (origin, attributes, body) in zip(seqs, datas, strict=True)
-        for data in (origin + attributes + body,)
-    ]
+    join = b"".join  # one copy of the body
+    frames = []
+    for numbers, (origin, attributes, body) in zip(seqs, datas, strict=True):
+        origin_bytes, attributes_bytes = len(origin), len(attributes)
+        length = size + origin_bytes + attributes_bytes + len(body)
+        head = pack(FANOUT, 0, 0, 0, length, count, sent_ms, 0, attributes_bytes, origin_bytes)
+        frames.append(join((head, columns, pack_seqs(*numbers), origin, attributes, body)))
+    return frames
 
 
 def fan_head_bytes(prefix: bytes) -> int:

@@ -10,9 +10,12 @@ what it knows already goes to nobody, what it refuses is refused altogether.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import numpy as np
 
 from minicloud.base.errors import CloudError, InvalidParameterValue
 from minicloud.queue import codec, errors, limits, message
@@ -125,7 +128,7 @@ class Fanout:
     # --- plain messages to standard queues
 
     def _bulk(self, targets: Sequence[Target], notes: Sequence[Note], now_ms: int) -> None:
-        """Nothing can be refused: frames by the columns that they share, rows by the run."""
+        """Nothing can be refused: frames by the columns that they share, rows by the run, columns of them as arrays."""
         book, count = self._book, len(notes)
         frames: list[bytes] = []
         tails: dict[int, int] = {}
@@ -140,13 +143,13 @@ class Fanout:
             seqs = zip(*(range(first, first + count) for first in firsts), strict=True)
             datas = ((note.origin, note.attributes, note.body) for note in notes)
             frames += codec.fan_frames(columns, seqs, now_ms, datas)
-        addresses, lengths = book.log.append(frames), list(map(len, frames))
+        addresses = np.array(book.log.append(frames), np.uint64)
+        lengths = array("I", map(len, frames))
         for at, part in enumerate(parts):
             own = slice(at * count, (at + 1) * count)
             for index, target in enumerate(part):
                 target.queue.documents |= not target.raw
-                bits = codec.place(0, index)
-                places = [address | bits for address in addresses[own]] if index else addresses[own]
+                places = array("Q", (addresses[own] | np.uint64(codec.place(0, index))).tobytes())
                 book.put(target.queue, now_ms, (places, lengths[own]), target.queue.settings.delay_s, ())
 
     # --- everything else

@@ -168,7 +168,7 @@ class Rows:
         chunk.state.extend(bytes((state,)) * size)
         chunk.address.extend(addresses)
         chunk.length.extend(lengths)
-        chunk.sent.extend((sent_ms,) * size)
+        chunk.sent.extend(array("Q", (sent_ms,)) * size)
         chunk.live += size
         self.counts[state] += size
         self.tail += size

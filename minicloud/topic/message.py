@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minicloud.topic import errors, limits
 
 PROTOCOLS = ("sqs", "http", "https")
 _BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-_BAD_BYTES = bytes(code for code in range(32) if code not in (9, 10, 13))
+_CHECKED_AT_ONCE = 64  # as much as fits into a processor's cache, at 1 KiB each
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NAME_CHAR = re.compile(r"[A-Za-z0-9_\-.]")
 _TYPE = re.compile(r"^(String|Number|Binary)(\..+)?\Z", re.S)
@@ -84,11 +86,13 @@ def check_bulk(messages: list[bytes], bytes_max: int) -> None:
         raise errors.invalid(f"1 to {limits.BULK_MESSAGES_MAX} messages a call", "messages")
     if max(map(len, messages)) > bytes_max:
         raise errors.too_long()
-    whole = b"\n".join(messages)
-    if whole.isascii() and len(whole.translate(None, _BAD_BYTES)) == len(whole) and all(map(bytes.strip, messages)):
-        return
-    for message in messages:
-        _check_text(message)
+    for start in range(0, len(messages), _CHECKED_AT_ONCE):
+        some = messages[start : start + _CHECKED_AT_ONCE]
+        whole = b" ".join(some)
+        one_line = whole.isascii() and np.frombuffer(whole, np.uint8).min() >= 32  # many are one line of ASCII
+        if not one_line or not all(map(bytes.strip, some)):
+            for message in some:
+                _check_text(message)
 
 
 def check_tokens(entry: Entry, *, fifo: bool, content_dedup: bool) -> None:

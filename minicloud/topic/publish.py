@@ -262,7 +262,7 @@ class Publication:
                     rest = late.setdefault(at, Batch((to.target,), (to,)))
                     rest.notes.append(batch.notes[note])
                     rest.indexes.append(batch.indexes[note])
-        for index, serial in zip(batch.indexes, fanned.serials, strict=True):
+        for index, serial in zip(batch.indexes, fanned.serials, strict=True) if self._ledger else ():
             result = self.plan.results[index]
             if serial and isinstance(result, Accepted):
                 result.serial = serial

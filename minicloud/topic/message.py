@@ -89,7 +89,7 @@ def check_bulk(messages: list[bytes], bytes_max: int) -> None:
     for start in range(0, len(messages), _CHECKED_AT_ONCE):
         some = messages[start : start + _CHECKED_AT_ONCE]
         whole = b" ".join(some)
-        one_line = whole.isascii() and np.frombuffer(whole, np.uint8).min() >= 32  # many are one line of ASCII
+        one_line = whole.isascii() and np.frombuffer(whole, np.uint8).min(initial=32) >= 32  # as many are
         if not one_line or not all(map(bytes.strip, some)):
             for message in some:
                 _check_text(message)

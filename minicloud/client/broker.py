@@ -3,6 +3,7 @@
     MessagingService.Locate  ->  address of the broker + a ticket for it, asked once and kept
     QueueService, TopicService  ->  straight to the broker, with the ticket as metadata
     BalancingService.Locate, BalancerService  ->  the same for a balancer process
+    AutoscalingService.Locate  ->  the same for the autoscaler: metrics, alarms, logs, groups
 
 The ticket is asked for again before it ends (calls go on with the old one meanwhile), after UNAUTHENTICATED, and when
 the broker stays away: then it may have come up elsewhere. UNAVAILABLE is retried until `retry_s` has passed: a broker
@@ -39,7 +40,7 @@ else:
 
 M = TypeVar("M", bound="Message")
 
-MESSAGES, BALANCERS = "MessagingService/Locate", "BalancingService/Locate"
+MESSAGES, BALANCERS, AUTOSCALERS = "MessagingService/Locate", "BalancingService/Locate", "AutoscalingService/Locate"
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 _LOCATE_EVERY = 4  # attempts that failed, about half a second
 _RENEW_S_MIN = 60.0  # of a ticket that seems to end sooner: the clocks differ, UNAUTHENTICATED will tell

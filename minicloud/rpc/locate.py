@@ -1,4 +1,4 @@
-"""Where an account's queues, topics and load balancers are, and a way in: Locate, on the control plane.
+"""Where an account's queues, topics, load balancers and metrics are, and a way in: Locate, on the control plane.
 
 Shards (rpc/shard_ticket.py) listen on the machine of the front door, so their host is the one by which the caller
 reached the cloud (the front door hands it on): right for guests, for names in certificates, and behind a wildcard
@@ -15,11 +15,12 @@ from minicloud.base.errors import Unavailable
 from minicloud.rpc import shard_ticket
 from minicloud.rpc.door import Metadata
 from minicloud.rpc.shard_ticket import Shards
-from minicloud.wire import balancer_pb2
+from minicloud.wire import autoscaler_pb2, balancer_pb2
 from minicloud.wire import queue_pb2 as wire
 
 MESSAGING = wire.DESCRIPTOR.services_by_name["MessagingService"]
 BALANCING = balancer_pb2.DESCRIPTOR.services_by_name["BalancingService"]
+AUTOSCALING = autoscaler_pb2.DESCRIPTOR.services_by_name["AutoscalingService"]
 REACHED_AS = "x-minicloud-reached-as"  # the Host that the caller used; set by the front door, never by callers
 
 
@@ -53,7 +54,7 @@ def host_of(authority: str) -> str:
 
 
 class Locator:
-    """For `rpc.door.door(Locator(BROKERS, ...), MESSAGING, Entry(visitors(admit), ...))`; BALANCERS, BALANCING."""
+    """For `rpc.door.door(Locator(BROKERS, ...), MESSAGING, Entry(visitors(admit), ...))`, and its likes."""
 
     def __init__(self, of: Shards, listening: Listening, secret: bytes, wall: Callable[[], float]) -> None:
         self._of = of

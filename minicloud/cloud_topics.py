@@ -24,7 +24,7 @@ from minicloud.shell.webhook import Webhooks
 from minicloud.topic.aws import topic_app
 from minicloud.topic.envelope import Renderer, unpack
 from minicloud.topic.message import Attribute
-from minicloud.topic.ports import Fanned, Note, Parcel, Poster, Signer, Sleeper, Target
+from minicloud.topic.ports import Fanned, Note, Parcel, Poster, Run, Signer, Sleeper, Target
 from minicloud.topic.seal import SigningKey
 from minicloud.topic.service import Ports, TopicService
 
@@ -41,7 +41,8 @@ class BrokerQueues:
         return self._core.book.arns.get(arn)
 
     def fan_out(self, targets: Sequence[Target], notes: Sequence[Note], now: float) -> Fanned:
-        return self._core.fan_out(cast("Sequence[fanout.Target]", targets), cast("Sequence[fanout.Note]", notes), now)
+        known = fanout.Run(notes.bodies, notes.origins, notes.simple) if isinstance(notes, Run) else notes
+        return self._core.fan_out(cast("Sequence[fanout.Target]", targets), cast("Sequence[fanout.Note]", known), now)
 
     def encode(self, attributes: Mapping[str, Attribute]) -> bytes:
         return message.pack_attributes(cast("Mapping[str, message.Attribute]", attributes))

@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from minicloud.queue.ports import OFFSET_BITS, SEGMENT_SHIFT
 
@@ -243,19 +245,41 @@ def fan_frame(columns: bytes, seqs: Sequence[int], times: tuple[int, int], parts
 
 
 def fan_frames(
-    columns: bytes, seqs: Iterable[Sequence[int]], sent_ms: int, datas: Iterable[tuple[bytes, bytes, bytes]]
-) -> list[bytes]:
-    """The frames of a bulk: for each message its numbers in the targets, and (origin, attributes, body)."""
-    count = len(columns) // (_FAN_COLUMNS - 8)
-    pack, pack_seqs, size = FAN_HEAD.pack, struct.Struct(f"<{count}Q").pack, FAN_HEAD.size + _FAN_COLUMNS * count
-    join = b"".join  # one copy of the body
-    frames = []
-    for numbers, (origin, attributes, body) in zip(seqs, datas, strict=True):
-        origin_bytes, attributes_bytes = len(origin), len(attributes)
-        length = size + origin_bytes + attributes_bytes + len(body)
-        head = pack(FANOUT, 0, 0, 0, length, count, sent_ms, 0, attributes_bytes, origin_bytes)
-        frames.append(join((head, columns, pack_seqs(*numbers), origin, attributes, body)))
-    return frames
+    columns: bytes, firsts: Sequence[int], sent_ms: int, datas: tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes]]
+) -> tuple[list[bytes], array[int]]:
+    """The frames of a bulk, and their lengths. firsts: the first message's number in each target, the others' follow;
+    datas: origins, attributes (none at all where no message has any), bodies.
+
+    All heads are made at once, in one buffer: they differ in four columns.
+    """
+    origins, attributes, bodies = datas
+    count, total = len(firsts), len(bodies)
+    head = FAN_HEAD.pack(FANOUT, 0, 0, 0, 0, count, sent_ms, 0, 0, 0) + columns + bytes(8 * count)
+    size, buffer = len(head), bytearray(head * total)
+    heads = np.frombuffer(buffer, _fan_heads(count))
+    heads["seqs"] = np.arange(total, dtype=np.uint64)[:, None] + np.array(firsts, np.uint64)
+    heads["origin"] = _lengths(origins)
+    heads["attributes"] = _lengths(attributes) if attributes else 0
+    heads["length"] = lengths = heads["origin"] + heads["attributes"] + _lengths(bodies) + np.uint32(size)
+    view, join, starts = memoryview(buffer), b"".join, range(0, total * size, size)  # one copy of a body
+    if attributes:
+        parts = zip(starts, origins, attributes, bodies, strict=True)
+        frames = [join((view[at : at + size], origin, some, body)) for at, origin, some, body in parts]
+    else:
+        pairs = zip(starts, origins, bodies, strict=True)
+        frames = [join((view[at : at + size], origin, body)) for at, origin, body in pairs]
+    return frames, array("I", lengths.tobytes())
+
+
+def _fan_heads(count: int) -> np.dtype[np.void]:
+    """What differs in the heads of a bulk: fields of FAN_HEAD, and the numbers behind the columns."""
+    size = FAN_HEAD.size + _FAN_COLUMNS * count
+    names, formats = ["length", "attributes", "origin", "seqs"], ["<u4", "<u4", "<u4", f"({count},)<u8"]
+    return np.dtype({"names": names, "formats": formats, "offsets": [4, 28, 32, size - 8 * count], "itemsize": size})
+
+
+def _lengths(parts: Sequence[bytes]) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+    return np.fromiter(map(len, parts), np.uint32, len(parts))
 
 
 def fan_head_bytes(prefix: bytes) -> int:

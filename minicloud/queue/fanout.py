@@ -13,7 +13,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -45,6 +45,30 @@ class Note(NamedTuple):
     attributes: bytes = b""
     group_id: str = ""
     deduplication_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Sequence[Note]):
+    """Notes of body and origin alone, as columns: the fast way for many.
+
+    `simple`: whoever made it knows that each body is a line of printable ASCII, and nobody need look again.
+    """
+
+    bodies: list[bytes]
+    origins: list[bytes]
+    simple: bool = False
+
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    @overload
+    def __getitem__(self, index: int) -> Note: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Note]: ...
+    def __getitem__(self, index: int | slice) -> Note | list[Note]:
+        if isinstance(index, slice):
+            return list(map(Note, self.bodies[index], self.origins[index]))
+        return Note(self.bodies[index], self.origins[index])
 
 
 @dataclass(slots=True)
@@ -116,11 +140,15 @@ class Fanout:
         if any(target.queue.settings.fifo or target.queue.number not in queues for target in targets):
             return False
         room = min(target.queue.settings.max_bytes for target in targets)
-        for body, _, attributes, group, dedup in notes:
-            if group or dedup or len(body) + len(attributes) > room:
+        if isinstance(notes, Run):
+            if max(map(len, notes.bodies)) > room:
                 return False
+            if notes.simple:
+                return True
+        elif any(note.group_id or note.deduplication_id or _size(note) > room for note in notes):
+            return False
         try:
-            message.check_bodies([note.body for note in notes])
+            message.check_bodies(notes.bodies if isinstance(notes, Run) else [note.body for note in notes])
         except CloudError:
             return False
         return True
@@ -129,8 +157,9 @@ class Fanout:
 
     def _bulk(self, targets: Sequence[Target], notes: Sequence[Note], now_ms: int) -> None:
         """Nothing can be refused: frames by the columns that they share, rows by the run, columns of them as arrays."""
-        book, count = self._book, len(notes)
+        book, count, datas = self._book, len(notes), _datas(notes)
         frames: list[bytes] = []
+        lengths = array("I")
         tails: dict[int, int] = {}
         most = codec.TARGETS_MAX
         parts = [targets[at : at + most] for at in range(0, len(targets), most)]
@@ -140,11 +169,10 @@ class Fanout:
                 firsts.append(tails.get(target.queue.number, target.queue.rows.tail))
                 tails[target.queue.number] = firsts[-1] + count
             columns = codec.fan_columns([_copy(target, 0, now_ms) for target in part])
-            seqs = zip(*(range(first, first + count) for first in firsts), strict=True)
-            datas = ((note.origin, note.attributes, note.body) for note in notes)
-            frames += codec.fan_frames(columns, seqs, now_ms, datas)
+            some, sizes = codec.fan_frames(columns, firsts, now_ms, datas)
+            frames += some
+            lengths += sizes
         addresses = np.array(book.log.append(frames), np.uint64)
-        lengths = array("I", map(len, frames))
         for at, part in enumerate(parts):
             own = slice(at * count, (at + 1) * count)
             for index, target in enumerate(part):
@@ -246,6 +274,18 @@ def enter(book: Book, queue: Queue, to: FanTarget, place: int, key: bytes) -> No
         book.remember(queue, key, to.seq, to.sent_ms)
         queue.held[to.seq] = place
         book.log.keep(place)
+
+
+def _datas(notes: Sequence[Note]) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Columns for codec.fan_frames."""
+    if isinstance(notes, Run):
+        return notes.origins, [], notes.bodies
+    return [note.origin for note in notes], [note.attributes for note in notes], [note.body for note in notes]
+
+
+def _size(note: Note) -> int:
+    """At least what counts against MaximumMessageSize."""
+    return len(note.body) + len(note.attributes)
 
 
 def _check(target: Target, note: Note) -> None:

@@ -80,19 +80,22 @@ def check_entry(entry: Entry, bytes_max: int) -> Texts:
     return _texts(entry.message) if entry.json else Texts(entry.message, {})
 
 
-def check_bulk(messages: list[bytes], bytes_max: int) -> None:
-    """Plain messages, all at once. Raises InvalidParameter."""
+def check_bulk(messages: list[bytes], bytes_max: int) -> bool:
+    """Plain messages, all at once; are all of them lines of printable ASCII? Raises InvalidParameter."""
     if not 1 <= len(messages) <= limits.BULK_MESSAGES_MAX:
         raise errors.invalid(f"1 to {limits.BULK_MESSAGES_MAX} messages a call", "messages")
     if max(map(len, messages)) > bytes_max:
         raise errors.too_long()
+    simple = True
     for start in range(0, len(messages), _CHECKED_AT_ONCE):
         some = messages[start : start + _CHECKED_AT_ONCE]
         whole = b" ".join(some)
         one_line = whole.isascii() and np.frombuffer(whole, np.uint8).min(initial=32) >= 32  # as many are
         if not one_line or not all(map(bytes.strip, some)):
+            simple = False
             for message in some:
                 _check_text(message)
+    return simple
 
 
 def check_tokens(entry: Entry, *, fifo: bool, content_dedup: bool) -> None:

@@ -24,7 +24,7 @@ from minicloud.topic.envelope import Origin, pack, pack_many
 from minicloud.topic.filter import BODY, InvalidPayload, attribute_view, body_view
 from minicloud.topic.message import Entry, Texts, check_bulk, check_entry, check_tokens, size_of
 from minicloud.topic.model import CONFIRMED, Subscription, Topic
-from minicloud.topic.ports import Fanned, Note, Queues, Target
+from minicloud.topic.ports import Fanned, Note, Queues, Run, Target
 
 _UNSEEN = object()
 
@@ -52,22 +52,50 @@ class Route:
 
 @dataclass(slots=True)
 class Batch:
-    """Messages for the same targets. `indexes`: of the entries; `routes`: whose each target is, None for a ledger."""
+    """Messages for the same targets. `indexes`: of the entries; `routes`: whose each target is, None for a ledger.
+
+    Of plain messages that came at once, notes are a Run, which is never added to.
+    """
 
     targets: tuple[Target, ...]
     routes: tuple[Route | None, ...]
-    notes: list[Note] = field(default_factory=list)
-    indexes: list[int] = field(default_factory=list)
+    notes: list[Note] | Run = field(default_factory=list)
+    indexes: list[int] | range = field(default_factory=list)
+
+    def add(self, note: Note, index: int) -> None:
+        assert isinstance(self.notes, list) and isinstance(self.indexes, list)
+        self.notes.append(note)
+        self.indexes.append(index)
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a call does. `results`: for each entry, in order; `counts`: (subscription id, metric) -> how many."""
+    """What a call does. `results`: for each entry, in order; `counts`: (subscription id, metric) -> how many.
+
+    `taken`: plain messages that were taken at once, which have no results; `refused`: why they were not.
+    """
 
     results: list[Accepted | CloudError] = field(default_factory=list)
+    taken: int = 0
+    refused: CloudError | None = None
     batches: list[Batch] = field(default_factory=list)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     bytes: int = 0
+
+    def published(self) -> int:
+        return self.taken + sum(isinstance(result, Accepted) for result in self.results)
+
+    def error(self) -> CloudError | None:
+        """The first."""
+        return self.refused or next((result for result in self.results if isinstance(result, CloudError)), None)
+
+    def refuse(self, batch: Batch, error: CloudError) -> None:
+        """A fan-out that the disk did not take: its messages are refused, whatever else became of them."""
+        if not self.results:
+            self.taken, self.refused = 0, error.copy()
+            return
+        for index in batch.indexes:
+            self.results[index] = error.copy()
 
     def count(self, subscription: Subscription, metric: str, number: int = 1) -> None:
         key = (subscription.id, metric)
@@ -151,19 +179,19 @@ class Publication:
         """Plain messages to a standard topic, all or none. Raises InvalidParameter."""
         if self._topic.fifo:
             check_tokens(Entry(b""), fifo=True, content_dedup=True)
-        check_bulk(messages, self._topic.bytes_max)
+        simple = check_bulk(messages, self._topic.bytes_max)
         routes = self._all[""]
         if routes is None:
             for message, message_id in zip(messages, ids, strict=True):
                 self.take(Entry(message), message_id, sent_ms)
             return
-        self.plan.results += map(Accepted, ids)
+        self.plan.taken += len(messages)
         self.plan.bytes += sum(map(len, messages))
         targets = tuple(route.target for route in routes if route.target is not None)
         if targets:
             origin = Origin("Notification", bytes(16), sent_ms, self._topic.signature_version, "", self._topic.arn)
-            notes = list(map(Note, messages, pack_many(ids, origin)))
-            self.plan.batches.append(Batch(targets, routes, notes, list(range(len(notes)))))
+            notes = Run(messages, pack_many(ids, origin), simple)
+            self.plan.batches.append(Batch(targets, routes, notes, range(len(notes))))
 
     def _token(self, entry: Entry) -> str:
         """The deduplication id of a message of a FIFO topic."""
@@ -244,8 +272,7 @@ class Publication:
             owners: tuple[Route | None, ...] = (None,) * len(self._ledger) + routes
             batch = self._open[routes] = Batch(targets, owners)
             self.plan.batches.append(batch)
-        batch.notes.append(note)
-        batch.indexes.append(index)
+        batch.add(note, index)
 
     def settle(self, batch: Batch, fanned: Fanned) -> list[Batch]:
         """A batch is written: numbers, errors, counts. Returns what goes to dead-letter queues now."""
@@ -260,8 +287,7 @@ class Publication:
                 to = self._fail(route, route.document)
                 if to is not None and to.target is not None:
                     rest = late.setdefault(at, Batch((to.target,), (to,)))
-                    rest.notes.append(batch.notes[note])
-                    rest.indexes.append(batch.indexes[note])
+                    rest.add(batch.notes[note], batch.indexes[note])
         for index, serial in zip(batch.indexes, fanned.serials, strict=True) if self._ledger else ():
             result = self.plan.results[index]
             if serial and isinstance(result, Accepted):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from minicloud.topic.links import Couriers, Gear
 from minicloud.topic.message import Entry, check_bulk, size_of
 from minicloud.topic.model import SUBSCRIPTION, TOPIC, Subscription, Topic
 from minicloud.topic.ports import Disk, Mail, Note, Poster, Queues, Shelf, Target
-from minicloud.topic.publish import Accepted, Batch, Plan, Publication, Route, routes_of
+from minicloud.topic.publish import Accepted, Plan, Publication, Route, routes_of
 from minicloud.topic.state import State, scope_of
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _Take = Callable[[Publication, slice, float], None]  # part, now
 RETRY_S = 60.0  # a clearing away that failed (a full disk) is tried again after this
+_EIGHT_BYTES = struct.Struct(">Q").pack
 _PUBLISHED, _SIZE = "NumberOfMessagesPublished", "PublishSize"
 
 
@@ -257,7 +259,8 @@ class TopicService:
             for entry, message_id in zip(some, self._ids.next(len(some)), strict=True):
                 publication.take(entry, message_id, sent_ms)
 
-        return await self._publish(scope, name, len(entries), take)
+        plans = await self._publish(scope, name, len(entries), take)
+        return [result for plan in plans for result in plan.results]
 
     async def publish_bulk(self, scope: Scope, name: str, messages: list[bytes]) -> list[bytes]:
         """Plain messages to a standard topic; their ids. All are checked before one is taken.
@@ -272,23 +275,25 @@ class TopicService:
         def take(publication: Publication, part: slice, now: float) -> None:
             publication.take_all(messages[part], message_ids[part], int(now * 1000))
 
-        for result in await self._publish(scope, name, len(messages), take):
-            if isinstance(result, CloudError):
-                raise result
+        for plan in await self._publish(scope, name, len(messages), take):
+            if (error := plan.error()) is not None:
+                raise error
         return message_ids
 
-    async def _publish(self, scope: Scope, name: str, count: int, take: _Take) -> list[Accepted | CloudError]:
-        """A result for each of `count` messages, of which `take` takes a part at a time."""
+    async def _publish(self, scope: Scope, name: str, count: int, take: _Take) -> list[Plan]:
+        """What became of `count` messages, of which `take` takes a part at a time."""
         topic = self.state.topic(scope, name)
-        results: list[Accepted | CloudError] = []
-        while len(results) < count:
-            part = slice(len(results), min(count, len(results) + self._at_once(topic)))
+        plans: list[Plan] = []
+        done = 0
+        while done < count:
+            part = slice(done, min(count, done + self._at_once(topic)))
             plan = await self._ports.disk.act(partial(self._carry_out, topic, take, part))
             self._note(topic, plan)
-            results += plan.results
-            if len(results) < count:
+            plans.append(plan)
+            done = part.stop
+            if done < count:
                 await asyncio.sleep(0)  # a quick disk gives no way to others
-        return results
+        return plans
 
     def _at_once(self, topic: Topic) -> int:
         return max(1, limits.COPIES_AT_ONCE // max(1, len(self.state.of_topic.get(topic.arn, ()))))
@@ -304,7 +309,7 @@ class TopicService:
             try:
                 fanned = queues.fan_out(batch.targets, batch.notes, now)
             except CloudError as error:
-                _refuse(publication.plan, batch, error)
+                publication.plan.refuse(batch, error)
                 continue
             waiting += publication.settle(batch, fanned)
         return publication.plan
@@ -316,7 +321,7 @@ class TopicService:
 
     def _note(self, topic: Topic, plan: Plan) -> None:
         metrics = self._metrics.setdefault(topic.arn, Counter())
-        published = sum(isinstance(result, Accepted) for result in plan.results)
+        published = plan.published()
         metrics[_PUBLISHED] += published
         metrics[_SIZE] += plan.bytes if published else 0
         self.totals[_PUBLISHED] += published
@@ -362,11 +367,5 @@ class _MessageIds:
 
     def next(self, count: int) -> list[bytes]:
         first, self._count = self._count, self._count + count
-        prefix, mark = self._prefix, 1 << 63
-        return [prefix + (mark | number).to_bytes(8) for number in range(first, first + count)]
-
-
-def _refuse(plan: Plan, batch: Batch, error: CloudError) -> None:
-    """A fan-out that the disk did not take: its messages are refused, whatever else became of them."""
-    for index in batch.indexes:
-        plan.results[index] = error.copy()
+        prefix, numbers = self._prefix, range(first | 1 << 63, (first | 1 << 63) + count)
+        return list(map(prefix.__add__, map(_EIGHT_BYTES, numbers)))

@@ -8,7 +8,7 @@ import pytest
 
 from minicloud.base.errors import CloudError
 from minicloud.queue import codec, message
-from minicloud.queue.fanout import Note, Target
+from minicloud.queue.fanout import Note, Run, Target
 from minicloud.queue.message import Attribute, SendEntry
 from tests.pure.queue_world import SCOPE, World
 
@@ -65,6 +65,32 @@ def test_one_frame_serves_every_target(world):
         seen = receive(world, queue)
         assert [row[:4] for row in seen] == [(note.body, note.origin, ref, queue.name != "b") for note in notes]
         assert len({row[4] for row in seen}) == 3
+
+
+@pytest.mark.parametrize("attributes", [b"", b"ab"])
+def test_frames_of_a_bulk_are_those_made_one_by_one(attributes):
+    tos = [codec.FanTarget(7 + at, 0, at, codec.RAW, REFS[at], 5) for at in range(3)]
+    bodies, origins = [b"x" * at for at in range(1, 300)], [b"o" * (at % 9) for at in range(1, 300)]
+    columns, firsts = codec.fan_columns(tos), [1, 2**40, 511]
+    some = [attributes] * len(bodies) if attributes else []
+    frames, lengths = codec.fan_frames(columns, firsts, 5, (origins, some, bodies))
+    assert list(lengths) == list(map(len, frames))
+    for at, (frame, origin, body) in enumerate(zip(frames, origins, bodies, strict=True)):
+        parts = (b"", b"", b"", origin, attributes, body)
+        assert frame == codec.fan_frame(columns, [first + at for first in firsts], (5, 0), parts)
+
+
+def test_notes_as_columns_go_one_by_one_where_a_queue_cannot_take_all(world):
+    a, b = world.queue("a"), world.queue("b", MaximumMessageSize="1024")
+    targets = [Target(a, REFS[0]), Target(b, REFS[1])]
+    result = world.broker.fan_out(targets, Run([b"x" * 1025, b"y"], [b"1", b"2"], simple=True), world.now)
+    assert {key: error.code for key, error in result.failed.items()} == {(0, 1): "InvalidParameterValue"}
+    result = world.broker.fan_out(targets, Run([b"\x00", b"z"], [b"3", b"4"]), world.now)
+    assert {key: error.code for key, error in result.failed.items()} == {
+        (0, 0): "InvalidMessageContents",
+        (0, 1): "InvalidMessageContents",
+    }
+    assert [row[:2] for row in receive(world, b)] == [(b"y", b"2"), (b"z", b"4")]
 
 
 def test_deleting_one_copy_leaves_the_others(world):

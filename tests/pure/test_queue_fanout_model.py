@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from minicloud.queue.fanout import Note, Target
+from minicloud.queue.fanout import Note, Run, Target
 from minicloud.queue.rows import DELAYED, IN_FLIGHT, VISIBLE
 from tests.pure.queue_world import SCOPE, World
 
@@ -68,11 +68,14 @@ class Fan(RuleBasedStateMachine):
         count=st.integers(1, 4),
         raw=st.booleans(),
         size=st.sampled_from([10, 10, 1200]),
+        columns=st.booleans(),
     )
-    def publish(self, refs, count, raw, size):
+    def publish(self, refs, count, raw, size, columns):
         bodies = [self.fresh(size) for _ in range(count)]
         targets = [Target(self.queue(REFS[ref]), ref, raw) for ref in refs]
-        result = self.world.broker.fan_out(targets, [Note(body, b"of" + body) for body in bodies], self.world.now)
+        origins = [b"of" + body for body in bodies]
+        notes = Run(bodies, origins) if columns else list(map(Note, bodies, origins))
+        result = self.world.broker.fan_out(targets, notes, self.world.now)
         assert not result.failed and not result.duplicates and not result.skipped
         for body in bodies:
             self.add(body, refs, raw)

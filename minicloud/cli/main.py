@@ -41,6 +41,8 @@ NOUNS = {
         "minicloud.cli.target_group:target_group",
         "Target groups: what balancers forward to, and its health.",
     ),
+    "metric": ("minicloud.cli.metric:metric", "Metrics: what is measured, and what you report yourself."),
+    "alarm": ("minicloud.cli.alarm:alarm", "Alarms: what is done when a metric crosses a line."),
     "account": ("minicloud.cli.account:account", "Accounts and their access keys."),
     "quota": ("minicloud.cli.account:quota", "How much an account may use."),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -122,3 +123,15 @@ def _decoded(text: str, value: str) -> bytes:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raise click.UsageError(f"{text!r}: a Binary value is given as base64") from None
+
+
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhdw]?)\Z")
+
+
+def duration(ctx: click.Context, option: click.Parameter, value: str) -> float:
+    """Seconds of 90, 90s, 15m, 3h, 2d, 1w."""
+    match = _DURATION.match(value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a duration such as 30s, 15m, 3h or 2d", ctx, option)
+    return float(match[1]) * _SECONDS[match[2]]

@@ -30,6 +30,7 @@ _BY_CODE = {
 _BY_FIELD = {
     "instance_type": _TYPES,
     "topic": "`minicloud topic list` shows the topics of this account and region",
+    "AlarmName": "`minicloud alarm list` shows the alarms of this account and region",
     "subscription_arn": "`minicloud topic subscriptions` shows the subscriptions",
 }
 _BY_CLASS: tuple[tuple[type[CloudError], str], ...] = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from minicloud.client.alarms import AsyncAlarms
 from minicloud.client.balancers import AsyncBalancers
-from minicloud.client.broker import BALANCERS, Broker
+from minicloud.client.broker import AUTOSCALERS, BALANCERS, Broker
 from minicloud.client.config import ClientConfig, ClientOptions, resolve, with_times
 from minicloud.client.hosts import AsyncHosts
 from minicloud.client.identity import AsyncIdentity
@@ -13,6 +14,7 @@ from minicloud.client.images import AsyncImages
 from minicloud.client.instance_types import AsyncTypes
 from minicloud.client.instances import AsyncInstances
 from minicloud.client.key_pairs import AsyncKeyPairs
+from minicloud.client.metrics import AsyncMetrics
 from minicloud.client.placement_groups import AsyncPlacementGroups
 from minicloud.client.queues import AsyncQueues
 from minicloud.client.tags import AsyncTags
@@ -49,6 +51,9 @@ class AsyncClient:
         balancing = Broker(transport, BALANCERS)
         self.balancers = AsyncBalancers(balancing)
         self.target_groups = AsyncTargetGroups(balancing)
+        autoscaler = Broker(transport, AUTOSCALERS)
+        self.metrics = AsyncMetrics(autoscaler)
+        self.alarms = AsyncAlarms(autoscaler)
 
     @property
     def config(self) -> ClientConfig:

@@ -42,6 +42,8 @@ GROUPS = (
     "topics",
     "balancers",
     "target_groups",
+    "metrics",
+    "alarms",
 )
 _MODELS = """
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         f'"""Made from `minicloud/client/{name}.py` by `python minicloud/client/generate.py`; not edited by hand."""',
         "from __future__ import annotations",
         "from collections.abc import Callable, Iterator, Mapping, Sequence",
+        "from datetime import datetime",
         "from pathlib import Path",
         "from minicloud.client.consumer_options import ConsumerOptions",
         "from minicloud.client.messages import Message, SendResult",
@@ -120,7 +123,7 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from minicloud.client.lazy import lazy",
         *[f"from minicloud.client.sync.{module} import {cls}" for cls, module in wrapped.items() if module != name],
     ]
-    for models in ("models", "balancer_models"):
+    for models in ("models", "balancer_models", "metric_models"):
         if re.search(rf"\b{models}\.", "".join(bodies)):
             bodies.insert(0, _MODELS.format(name=models))
     return "\n\n".join(["\n".join(_used(head, "\n".join(bodies))), *bodies])

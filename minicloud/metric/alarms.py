@@ -21,12 +21,13 @@ there; alarms in other accounts, anomaly bands, Metrics Insights, warm-up and wa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from minicloud.base.arn import Scope
 from minicloud.base.machine import Context, Outcome, Record, Tick
+from minicloud.base.tags import check_tags
 from minicloud.metric import actions, errors, evaluation, given, limits, query
 from minicloud.metric.actions import SCALING, Act
 from minicloud.metric.alarm import (
@@ -88,6 +89,16 @@ class EnableActions:
 
 
 @dataclass(frozen=True, slots=True)
+class TagAlarm:
+    """tags: to add or overwrite; remove: keys."""
+
+    scope: Scope
+    name: str
+    tags: Mapping[str, str]
+    remove: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ActionDone:
     """An effect was carried out, or gave an error."""
 
@@ -108,6 +119,7 @@ class Alarms:
             DeleteAlarms: self._delete,
             SetAlarmState: self._set_state,
             EnableActions: self._enable,
+            TagAlarm: self._tag,
             ActionDone: self._done,
             Tick: self._tick,
         }
@@ -216,6 +228,14 @@ class Alarms:
             if alarm is not None and alarm.enabled != command.enabled:
                 draft.put_alarm(with_actions(alarm, command.enabled), "updated")
         return draft.outcome()
+
+    def _tag(self, command: TagAlarm, context: Context) -> Outcome:
+        alarm = self.roster.alarms.get(alarm_key(command.scope, command.name))
+        if alarm is None:
+            raise errors.no_such_alarm(command.name)
+        tags = {key: value for key, value in alarm.tags.items() if key not in command.remove}
+        tagged = replace(alarm, tags=check_tags({**tags, **command.tags}))
+        return Outcome(tagged, [Record(ALARM, alarm.key, tagged.body())])
 
     # --- states
 

@@ -149,24 +149,28 @@ class MetricService:
         """A command of alarms.py; its reply, once it is durable. Raises what the machine and the shell raise."""
         return await self.shell.submit(command)
 
-    def describe(self, scope: Scope, asked: Asked, token: str = "", most: int = 50) -> tuple[list[Shown], str]:
+    async def describe(self, scope: Scope, asked: Asked, token: str = "", most: int = 50) -> tuple[list[Shown], str]:
         """DescribeAlarms: a page and the token of the next one. Raises ValidationError, InvalidPageToken."""
         context = f"alarms/{scope.key()}/{asked}"
         after = pages.redeem(self._secret, context, token) if token else ""
-        found, last = self._read(lambda: describing.alarms(self._machine.roster, scope, asked, after, most))
+        found, last = await self.shell.shown(lambda: describing.alarms(self._machine.roster, scope, asked, after, most))
         return found, pages.issue(self._secret, context, last) if last else ""
 
-    def history(
+    async def history(
         self, scope: Scope, asked: AskedHistory, token: str = "", most: int = 100
     ) -> tuple[list[HistoryItem], str]:
         """DescribeAlarmHistory, as `describe`."""
         context = f"history/{scope.key()}/{asked}"
         after = pages.redeem(self._secret, context, token) if token else ""
-        found, last = self._read(lambda: describing.history(self._machine.roster, scope, asked, after, most))
+        found, last = await self.shell.shown(
+            lambda: describing.history(self._machine.roster, scope, asked, after, most)
+        )
         return found, pages.issue(self._secret, context, last) if last else ""
 
-    def alarms_for_metric(self, metric: Metric, stat: str = "", period: int = 0, unit: str = "") -> list[Shown]:
-        return self._read(lambda: describing.alarms_for_metric(self._machine.roster, metric, stat, period, unit))
+    async def alarms_for_metric(self, metric: Metric, stat: str = "", period: int = 0, unit: str = "") -> list[Shown]:
+        return await self.shell.shown(
+            lambda: describing.alarms_for_metric(self._machine.roster, metric, stat, period, unit)
+        )
 
     # --- within
 

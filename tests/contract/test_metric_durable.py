@@ -48,7 +48,7 @@ async def test_the_next_process_has_everything(tmp_path: Path) -> None:
     for number in range(5):
         asked = StatisticsQuery(metric(f"m{number}"), ("Sum",), 3_600, now - 49 * 3_600, now + 60)
         assert sum(point.values["Sum"] for point in again.get_statistics(asked)) == 48.0
-    [(alarm, state)], _ = again.describe(SCOPE, Asked())
+    [(alarm, state)], _ = await again.describe(SCOPE, Asked())
     assert (alarm.name, state.value) == ("a", "OK")
     await again.stop()
     journal.close()

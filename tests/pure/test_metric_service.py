@@ -120,17 +120,17 @@ async def test_alarms_are_judged_on_time_and_act() -> None:
     await one.submit(PutAlarm(SCOPE, ALARM))
     put(one, 50.0)
     await cloud.clock.advance(63)
-    [(_, state)], _ = one.describe(SCOPE, Asked())
+    [(_, state)], _ = await one.describe(SCOPE, Asked())
     assert state.value == "ALARM"
     assert state.owed == []
     assert [(act.kind, act.repeated) for act in cloud.doer.acts] == [("topic", False), ("scaling", False)]
-    items, _ = one.history(SCOPE, AskedHistory(kind="Action"))
+    items, _ = await one.history(SCOPE, AskedHistory(kind="Action"))
     assert {item.summary for item in items} == {
         f"Successfully executed action {TOPIC}",
         f"Successfully executed action {POLICY}",
     }
-    assert len(one.alarms_for_metric(metric("m"), "Average", 60)) == 1
-    assert one.alarms_for_metric(metric("m"), "Sum") == []
+    assert len(await one.alarms_for_metric(metric("m"), "Average", 60)) == 1
+    assert await one.alarms_for_metric(metric("m"), "Sum") == []
     await one.stop()
 
 
@@ -141,14 +141,14 @@ async def test_an_action_that_failed_is_in_the_history() -> None:
     await one.submit(PutAlarm(SCOPE, ALARM))
     await one.submit(SetAlarmState(SCOPE, "hot", "ALARM", "test"))
     await cloud.clock.advance(1)
-    items, _ = one.history(SCOPE, AskedHistory("hot", kind="Action"))
+    items, _ = await one.history(SCOPE, AskedHistory("hot", kind="Action"))
     assert all('Received error: "no such topic"' in item.summary for item in items)
     assert len(items) == 2
     cloud.doer.error = RuntimeError("bug")
     await one.submit(SetAlarmState(SCOPE, "hot", "OK", "test"))
     await one.submit(SetAlarmState(SCOPE, "hot", "ALARM", "test"))
     await cloud.clock.advance(1)
-    items, _ = one.history(SCOPE, AskedHistory("hot", kind="Action"))
+    items, _ = await one.history(SCOPE, AskedHistory("hot", kind="Action"))
     assert "An internal error" in items[0].summary
     await one.stop()
 
@@ -180,12 +180,12 @@ async def test_pages_have_tokens() -> None:
         await one.submit(
             PutAlarm(SCOPE, GivenAlarm(name, "GreaterThanThreshold", 1, 1.0, "N", "m", {}, "Sum", period=60))
         )
-    shown, token = one.describe(SCOPE, Asked(), most=2)
-    rest, end = one.describe(SCOPE, Asked(), token, most=2)
+    shown, token = await one.describe(SCOPE, Asked(), most=2)
+    rest, end = await one.describe(SCOPE, Asked(), token, most=2)
     assert [alarm.name for alarm, _ in (*shown, *rest)] == ["a", "b", "c"]
     assert end == ""
-    items, token = one.history(SCOPE, AskedHistory(), most=2)
-    more, end = one.history(SCOPE, AskedHistory(), token, most=2)
+    items, token = await one.history(SCOPE, AskedHistory(), most=2)
+    more, end = await one.history(SCOPE, AskedHistory(), token, most=2)
     assert len({item.key for item in (*items, *more)}) == 3
     assert end == ""
     await one.stop()

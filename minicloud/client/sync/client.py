@@ -7,6 +7,7 @@ from typing import Unpack
 from minicloud.client.aio import AsyncClient
 from minicloud.client.config import ClientConfig, ClientOptions
 from minicloud.client.loop import LOOP, LoopThread
+from minicloud.client.sync.alarms import Alarms
 from minicloud.client.sync.balancers import Balancers
 from minicloud.client.sync.hosts import Hosts
 from minicloud.client.sync.identity import Identity
@@ -14,6 +15,7 @@ from minicloud.client.sync.images import Images
 from minicloud.client.sync.instance_types import Types
 from minicloud.client.sync.instances import Instances
 from minicloud.client.sync.key_pairs import KeyPairs
+from minicloud.client.sync.metrics import Metrics
 from minicloud.client.sync.placement_groups import PlacementGroups
 from minicloud.client.sync.queues import Queues
 from minicloud.client.sync.tags import Tags
@@ -48,6 +50,8 @@ class Client:
         self.topics = Topics(inner.topics, loop)
         self.balancers = Balancers(inner.balancers, loop)
         self.target_groups = TargetGroups(inner.target_groups, loop)
+        self.metrics = Metrics(inner.metrics, loop)
+        self.alarms = Alarms(inner.alarms, loop)
 
     @property
     def config(self) -> ClientConfig:

@@ -1,0 +1,122 @@
+"""MetricService and AlarmService on the wire: translation, no decisions."""
+
+from __future__ import annotations
+
+from minicloud.base.arn import Caller
+from minicloud.metric import errors, translate
+from minicloud.metric.alarms import DeleteAlarms, EnableActions, PutAlarm, PutComposite, SetAlarmState, TagAlarm
+from minicloud.metric.describe import Asked, AskedHistory
+from minicloud.metric.query import StatisticsQuery
+from minicloud.metric.service import MetricService
+from minicloud.wire import metric_pb2 as wire
+
+METRICS = wire.DESCRIPTOR.services_by_name["MetricService"]
+ALARMS = wire.DESCRIPTOR.services_by_name["AlarmService"]
+ALARMS_PAGE, HISTORY_PAGE = 50, 100  # API, DescribeAlarms: MaxRecords; ours
+
+
+class MetricServicer:
+    """For `rpc.door.door(MetricServicer(...), METRICS, entry)`; callers come from `rpc.shard_ticket`."""
+
+    def __init__(self, service: MetricService) -> None:
+        self._service = service
+
+    async def PutMetricData(self, request: wire.PutMetricDataRequest, caller: Caller) -> wire.PutMetricDataReply:
+        self._service.put(caller.scope, request.namespace, [translate.to_datum(one) for one in request.data])
+        return wire.PutMetricDataReply()
+
+    async def GetMetricData(self, request: wire.GetMetricDataRequest, caller: Caller) -> wire.GetMetricDataReply:
+        queries = [translate.to_query(one, caller.scope) for one in request.queries]
+        found = self._service.get_data(queries, request.start, request.end, not request.oldest_first)
+        return wire.GetMetricDataReply(lines=[translate.line(one) for one in found])
+
+    async def GetMetricStatistics(
+        self, request: wire.GetMetricStatisticsRequest, caller: Caller
+    ) -> wire.GetMetricStatisticsReply:
+        asked = StatisticsQuery(
+            translate.to_metric(request.metric, caller.scope),
+            tuple(request.statistics),
+            request.period_s,
+            request.start,
+            request.end,
+            request.unit,
+        )
+        found = self._service.get_statistics(asked)
+        return wire.GetMetricStatisticsReply(points=[translate.point(one) for one in found])
+
+    async def ListMetrics(self, request: wire.ListMetricsRequest, caller: Caller) -> wire.ListMetricsReply:
+        found, token = self._service.list_metrics(caller.scope, translate.to_where(request), request.page_token)
+        return wire.ListMetricsReply(metrics=[translate.metric(one) for one in found], next_page_token=token)
+
+
+class AlarmServicer:
+    """For `rpc.door.door(AlarmServicer(...), ALARMS, entry)`."""
+
+    def __init__(self, service: MetricService) -> None:
+        self._service = service
+
+    async def PutMetricAlarm(self, request: wire.PutMetricAlarmRequest, caller: Caller) -> wire.Alarm:
+        await self._service.submit(PutAlarm(caller.scope, translate.to_alarm(request, caller.scope)))
+        return await self._shown(request.name, caller)
+
+    async def PutCompositeAlarm(self, request: wire.PutCompositeAlarmRequest, caller: Caller) -> wire.Alarm:
+        await self._service.submit(PutComposite(caller.scope, translate.to_composite(request)))
+        return await self._shown(request.name, caller)
+
+    async def DescribeAlarms(self, request: wire.DescribeAlarmsRequest, caller: Caller) -> wire.DescribeAlarmsReply:
+        asked = Asked(
+            tuple(request.names),
+            request.prefix,
+            tuple(request.types),
+            request.state,
+            request.action_prefix,
+            request.children_of,
+            request.parents_of,
+        )
+        size = request.page_size or ALARMS_PAGE
+        return translate.alarms(*await self._service.describe(caller.scope, asked, request.page_token, size))
+
+    async def DescribeAlarmsForMetric(
+        self, request: wire.DescribeAlarmsForMetricRequest, caller: Caller
+    ) -> wire.DescribeAlarmsReply:
+        metric = translate.to_metric(request.metric, caller.scope)
+        found = await self._service.alarms_for_metric(metric, request.stat, request.period_s, request.unit)
+        return translate.alarms(found)
+
+    async def DescribeAlarmHistory(
+        self, request: wire.DescribeAlarmHistoryRequest, caller: Caller
+    ) -> wire.DescribeAlarmHistoryReply:
+        asked = AskedHistory(
+            request.name, tuple(request.types), request.kind, request.start, request.end, not request.oldest_first
+        )
+        size = request.page_size or HISTORY_PAGE
+        found, token = await self._service.history(caller.scope, asked, request.page_token, size)
+        items = [translate.item(one) for one in found]
+        return wire.DescribeAlarmHistoryReply(items=items, next_page_token=token)
+
+    async def DeleteAlarms(self, request: wire.DeleteAlarmsRequest, caller: Caller) -> wire.DeleteAlarmsReply:
+        await self._service.submit(DeleteAlarms(caller.scope, tuple(request.names)))
+        return wire.DeleteAlarmsReply()
+
+    async def SetAlarmState(self, request: wire.SetAlarmStateRequest, caller: Caller) -> wire.Alarm:
+        command = SetAlarmState(caller.scope, request.name, request.state, request.reason, request.reason_data)
+        await self._service.submit(command)
+        return await self._shown(request.name, caller)
+
+    async def SetAlarmActions(self, request: wire.SetAlarmActionsRequest, caller: Caller) -> wire.SetAlarmActionsReply:
+        await self._service.submit(EnableActions(caller.scope, tuple(request.names), request.enabled))
+        return wire.SetAlarmActionsReply()
+
+    async def TagAlarm(self, request: wire.TagAlarmRequest, caller: Caller) -> wire.Alarm:
+        command = TagAlarm(caller.scope, request.name, dict(request.tags), tuple(request.remove))
+        await self._service.submit(command)
+        return await self._shown(request.name, caller)
+
+    async def _shown(self, name: str, caller: Caller) -> wire.Alarm:
+        """Raises NotFound: it was deleted meanwhile."""
+        found, _ = await self._service.describe(
+            caller.scope, Asked(names=(name,), types=("MetricAlarm", "CompositeAlarm"))
+        )
+        if not found:
+            raise errors.no_such_alarm(name)
+        return translate.alarm(found[0])

@@ -1,0 +1,77 @@
+"""MetricService and AlarmService at one door and Locate at another, over a journal in memory and a virtual clock.
+
+async with monitoring_world() as world:
+    world.client()                 # an AsyncClient of account 000000000000
+    await world.clock.advance(60)  # alarms are evaluated
+    world.doer.acts                # what alarms did
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from minicloud.base.arn import Caller, Scope
+from minicloud.client import AsyncClient
+from minicloud.metric.actions import Act
+from minicloud.metric.rpc import ALARMS, METRICS, AlarmServicer, MetricServicer
+from minicloud.metric.service import MetricService
+from minicloud.rpc.door import Entry, Metadata, door
+from minicloud.rpc.locate import AUTOSCALING, Listening, Locator, visitors
+from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.shard_ticket import AUTOSCALERS, ticket_door
+from minicloud.shell.clock import VirtualClock
+from minicloud.store.memory import MemoryJournal
+
+SECRET = bytes(range(32))
+
+
+@dataclass
+class FakeDoer:
+    acts: list[Act] = field(default_factory=list)
+
+    async def act(self, act: Act) -> None:
+        self.acts.append(act)
+
+
+@dataclass
+class World:
+    service: MetricService
+    clock: VirtualClock
+    doer: FakeDoer
+    address: str
+
+    def client(self, account: str = "000000000000") -> AsyncClient:
+        """The front door of this world takes the name of a key for an account."""
+        return AsyncClient(self.address, access_key_id=account, secret_access_key="s")
+
+
+@asynccontextmanager
+async def monitoring_world() -> AsyncIterator[World]:
+    clock, doer = VirtualClock(float(int(time.time()))), FakeDoer()
+    service = MetricService(MemoryJournal(), doer, clock=clock, rand=random.Random(1), secret=SECRET)
+    await service.start()
+    entry = Entry(ticket_door(AUTOSCALERS, SECRET, 0, time.time), _id)
+    doors = [door(MetricServicer(service), METRICS, entry), door(AlarmServicer(service), ALARMS, entry)]
+    shard = RpcServer(doors, _id, Listen())
+    locator = Locator(AUTOSCALERS, Listening("127.0.0.1", (await shard.start(),)), SECRET, time.time)
+    front = RpcServer([door(locator, AUTOSCALING, Entry(visitors(_admit), _id))], _id, Listen())
+    port = await front.start()
+    try:
+        yield World(service, clock, doer, f"127.0.0.1:{port}")
+    finally:
+        await front.stop(0)
+        await shard.stop(0)
+        await service.stop()
+
+
+def _id() -> str:
+    return "id"
+
+
+def _admit(metadata: Metadata) -> Caller:
+    named = str(metadata.get("authorization", "")).removeprefix("Bearer ").partition(":")[0]
+    return Caller(Scope(named or "000000000000"))

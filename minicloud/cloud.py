@@ -4,6 +4,7 @@ run_control_plane   in the control plane actor: journal, machines, doors
 run_host_agent      in each host agent actor: sandboxes, streams into guests                    (cloud_host.py)
 run_message_broker  in each message broker actor: the log, queues and topics, their doors       (cloud_broker.py)
 run_balancer        in each balancer actor: journal, load balancers, HAProxy                    (cloud_balancer.py)
+run_autoscaler      in the autoscaler actor: metrics, alarms, groups                            (cloud_autoscaler.py)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,17 +53,17 @@ from minicloud.identity.rpc import DESCRIPTOR as IDENTITY
 from minicloud.identity.rpc import IdentityRpc
 from minicloud.identity.seal import AesGcmSeal
 from minicloud.identity.service import Identity, ensure_admin
-from minicloud.rpc import auth, broker_counters, fleet_auth, metrics
+from minicloud.rpc import auth, broker_counters, fleet_auth, internal, metrics
 from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.http import CloudHealth, Operations, control_app
 from minicloud.rpc.http_guard import serve
-from minicloud.rpc.locate import BALANCING, MESSAGING, Listening, Locator, visitors
+from minicloud.rpc.locate import AUTOSCALING, BALANCING, MESSAGING, Listening, Locator, visitors
 from minicloud.rpc.peer import Peer
 from minicloud.rpc.server import Listen, RpcServer
-from minicloud.rpc.shard_ticket import BALANCERS, BROKERS, Shards
+from minicloud.rpc.shard_ticket import AUTOSCALERS, BALANCERS, BROKERS, Shards
 from minicloud.rpc.tls import channel_credentials
-from minicloud.settings import CloudSettings
+from minicloud.settings import AUTOSCALER, BALANCER, MESSAGE_BROKER, SHARD_KINDS, CloudSettings, ShardKind
 from minicloud.shell.clock import SystemClock
 from minicloud.shell.shell import Shell
 from minicloud.shell.union import To, Union
@@ -76,6 +77,11 @@ log = logging.getLogger("minicloud")
 SHUTDOWN_GUESTS_S = 10.0
 CONSOLE_S_MAX = 10.0
 COMPUTE, IDENTITY_SLICE = "compute", "identity"
+LOCATED = {  # kinds of shards that users find, their tickets, and the service that finds them
+    MESSAGE_BROKER: (BROKERS, MESSAGING),
+    BALANCER: (BALANCERS, BALANCING),
+    AUTOSCALER: (AUTOSCALERS, AUTOSCALING),
+}
 
 
 @dataclass(slots=True)
@@ -174,9 +180,11 @@ class ControlPlane:
         self.identity = Identity(
             self.identity_machine, Addressed(self.shell, IDENTITY_SLICE), Usage(self.compute), self._derived("pages")
         )
-        self.brokers = [Peer(f"unix:{cloud.broker_socket(number)}") for number in range(len(cloud.brokers))]
+        self.shards = {
+            kind.part: [Peer(f"unix:{cloud.shard_socket(kind, number)}") for number in range(len(cloud.shards(kind)))]
+            for kind in SHARD_KINDS
+        }
         self._readings: dict[int, broker_counters.Readings | None] = {}
-        self.balancers = [Peer(f"unix:{cloud.balancer_socket(number)}") for number in range(len(cloud.balancers))]
         self.server: RpcServer | None = None
         self.stopped = asyncio.Event()
 
@@ -193,7 +201,7 @@ class ControlPlane:
         if self.cloud.auth:
             await ensure_admin(self.identity, self._rand, self._write_admin)
         self.service.start()
-        for peer in (*self.brokers, *self.balancers):
+        for peer in self._peers():
             peer.start()
         self.server = RpcServer(
             self._services(), self._request_id, Listen(self.cloud.control_host, self.cloud.control_port)
@@ -205,7 +213,7 @@ class ControlPlane:
     async def stop(self) -> None:
         if self.server is not None:
             await self.server.stop()
-        for peer in (*self.brokers, *self.balancers):
+        for peer in self._peers():
             await peer.close()
         await self.service.close()
         await self.shell.stop()
@@ -220,6 +228,9 @@ class ControlPlane:
     def _write_admin(self, content: bytes) -> None:
         settings.write_file(self.cloud.data_path / "admin.json", content)
 
+    def _peers(self) -> list[Peer]:
+        return [peer for peers in self.shards.values() for peer in peers]
+
     def _request_id(self) -> str:
         return secrets.token_hex(16)
 
@@ -229,6 +240,7 @@ class ControlPlane:
             if self.cloud.auth
             else auth.open_door(self.cloud.region)
         )
+        admit = internal.or_internal(admit, self._secret)
         users = Entry(admit, self._request_id)
         agents = Entry(fleet_auth.fleet_door(self._secret), self._request_id)
         pager = Pager(self._derived("pages"))
@@ -247,8 +259,10 @@ class ControlPlane:
             door(KeyPairServicer(service, pager), catalog["KeyPairService"], users),
             door(PlacementGroupServicer(service, pager), catalog["PlacementGroupService"], users),
             door(IdentityRpc(self.identity, __version__), IDENTITY, users),
-            door(self._locator(BROKERS, self.cloud.brokers), MESSAGING, Entry(visitors(admit), self._request_id)),
-            door(self._locator(BALANCERS, self.cloud.balancers), BALANCING, Entry(visitors(admit), self._request_id)),
+            *(
+                door(self._locator(of, kind), locating, Entry(visitors(admit), self._request_id))
+                for kind, (of, locating) in LOCATED.items()
+            ),
             door(fleet, fleet_pb2.DESCRIPTOR.services_by_name["FleetService"], agents),
             door(PlaceServicer(service), fleet_pb2.DESCRIPTOR.services_by_name["PlaceService"], agents),
         ]
@@ -263,9 +277,11 @@ class ControlPlane:
         )
         return InstanceServicer(self.service, ports)
 
-    def _locator(self, of: Shards, where: Sequence[settings.BrokerSettings | settings.BalancerSettings]) -> Locator:
-        listening = Listening(advertised(self.cloud.bind), tuple(one.port for one in where), self.cloud.tls is not None)
-        return Locator(of, listening, self._secret, time.time)
+    def _locator(self, of: Shards, kind: ShardKind) -> Locator:
+        ports = tuple(one.port for one in self.cloud.shards(kind))
+        return Locator(
+            of, Listening(advertised(self.cloud.bind), ports, self.cloud.tls is not None), self._secret, time.time
+        )
 
     def _new_image_id(self) -> str:
         return Context(self._clock.wall(), self._rand).new_id("ami")
@@ -302,7 +318,8 @@ class ControlPlane:
         )
 
     async def _ask_brokers(self) -> None:
-        asked = [broker_counters.ask(one.channel, self._secret) for one in self.brokers if one.channel is not None]
+        brokers = self.shards[MESSAGE_BROKER.part]
+        asked = [broker_counters.ask(one.channel, self._secret) for one in brokers if one.channel is not None]
         self._readings = dict(enumerate(await asyncio.gather(*asked)))
 
     # --- metrics.Inventory
@@ -330,19 +347,19 @@ class ControlPlane:
     async def health(self) -> CloudHealth:
         """Ready once every host has said hello or is known to be down, one at least is up, and every shard answered.
 
-        A broker or balancer that is away later makes the cloud `degraded`: everything else goes on.
+        A shard that is away later makes the cloud `degraded`: everything else goes on.
         """
         linked = {link.host_id for link in self.service.links.all()}
         hosts = self.compute.state.hosts
         up = sum(1 for host in hosts.values() if host.state == "up" and host.id in linked)
         running = self.shell.error is None and not self.service.closing
         settled = all(one.host_id in linked or self._is_down(one.host_id) for one in self.cloud.hosts)
-        ready = running and settled and up > 0 and all(peer.seen for peer in (*self.brokers, *self.balancers))
-        brokers, balancers = _states(self.brokers), _states(self.balancers)
-        status = "degraded" if "down" in brokers + balancers else "ok"
+        ready = running and settled and up > 0 and all(peer.seen for peer in self._peers())
+        status = "ok" if all(peer.up for peer in self._peers()) else "degraded"
         if not ready:
             status = "stopped" if self.stopped.is_set() else "stopping" if not running else "starting"
-        return CloudHealth(ready, status, self.cloud.cloud_id, __version__, up, len(hosts) - up, brokers, balancers)
+        shards = {part: tuple("up" if peer.up else "down" for peer in peers) for part, peers in self.shards.items()}
+        return CloudHealth(ready, status, self.cloud.cloud_id, __version__, up, len(hosts) - up, shards)
 
     def _is_down(self, host_id: str) -> bool:
         host = self.compute.state.hosts.get(host_id)
@@ -352,10 +369,6 @@ class ControlPlane:
         """Guests end, records stay; health says `stopped` when it is done."""
         await self.service.shut_down(SHUTDOWN_GUESTS_S)
         self.stopped.set()
-
-
-def _states(peers: Iterable[Peer]) -> tuple[str, ...]:
-    return tuple("up" if peer.up else "down" for peer in peers)
 
 
 async def read_console(address: str, instance_id: str, proof: str, tls: settings.TlsFiles | None) -> bytes:

@@ -29,7 +29,7 @@ from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import BALANCERS, ticket_door
 from minicloud.rpc.tls import server_credentials
-from minicloud.settings import CloudSettings, child_env
+from minicloud.settings import BALANCER, CloudSettings, child_env
 from minicloud.store.sqlite import SqliteJournal
 
 log = logging.getLogger("minicloud.balancer")
@@ -55,7 +55,7 @@ class BalancerProcess:
             cloud.balancers[number].port,
             None if cloud.tls is None else server_credentials(cloud.tls.cert, cloud.tls.key),
             calls_max=limits.GRPC_BROKER_CALLS_MAX,
-            socket=str(cloud.balancer_socket(number)),
+            socket=str(cloud.shard_socket(BALANCER, number)),
         )
         self.server = RpcServer(
             [door(BalancerServicer(self.service, pages), DESCRIPTOR, entry)], entry.new_request_id, listen

@@ -31,7 +31,7 @@ from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import BROKERS, ticket_door
 from minicloud.rpc.tls import server_credentials
-from minicloud.settings import CloudSettings
+from minicloud.settings import MESSAGE_BROKER, SHARD_KINDS, CloudSettings
 from minicloud.shell.clock import Clock, SteadyClock
 from minicloud.shell.webhook import Webhooks
 from minicloud.store.log import FileLog
@@ -103,7 +103,7 @@ class MessageBroker:
             cloud.brokers[number].port,
             None if cloud.tls is None else server_credentials(cloud.tls.cert, cloud.tls.key),
             calls_max=limits.GRPC_BROKER_CALLS_MAX,
-            socket=str(cloud.broker_socket(number)),
+            socket=str(cloud.shard_socket(MESSAGE_BROKER, number)),
         )
         base_url = cloud.endpoints["http"]
         topics = TopicParts(
@@ -136,7 +136,8 @@ def broker_bind(cloud: CloudSettings) -> str:
 
 def own_ports(cloud: CloudSettings) -> frozenset[int]:
     """Ports of the cloud itself that no endpoint of a topic can be on: users have the front door."""
-    own = {cloud.control_port, cloud.control_http_port, *(broker.http_port for broker in cloud.brokers)}
+    own = {cloud.control_port, cloud.control_http_port}
+    own |= {shard.http_port for kind in SHARD_KINDS for shard in cloud.shards(kind)}
     return frozenset(own - {0})
 
 

@@ -175,7 +175,7 @@ async def _guest_network(
         cloud.cloud_id,
         host.name,
         (
-            *(NetService(broker.port, door, broker.port) for broker in cloud.brokers),
+            *(NetService(one.port, door, one.port) for kind in settings.SHARD_KINDS for one in cloud.shards(kind)),
             NetService(80, "127.0.0.1", imds_port, "169.254.169.254", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "http"),
             NetService(cloud.grpc_port, door, cloud.grpc_port, None, "MINICLOUD_ENDPOINT", "", name),
             NetService(cloud.http_port, door, cloud.http_port, None, "AWS_ENDPOINT_URL", http, name),
@@ -203,7 +203,7 @@ def agent_bind(cloud: CloudSettings) -> str:
 
 
 def door_address(cloud: CloudSettings) -> str:
-    """Where the front door and the brokers answer, for this host's guests, which have IPv4 alone.
+    """Where the front door and the shards answer, for this host's guests, which have IPv4 alone.
 
     A wildcard says nothing to another machine: there it is the address of the head, which the control plane is at.
     """

@@ -1,6 +1,6 @@
-"""Everything a cloud is configured with, and the one place that reads flags and environment.
+"""Everything a cloud is configured with, and where its files are.
 
-    flags + environment + <data>/cloud.json + this machine  --resolve()-->  CloudSettings  --JSON-->  every process
+    flags + environment + <data>/cloud.json + this machine  --flags.resolve()-->  CloudSettings  --JSON-->  every process
 
 A `CloudSettings` is frozen, holds no secret, and goes as JSON to the supervisor (stdin) and from there into every actor
 (argument), so all processes of a cloud agree by construction. Only two things are decided later, by the supervisor
@@ -11,10 +11,12 @@ under the data directory's lock: ports given as 0, and the hosts of a joined Ray
     state.db        the control plane's journal
     messages/<n>/   the log of message broker n
     balancers/<n>/  the journal of balancer process n, its HAProxy's files, access logs
+    autoscaler/     the journals of the autoscaler: groups.db, metrics.db
     messages/<n>.pem   what message broker n signs the messages of topics with, mode 0600
     run/            pids, ports, sockets; gone after `down`             (beside these: log/ hosts/<host name>/ images/)
 
-A machine with N hosts divides what it truly has among them; flags may say otherwise (`--cpus-per-host`), for tests.
+What holds a part of the cloud's state in a process of its own is a *shard* of some kind; what all kinds have in common
+(settings, actor, socket, health, ports) goes by the table `SHARD_KINDS`.
 """
 
 from __future__ import annotations
@@ -23,21 +25,14 @@ import hashlib
 import ipaddress
 import json
 import os
-import re
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minicloud.base.errors import (
-    Internal,
-    InvalidParameterCombination,
-    InvalidParameterValue,
-    MissingParameter,
-)
+from minicloud.base.errors import Internal, InvalidParameterValue
 from minicloud.base.shape import Overcommit
-from minicloud.shell.data_dir import REGION_DEFAULT, SECRET_BYTES, data_dir, open_cloud
+from minicloud.shell.data_dir import REGION_DEFAULT, SECRET_BYTES
 from minicloud.shell.data_dir import write_file as write_file
 
 GRPC_PORT_DEFAULT = 7077
@@ -45,10 +40,6 @@ HTTP_PORT_DEFAULT = 4566
 GUEST_NAME = "minicloud.internal"  # by which guests call the front door and the brokers where TLS is on
 HOST_RESTART_AFTER_S = 20.0  # a dead raylet is a failed host: long enough for the failure to be seen and acted on
 SOCKET_DATA_DIR_BYTES_MAX = 44  # leaves 60 bytes for "/run/s/..." below it, Ray's own sockets included
-_REGION = re.compile(r"^[a-z]{2}(?:-[a-z]+)+-[0-9]$")
-_HOST_NAME = re.compile(r"^[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?$")
-_MIB = 1024 * 1024
-_GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +71,31 @@ class HostSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerSettings:
-    """Where one message broker listens: gRPC for users (where the front door is), HTTP on loopback behind it."""
+class ShardSettings:
+    """Where one shard listens: gRPC for users (where the front door is), HTTP on loopback behind it."""
 
     port: int = 0
     http_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class BalancerSettings:
-    """Where one balancer process listens: gRPC for users."""
+class ShardKind:
+    """`part`: where these shards are in the settings, in health and in `status`. `name`: of one of them, with its number.
 
-    port: int = 0
+    The function that runs one is `EntryPoints.<name>`, with underscores.
+    """
+
+    part: str
+    name: str
+
+    def called(self, number: int) -> str:
+        return f"{self.name}-{number}"
+
+
+MESSAGE_BROKER = ShardKind("brokers", "message-broker")
+BALANCER = ShardKind("balancers", "balancer")
+AUTOSCALER = ShardKind("autoscalers", "autoscaler")
+SHARD_KINDS = (MESSAGE_BROKER, BALANCER, AUTOSCALER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +104,17 @@ class EntryPoints:
 
     control_plane(settings: CloudSettings) -> None
     host_agent(settings: CloudSettings, host: HostSettings, ray_node_id: str) -> None
-    message_broker(settings: CloudSettings, number: int) -> None; balancer: the same
+    message_broker(settings: CloudSettings, number: int) -> None; every other kind of shard: the same
     """
 
     control_plane: str = "minicloud.cloud:run_control_plane"
     host_agent: str = "minicloud.cloud_host:run_host_agent"
     message_broker: str = "minicloud.cloud_broker:run_message_broker"
     balancer: str = "minicloud.cloud_balancer:run_balancer"
+    autoscaler: str = "minicloud.cloud_autoscaler:run_autoscaler"
+
+    def of_shard(self, kind: ShardKind) -> str:
+        return str(getattr(self, kind.name.replace("-", "_")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +139,9 @@ class CloudSettings:
     allowed_hosts: tuple[str, ...] = ()
     overcommit: Overcommit = field(default_factory=Overcommit)
     hosts: tuple[HostSettings, ...] = ()
-    brokers: tuple[BrokerSettings, ...] = ()
-    balancers: tuple[BalancerSettings, ...] = ()
+    brokers: tuple[ShardSettings, ...] = ()
+    balancers: tuple[ShardSettings, ...] = ()
+    autoscalers: tuple[ShardSettings, ...] = ()
     ray_address: str = ""
     ray_namespace: str = "minicloud"
     host_restart_after_s: float = HOST_RESTART_AFTER_S
@@ -192,15 +201,20 @@ class CloudSettings:
         scheme = "https" if self.tls else "http"
         return {"grpc": f"{host}:{self.grpc_port}", "http": f"{scheme}://{host}:{self.http_port}"}
 
-    def broker_socket(self, broker: int) -> Path:
-        """Where the control plane asks a message broker for its health."""
-        return self.socket_path / f"broker-{broker}"
+    def shards(self, kind: ShardKind) -> tuple[ShardSettings, ...]:
+        found: tuple[ShardSettings, ...] = getattr(self, kind.part)
+        return found
+
+    def shard_socket(self, kind: ShardKind, number: int) -> Path:
+        """Where the control plane asks a shard for its health."""
+        return self.socket_path / kind.called(number)
 
     def balancer_path(self, number: int) -> Path:
         return self.data_path / "balancers" / str(number)
 
-    def balancer_socket(self, number: int) -> Path:
-        return self.socket_path / f"balancer-{number}"
+    @property
+    def autoscaler_path(self) -> Path:
+        return self.data_path / "autoscaler"
 
     def host_path(self, host_name: str) -> Path:
         return self.data_path / "hosts" / host_name
@@ -218,10 +232,10 @@ class CloudSettings:
         try:
             raw: dict[str, Any] = json.loads(text)
             hosts = tuple(HostSettings(**{**h, "gpu_indices": tuple(h["gpu_indices"])}) for h in raw.pop("hosts"))
+            shards = {kind.part: tuple(ShardSettings(**one) for one in raw.pop(kind.part, ())) for kind in SHARD_KINDS}
             return CloudSettings(
                 hosts=hosts,
-                brokers=tuple(BrokerSettings(**broker) for broker in raw.pop("brokers", ())),
-                balancers=tuple(BalancerSettings(**balancer) for balancer in raw.pop("balancers", ())),
+                **shards,
                 tls=TlsFiles(**tls) if (tls := raw.pop("tls")) else None,
                 overcommit=Overcommit(**raw.pop("overcommit")),
                 entry_points=EntryPoints(**raw.pop("entry_points")),
@@ -232,225 +246,9 @@ class CloudSettings:
             raise InvalidParameterValue(f"not the settings of a cloud: {error}", field="settings") from None
 
 
-@dataclass(frozen=True, slots=True)
-class UpFlags:
-    """What `minicloud up` was asked for; None means "not said"."""
-
-    data_dir: str | None = None
-    hosts: int | None = None
-    brokers: int | None = None
-    grpc_port: int = GRPC_PORT_DEFAULT
-    http_port: int = HTTP_PORT_DEFAULT
-    bind: str = "127.0.0.1"
-    region: str | None = None
-    auth: bool | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    tls_ca: str | None = None
-    allowed_hosts: tuple[str, ...] = ()
-    address: str | None = None
-    cpus_per_host: float | None = None
-    memory_per_host_mib: int | None = None
-    disk_per_host_gib: int | None = None
-    gpus: int | None = None
-    overcommit_cpu: float | None = None
-    overcommit_memory: float | None = None
-    overcommit_gpu: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MachineCapacity:
-    """What this machine truly has: cores we may run on, memory, GPU device numbers, free disk at the data directory."""
-
-    cores: float
-    memory_mib: int
-    gpu_indices: tuple[int, ...] = ()
-    disk_gib: int = 0
-
-
-def resolve(
-    flags: UpFlags, env: Mapping[str, str] | None = None, machine: MachineCapacity | None = None
-) -> CloudSettings:
-    """Settings of the cloud in the data directory, which is made if it is new. Raises InvalidRequest (see `check`)."""
-    env = os.environ if env is None else env
-    data = data_dir(flags.data_dir, env)
-    bare = CloudSettings(
-        cloud_id="0" * 8,
-        data_dir=str(data),
-        bind=flags.bind,
-        grpc_port=flags.grpc_port,
-        http_port=flags.http_port,
-        auth=not is_loopback(flags.bind) if flags.auth is None else flags.auth,
-        tls=_tls(flags),
-        allowed_hosts=tuple(name.lower() for name in flags.allowed_hosts),
-        overcommit=_overcommit(flags),
-        ray_address=flags.address or "",
-    )
-    check(bare)
-    if flags.region is not None and not _REGION.match(flags.region):
-        raise InvalidParameterValue(f"not a region name, such as {REGION_DEFAULT}: {flags.region!r}", field="region")
-    identity = open_cloud(data, flags.region, flags.hosts, flags.brokers)
-    brokers = (BrokerSettings(),) * identity.brokers
-    settings = replace(
-        bare, cloud_id=identity.cloud_id, region=identity.region, brokers=brokers, balancers=(BalancerSettings(),)
-    )
-    if settings.ray_address:  # a cluster may hold several clouds
-        return replace(settings, ray_namespace=f"minicloud-{identity.cloud_id}")
-    capacity = machine or probe_machine(data)
-    return replace(settings, hosts=divide(settings, identity.hosts, capacity, flags))
-
-
-def check(settings: CloudSettings) -> None:
-    """Refuse what cannot or must not be served. Raises InvalidParameterValue, InvalidParameterCombination."""
-    for name in ("grpc_port", "http_port"):
-        if not 0 <= getattr(settings, name) <= 65535:
-            raise InvalidParameterValue(f"not a port: {getattr(settings, name)}", field=name)
-    if settings.grpc_port and settings.grpc_port == settings.http_port:
-        raise InvalidParameterCombination("gRPC and HTTP cannot share one port", field="http_port")
-    for host in settings.allowed_hosts:
-        if not _HOST_NAME.match(host):
-            raise InvalidParameterValue(f"not a host name: {host[:255]!r}", field="allowed_hosts")
-    _check_bind(settings)
-    _check_tls(settings)
-
-
-def _check_bind(settings: CloudSettings) -> None:
-    if settings.bind != "localhost":
-        try:
-            ipaddress.ip_address(settings.bind)
-        except ValueError:
-            raise InvalidParameterValue(f"not an address to bind: {settings.bind[:64]!r}", field="bind") from None
-    if is_loopback(settings.bind):
-        return
-    if not settings.auth:
-        raise InvalidParameterCombination(
-            f"binding to {settings.bind} opens the cloud to other machines: authentication must be on (drop --no-auth)",
-            field="auth",
-        )
-    if settings.tls is None:
-        raise InvalidParameterCombination(
-            f"binding to {settings.bind} opens the cloud to other machines: TLS is required "
-            "(--tls-cert and --tls-key; `minicloud certs` makes them)",
-            field="tls",
-        )
-
-
-def _check_tls(settings: CloudSettings) -> None:
-    if settings.tls is None:
-        return
-    for name, path in (("tls_cert", settings.tls.cert), ("tls_key", settings.tls.key), ("tls_ca", settings.tls.ca)):
-        if path and not os.access(path, os.R_OK):
-            raise InvalidParameterValue(f"cannot read {path}", field=name)
-
-
-def _tls(flags: UpFlags) -> TlsFiles | None:
-    if not (flags.tls_cert or flags.tls_key or flags.tls_ca):
-        return None
-    if not flags.tls_cert:
-        raise MissingParameter("TLS needs a certificate beside its key", field="tls_cert")
-    if not flags.tls_key:
-        raise MissingParameter("TLS needs a private key beside its certificate", field="tls_key")
-    paths = (flags.tls_cert, flags.tls_key, flags.tls_ca)
-    cert, key, ca = (str(Path(path).expanduser().absolute()) if path else "" for path in paths)
-    return TlsFiles(cert, key, ca)
-
-
-def _overcommit(flags: UpFlags) -> Overcommit:
-    default = Overcommit()
-    said = {"cpu": flags.overcommit_cpu, "memory": flags.overcommit_memory, "gpu": flags.overcommit_gpu}
-    for name, value in said.items():
-        if value is not None and not 1.0 <= value <= 1000.0:
-            raise InvalidParameterValue(f"must be between 1 and 1000, not {value}", field=f"overcommit_{name}")
-    return replace(default, **{name: value for name, value in said.items() if value is not None})
-
-
-# ---------------------------------------------------------------- hosts and what they have
-
-
-def reserve_mib(memory_mib: int, hosts: int) -> int:
-    """Memory kept back for the operating system, Ray and the control plane."""
-    return min(memory_mib // 2, 1024 + 384 * hosts + memory_mib // 20)
-
-
-def divide(
-    settings: CloudSettings, count: int, machine: MachineCapacity, flags: UpFlags | None = None
-) -> tuple[HostSettings, ...]:
-    """The machine's cores, memory, GPUs and disk in equal parts. Pure. Raises InvalidParameterValue."""
-    flags = flags or UpFlags()
-    cores = flags.cpus_per_host if flags.cpus_per_host is not None else round(machine.cores / count, 3)
-    memory = flags.memory_per_host_mib
-    if memory is None:
-        memory = (machine.memory_mib - reserve_mib(machine.memory_mib, count)) // count
-    if not 0.01 <= cores <= 10_000:
-        raise InvalidParameterValue(f"a host needs 0.01 to 10000 cores, not {cores}", field="cpus_per_host")
-    if not 64 <= memory <= 1 << 30:
-        raise InvalidParameterValue(
-            f"a host needs at least 64 MiB of memory, not {memory} MiB", field="memory_per_host"
-        )
-    disk = flags.disk_per_host_gib if flags.disk_per_host_gib is not None else machine.disk_gib // count
-    if not 0 <= disk <= 1 << 20:
-        raise InvalidParameterValue(f"a host has 0 to {1 << 20} GiB of disk, not {disk}", field="disk_per_host")
-    gpus = _gpus_per_host(machine, count, flags.gpus)
-    hosts = []
-    for index in range(count):
-        letter = chr(ord("a") + index)
-        mine = machine.gpu_indices[index * gpus : (index + 1) * gpus]
-        host = HostSettings(
-            host_id=host_id(settings.cloud_id, f"host-{letter}"),
-            name=f"host-{letter}",
-            zone=settings.region + letter,
-            cores=cores,
-            memory_mib=memory,
-            gpus=gpus,
-            disk_gib=disk,
-            declared_gpus=bool(gpus) and not machine.gpu_indices,
-            gpu_indices=mine,
-        )
-        hosts.append(host)
-    return tuple(hosts)
-
-
-def _gpus_per_host(machine: MachineCapacity, count: int, asked: int | None) -> int:
-    true = len(machine.gpu_indices)
-    if asked is None:
-        return true // count
-    if not 0 <= asked <= 64:
-        raise InvalidParameterValue(f"a host has 0 to 64 GPUs, not {asked}", field="gpus")
-    if true and asked * count > true:
-        raise InvalidParameterValue(
-            f"{count} hosts with {asked} GPUs need more than the {true} there are", field="gpus"
-        )
-    return asked
-
-
 def host_id(cloud_id: str, host_name: str) -> str:
     """'h-' and 17 hex digits; the same for the same host of the same cloud, always."""
     return "h-" + hashlib.sha256(f"{cloud_id}/{host_name}".encode()).hexdigest()[:17]
-
-
-def probe_machine(at: Path) -> MachineCapacity:
-    """What this process may use of the machine (CPU affinity and a container's memory limit count)."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            memory = min(memory, int(Path(limit).read_text()))
-        except (OSError, ValueError):  # absent, or "max"
-            continue
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    devices = (re.fullmatch(r"nvidia([0-9]+)", name) for name in _names("/dev"))
-    return MachineCapacity(
-        cores=float(cores),
-        memory_mib=memory // _MIB,
-        gpu_indices=tuple(sorted(int(device[1]) for device in devices if device)),
-        disk_gib=shutil.disk_usage(at).free // _GIB,
-    )
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
 
 
 def is_loopback(bind: str) -> bool:

@@ -1,4 +1,4 @@
-"""Stand-ins for the composition root: a control plane that only answers HTTP, agents and brokers that only wait.
+"""Stand-ins for the composition root: a control plane that only answers HTTP, agents and shards that only wait.
 
 Named in `EntryPoints` by the tests of bringing a cloud up and down, which are about processes, not about instances.
 """
@@ -60,12 +60,7 @@ def run_control_plane(settings: CloudSettings) -> None:
     Server((settings.control_host, settings.control_http_port), Handler).serve_forever()
 
 
-def run_message_broker(_settings: CloudSettings, _number: int) -> None:
-    """Waits."""
-    threading.Event().wait()
-
-
-def run_balancer(_settings: CloudSettings, _number: int) -> None:
+def run_shard(_settings: CloudSettings, _number: int) -> None:
     """Waits."""
     threading.Event().wait()
 

@@ -82,7 +82,7 @@ def _cloud(folder: Path, story: Story) -> Iterator[tuple[str, Path]]:
     from minicloud.cli.lifecycle.daemon import Daemon
     from minicloud.cli.lifecycle.story import describe
     from minicloud.cluster.processes import is_alive, read_table
-    from minicloud.settings import UpFlags, resolve
+    from minicloud.flags import UpFlags, resolve
 
     settings = resolve(UpFlags(data_dir=str(folder), hosts=2, grpc_port=0, http_port=0))
     daemon = Daemon(settings, lifeline=True)

@@ -1,4 +1,4 @@
-"""The four kinds of long-lived actors: thin shells of Ray around what the composition root runs.
+"""The long-lived actors: thin shells of Ray around what the composition root runs.
 
 Ray places them, names them and starts them again; nothing else of theirs goes through Ray. What they run blocks on a
 thread of its own, with its own event loop, and serves its own sockets, so that a slow Ray call cannot stall it. The two
@@ -22,20 +22,18 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from minicloud.cluster.ray_commands import HEAD_RESOURCE, HOST_RESOURCE_PREFIX, PIN_AMOUNT
-from minicloud.settings import CloudSettings, HostSettings
+from minicloud.settings import AUTOSCALER, BALANCER, MESSAGE_BROKER, CloudSettings, HostSettings, ShardKind
 
 log = logging.getLogger("minicloud.cluster.actors")
 
 CONTROL_PLANE_NAME = "control-plane"
 HOST_AGENT_PREFIX = "host-agent:"
-MESSAGE_BROKER_PREFIX = "message-broker:"
-BALANCER_PREFIX = "balancer:"
 ACTOR_THREADS = 4
 LOG_BYTES_MAX = 8 * 1024 * 1024
 # Ray restarts an actor at once, again and again: what fails at its start must not take a core for it.
@@ -73,30 +71,34 @@ class HostAgent:
         return os.getpid()
 
 
-class MessageBroker:
-    """One message broker, on the head node: its log is there."""
+class Shard:
+    """One shard, on the head node: its journal and its address are there. Subclasses name the kind, as `ps` shows it."""
+
+    kind: ClassVar[ShardKind]
 
     def __init__(self, settings: str, number: int) -> None:
         cloud = CloudSettings.from_json(settings)
-        entry = load(cloud.entry_points.message_broker)
-        _serve(f"message-broker-{number}", cloud.log_path, lambda: entry(cloud, number))
+        entry = load(cloud.entry_points.of_shard(self.kind))
+        _serve(self.kind.called(number), cloud.log_path, lambda: entry(cloud, number))
 
     def ping(self) -> int:
         """The process id."""
         return os.getpid()
 
 
-class Balancer:
-    """One balancer process, on the head node: the addresses of its load balancers are there."""
+class MessageBroker(Shard):
+    kind = MESSAGE_BROKER
 
-    def __init__(self, settings: str, number: int) -> None:
-        cloud = CloudSettings.from_json(settings)
-        entry = load(cloud.entry_points.balancer)
-        _serve(f"balancer-{number}", cloud.log_path, lambda: entry(cloud, number))
 
-    def ping(self) -> int:
-        """The process id."""
-        return os.getpid()
+class Balancer(Shard):
+    kind = BALANCER
+
+
+class Autoscaler(Shard):
+    kind = AUTOSCALER
+
+
+SHARDS: tuple[type[Shard], ...] = (MessageBroker, Balancer, Autoscaler)
 
 
 def load(entry_point: str) -> Callable[..., Any]:
@@ -115,14 +117,16 @@ def start_control_plane(settings: CloudSettings, head_node_id: str) -> Any:
     return _actor(ControlPlane, settings, CONTROL_PLANE_NAME, pin).remote(settings.to_json())
 
 
-def start_message_broker(settings: CloudSettings, number: int, head_node_id: str) -> Any:
+def start_shards(settings: CloudSettings, head_node_id: str) -> dict[str, Any]:
+    """The actors of all shards, by their names in logs."""
     pin = _pin(settings, HEAD_RESOURCE, head_node_id)
-    return _actor(MessageBroker, settings, f"{MESSAGE_BROKER_PREFIX}{number}", pin).remote(settings.to_json(), number)
-
-
-def start_balancer(settings: CloudSettings, number: int, head_node_id: str) -> Any:
-    pin = _pin(settings, HEAD_RESOURCE, head_node_id)
-    return _actor(Balancer, settings, f"{BALANCER_PREFIX}{number}", pin).remote(settings.to_json(), number)
+    return {
+        shard.kind.called(number): _actor(shard, settings, f"{shard.kind.name}:{number}", pin).remote(
+            settings.to_json(), number
+        )
+        for shard in SHARDS
+        for number in range(len(settings.shards(shard.kind)))
+    }
 
 
 def start_host_agent(settings: CloudSettings, host: HostSettings, node_id: str) -> Any:

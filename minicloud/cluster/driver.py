@@ -7,8 +7,8 @@ and it costs 90 MB and 0.8 s of imports. What it leaves behind does not need it:
 prestarted workers that belong to no job outlive it (measured; those of its job would be ended with it).
 
 open   our own cluster: writes what Ray's head would have written, says the cluster id, waits for the hosts' raylets
-       (started by the supervisor, which needs that id), creates control plane, brokers, balancers and host agents, and
-       waits for them.
+       (started by the supervisor, which needs that id), creates control plane, shards and host agents, and waits for
+       them.
        A joined cluster: the live nodes are the hosts.
 stop   a joined cluster: ends this cloud's actors, which nobody else would.
 """
@@ -28,7 +28,7 @@ import ray
 from ray import _raylet
 from ray._common.usage import usage_lib
 
-from minicloud.cluster.actors import start_balancer, start_control_plane, start_host_agent, start_message_broker
+from minicloud.cluster.actors import start_control_plane, start_host_agent, start_shards
 from minicloud.cluster.nodes import NodeState, list_nodes, watch_nodes
 from minicloud.cluster.ray_commands import LOOPBACK, SESSION
 from minicloud.settings import CloudSettings, HostSettings, host_id
@@ -134,18 +134,11 @@ def _is_this_machine(address: str) -> bool:
 def _start_actors(settings: CloudSettings, nodes: dict[str, NodeState]) -> None:
     head = nodes.get("") or nodes[settings.hosts[0].name]
     control_plane = start_control_plane(settings, head.ray_node_id)
-    brokers = {
-        f"message-broker-{number}": start_message_broker(settings, number, head.ray_node_id)
-        for number in range(len(settings.brokers))
-    }
-    balancers = {
-        f"balancer-{number}": start_balancer(settings, number, head.ray_node_id)
-        for number in range(len(settings.balancers))
-    }
+    shards = start_shards(settings, head.ray_node_id)
     agents = {host.name: start_host_agent(settings, host, nodes[host.name].ray_node_id) for host in settings.hosts}
     pid = ray.get(control_plane.ping.remote(), timeout=ACTORS_S_MAX)
     say("actor", name="control-plane", pid=pid)
-    for name, agent in {**brokers, **balancers, **agents}.items():
+    for name, agent in {**shards, **agents}.items():
         say("actor", name=name, pid=ray.get(agent.ping.remote(), timeout=ACTORS_S_MAX))
 
 

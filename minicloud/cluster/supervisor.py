@@ -15,7 +15,7 @@ last to go. What it watches, and what it does when that dies:
     gcs, again and again: the whole of Ray is started anew, the control plane restarts its instances from the journal
 
 A raylet that was stopped (SIGSTOP) is dead to Ray after 4.5 s and cannot come back as the same node; after FROZEN_S it
-is killed, and so becomes one of the cases above. Control plane, brokers, balancers and agents are Ray's to restart.
+is killed, and so becomes one of the cases above. Control plane, shards and agents are Ray's to restart.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from minicloud.cluster.ray_commands import LOOPBACK
 from minicloud.cluster.teardown import DataDirLock, ask_shutdown, end_processes, get_health, make_run, remove_run
 from minicloud.proxy.front_door import DoorPaths, front_door
 from minicloud.proxy.process import Haproxy, ProxyEvents
-from minicloud.settings import BalancerSettings, BrokerSettings, CloudSettings, child_env, write_file
+from minicloud.settings import SHARD_KINDS, CloudSettings, ShardSettings, child_env, write_file
 
 log = logging.getLogger("minicloud.cluster.supervisor")
 
@@ -331,8 +331,10 @@ def _with_ports(settings: CloudSettings) -> CloudSettings:
         http_port=claim_port(bind, settings.http_port, "http_port"),
         control_port=free_port(settings.control_host),
         control_http_port=free_port(settings.control_host),
-        brokers=tuple(BrokerSettings(free_port(bind), free_port(LOOPBACK)) for _ in settings.brokers),
-        balancers=tuple(BalancerSettings(free_port(bind)) for _ in settings.balancers),
+        **{
+            kind.part: tuple(ShardSettings(free_port(bind), free_port(LOOPBACK)) for _ in settings.shards(kind))
+            for kind in SHARD_KINDS
+        },
     )
 
 

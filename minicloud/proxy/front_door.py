@@ -54,6 +54,7 @@ HEALTH_PATH = "/_minicloud/health"
 INTERNAL_PATH = "/_minicloud/internal"
 TOPICS_PATH = "/_minicloud/sns"
 REACHED_AS = "X-Minicloud-Reached-As"  # rpc/locate.py reads it
+INTERNAL_HEADERS = ("X-Minicloud-Fleet", "X-Minicloud-Scope")  # the cloud's own processes come by another way
 LOOPBACK = "127.0.0.1"
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 LOCAL_SUFFIX = ".localhost"  # RFC 6761: names that always mean this machine
@@ -112,6 +113,7 @@ def _grpc_rules(settings: CloudSettings) -> tuple[Rule, ...]:
     return (
         *_host_rules(settings),
         SetHeader(REACHED_AS, fetch="req.hdr(host)"),
+        *(DelHeader(name) for name in INTERNAL_HEADERS),
         Acl("from_a_page", "req.hdr(origin)", "found"),
         Deny(403, When(("from_a_page",)), "minicloud: web pages have no business at the gRPC door"),
         Acl("is_grpc", "req.hdr(content-type)", "beg", ("application/grpc",)),

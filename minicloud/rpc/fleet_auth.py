@@ -1,4 +1,4 @@
-"""How host agents and balancers prove themselves to the control plane: `x-minicloud-fleet: <id>:<HMAC-SHA256>`.
+"""How host agents and shards prove themselves to the control plane: `x-minicloud-fleet: <id>:<HMAC-SHA256>`.
 
 The id of a host agent is its host's.
 """

@@ -17,8 +17,8 @@ import hmac
 import ipaddress
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -47,8 +47,7 @@ class CloudHealth:
     version: str
     hosts_up: int
     hosts_down: int
-    brokers: tuple[str, ...] = ()  # of each message broker: up | down
-    balancers: tuple[str, ...] = ()  # of each balancer process: up | down
+    shards: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # "brokers", ...: of each of them, up | down
 
 
 async def _nothing() -> None:
@@ -132,6 +131,7 @@ async def _health(operations: Operations) -> Answer:
         return _error(503, error.code, error.message)
     body = asdict(health)
     del body["ready"]
+    body |= body.pop("shards")
     return 200 if health.ready else 503, _JSON, _json(body)
 
 

@@ -26,7 +26,8 @@ import pytest
 
 from minicloud.cli.lifecycle.daemon import Daemon, read_state
 from minicloud.cluster.processes import marked
-from minicloud.settings import CloudSettings, EntryPoints, UpFlags, resolve
+from minicloud.flags import UpFlags, resolve
+from minicloud.settings import SHARD_KINDS, CloudSettings, EntryPoints
 from tests.stand_in import __name__ as STAND_IN
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
@@ -88,7 +89,9 @@ def until(what: Callable[[], Any], seconds: float, story: str) -> tuple[Any, flo
 def start(data: Path, hosts: int | None, address: str | None = None) -> Cloud:
     settings = resolve(UpFlags(data_dir=str(data), hosts=hosts, grpc_port=0, http_port=0, address=address))
     entry_points = EntryPoints(
-        *(f"{STAND_IN}:run_{role}" for role in ("control_plane", "host_agent", "message_broker", "balancer"))
+        control_plane=f"{STAND_IN}:run_control_plane",
+        host_agent=f"{STAND_IN}:run_host_agent",
+        **{kind.name.replace("-", "_"): f"{STAND_IN}:run_shard" for kind in SHARD_KINDS},
     )
     settings = replace(settings, entry_points=entry_points, host_restart_after_s=HOST_RESTART_AFTER_S)
     cloud = Cloud(settings, Daemon(settings, lifeline=True))

@@ -17,7 +17,7 @@ from minicloud.rpc.http import TOKEN_HEADER, CloudHealth, Operations, control_ap
 from minicloud.rpc.http_guard import App, HttpLimits, HttpServer, serve
 
 SECRET = b"s" * 32
-READY = CloudHealth(True, "ok", "0a1b2c3d", "1.2.3", hosts_up=2, hosts_down=1)
+READY = CloudHealth(True, "ok", "0a1b2c3d", "1.2.3", hosts_up=2, hosts_down=1, shards={"brokers": ("up", "down")})
 
 
 class Cloud:
@@ -96,8 +96,7 @@ async def test_health(cloud: tuple[Cloud, HttpServer]) -> None:
         "version": "1.2.3",
         "hosts_up": 2,
         "hosts_down": 1,
-        "brokers": [],
-        "balancers": [],
+        "brokers": ["up", "down"],
     }
     assert answer.headers["content-type"] == "application/json"
     assert "access-control-allow-origin" not in answer.headers

@@ -21,7 +21,7 @@ from minicloud.cloud_broker import BrokerParts, MessageBroker
 from minicloud.rpc.broker_counters import ask
 from minicloud.rpc.peer import Peer
 from minicloud.rpc.server import Listen, RpcServer
-from minicloud.settings import BrokerSettings, CloudSettings
+from minicloud.settings import MESSAGE_BROKER, CloudSettings, ShardSettings
 from minicloud.sim.log import MemoryLog
 from tests.contract.fake_host import FakeHost
 from tests.contract.test_control_plane import SECRET, Actors
@@ -66,23 +66,23 @@ async def test_a_peer_is_up_as_long_as_it_says_so(folder: Path) -> None:
 
 
 async def test_a_cloud_is_ready_when_its_brokers_answered_and_degraded_when_one_is_away(folder: Path) -> None:
-    settings = CloudSettings("0" * 8, str(folder), brokers=(BrokerSettings(1, 2), BrokerSettings(3, 4)))
+    settings = CloudSettings("0" * 8, str(folder), brokers=(ShardSettings(1, 2), ShardSettings(3, 4)))
     settings.socket_path.mkdir(parents=True)
     plane = ControlPlane(settings, SECRET, Actors())
     plane.cloud = replace(settings, control_port=await plane.start())
     async with FakeHost(f"127.0.0.1:{plane.cloud.control_port}", SECRET, "host-a", "node-1"):
         await soon(lambda: any(host.state == "up" for host in plane.compute.state.hosts.values()))
-        first = await server(settings.broker_socket(0))
-        await soon(lambda: plane.brokers[0].up)
+        first = await server(settings.shard_socket(MESSAGE_BROKER, 0))
+        await soon(lambda: plane.shards["brokers"][0].up)
         health = await plane.health()
-        assert (health.ready, health.status, health.brokers) == (False, "starting", ("up", "down"))
-        second = await server(settings.broker_socket(1))
-        await soon(lambda: plane.brokers[1].up)
+        assert (health.ready, health.status, health.shards["brokers"]) == (False, "starting", ("up", "down"))
+        second = await server(settings.shard_socket(MESSAGE_BROKER, 1))
+        await soon(lambda: plane.shards["brokers"][1].up)
         assert ((await plane.health()).ready, (await plane.health()).status) == (True, "ok")
         await second.stop(0)
-        await soon(lambda: not plane.brokers[1].up)
+        await soon(lambda: not plane.shards["brokers"][1].up)
         health = await plane.health()
-        assert (health.ready, health.status, health.brokers) == (True, "degraded", ("up", "down"))
+        assert (health.ready, health.status, health.shards["brokers"]) == (True, "degraded", ("up", "down"))
         await first.stop(0)
     await plane.stop()
 
@@ -90,17 +90,17 @@ async def test_a_cloud_is_ready_when_its_brokers_answered_and_degraded_when_one_
 async def test_the_metrics_page_shows_what_brokers_count_and_does_not_wait_for_one_that_stands_still(
     folder: Path,
 ) -> None:
-    settings = CloudSettings("0" * 8, str(folder), brokers=(BrokerSettings(1, 2), BrokerSettings(3, 4)))
+    settings = CloudSettings("0" * 8, str(folder), brokers=(ShardSettings(1, 2), ShardSettings(3, 4)))
     settings.socket_path.mkdir(parents=True)
     plane = ControlPlane(settings, SECRET, Actors())
     await plane.start()
     log = MemoryLog()
-    listen = Listen(socket=str(settings.broker_socket(0)))
+    listen = Listen(socket=str(settings.shard_socket(MESSAGE_BROKER, 0)))
     stats: dict[str, int] = {"bytes": 4096, "segments": 1, "syncs": 7, "pending_bytes": 0}
     parts = BrokerParts(0, SECRET, listen, "http://h", random.Random(7), log_stats=lambda: stats)
     broker = MessageBroker(log, log.epoch, parts)
     await broker.start()
-    await soon(lambda: plane.brokers[0].up)
+    await soon(lambda: plane.shards["brokers"][0].up)
     queue = await broker.service.act(lambda now: broker.core.create_queue(Scope(), "q", now, random.Random(1)))
     await broker.service.act(lambda now: broker.core.send_many(queue, [b"one", b"two"], now))
     broker.topics.service.totals["NumberOfMessagesPublished"] = 3

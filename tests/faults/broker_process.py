@@ -18,7 +18,7 @@ from minicloud.cluster.ports import free_port
 from minicloud.cluster.teardown import make_run
 from minicloud.rpc.shard_ticket import BROKERS, issue
 from minicloud.rpc.ticket import TICKET_METADATA
-from minicloud.settings import BrokerSettings, CloudSettings
+from minicloud.settings import CloudSettings, ShardSettings
 from minicloud.wire import queue_pb2_grpc, topic_pb2_grpc
 
 SECRET = bytes(range(32))
@@ -43,7 +43,7 @@ class BrokerProcess:
     def __init__(self, data: Path) -> None:
         data.mkdir(mode=0o700, exist_ok=True)
         (data / "secret.key").write_bytes(SECRET)
-        ports = BrokerSettings(free_port("127.0.0.1"), free_port("127.0.0.1"))
+        ports = ShardSettings(free_port("127.0.0.1"), free_port("127.0.0.1"))
         self.settings = CloudSettings("0" * 8, str(data), brokers=(ports,))
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data / "broker.log"

@@ -10,7 +10,7 @@ import pytest
 
 from minicloud.base.errors import InvalidParameterValue
 from minicloud.proxy.front_door import DoorPaths, front_door, known_names
-from minicloud.settings import BrokerSettings, CloudSettings, TlsFiles
+from minicloud.settings import CloudSettings, ShardSettings, TlsFiles
 
 SETTINGS = CloudSettings(cloud_id="0" * 8, data_dir="/d", control_port=20_001, control_http_port=20_002)
 PATHS = DoorPaths(Path("/d/run/s/door"))
@@ -38,7 +38,7 @@ def test_each_goes_to_its_own_port() -> None:
 
 
 def test_each_broker_has_its_part_of_the_path() -> None:
-    made = text(replace(SETTINGS, brokers=(BrokerSettings(1, 20_003), BrokerSettings(2, 20_004))))
+    made = text(replace(SETTINGS, brokers=(ShardSettings(1, 20_003), ShardSettings(2, 20_004))))
     assert "server broker 127.0.0.1:20003 " in made and "server broker 127.0.0.1:20004 " in made
     assert re.search(
         r"acl of_broker_1 path -m beg -- '?/_minicloud/sns/1/'?\n\s*use_backend broker_1 if of_broker_1\n", made

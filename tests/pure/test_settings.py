@@ -9,20 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from minicloud import flags as f
 from minicloud import settings as s
 from minicloud.base.errors import CloudError, Internal, InvalidParameterCombination, InvalidParameterValue
 from minicloud.shell.data_dir import data_dir, open_cloud
 
-MACHINE = s.MachineCapacity(cores=8.0, memory_mib=32768, disk_gib=100)
+MACHINE = f.MachineCapacity(cores=8.0, memory_mib=32768, disk_gib=100)
 
 
-def resolve(tmp_path: Path, machine: s.MachineCapacity = MACHINE, **flags: object) -> s.CloudSettings:
-    return s.resolve(s.UpFlags(data_dir=str(tmp_path / "data"), **flags), env={}, machine=machine)  # type: ignore[arg-type]
+def resolve(tmp_path: Path, machine: f.MachineCapacity = MACHINE, **flags: object) -> s.CloudSettings:
+    return f.resolve(f.UpFlags(data_dir=str(tmp_path / "data"), **flags), env={}, machine=machine)  # type: ignore[arg-type]
 
 
 def test_json_both_ways(tmp_path: Path) -> None:
     made = resolve(tmp_path, hosts=3, overcommit_cpu=2.0, allowed_hosts=("Cloud.Example",))
-    made = replace(made, tls=s.TlsFiles("/c", "/k"), control_port=1234, brokers=(s.BrokerSettings(1, 2),) * 2)
+    made = replace(made, tls=s.TlsFiles("/c", "/k"), control_port=1234, brokers=(s.ShardSettings(1, 2),) * 2)
     assert s.CloudSettings.from_json(made.to_json()) == made
 
 
@@ -44,7 +45,7 @@ def test_machine_is_divided(tmp_path: Path) -> None:
     assert [host.name for host in made.hosts] == ["host-a", "host-b", "host-c"]
     assert [host.zone for host in made.hosts] == ["us-east-1a", "us-east-1b", "us-east-1c"]
     assert sum(host.cores for host in made.hosts) == pytest.approx(8.0, abs=0.01)
-    reserve = s.reserve_mib(MACHINE.memory_mib, 3)
+    reserve = f.reserve_mib(MACHINE.memory_mib, 3)
     assert sum(host.memory_mib for host in made.hosts) <= MACHINE.memory_mib - reserve
     assert made.hosts[0].host_id != made.hosts[1].host_id
     assert made.hosts[0].host_id == s.host_id(made.cloud_id, "host-a")
@@ -52,7 +53,7 @@ def test_machine_is_divided(tmp_path: Path) -> None:
 
 
 def test_small_machine_keeps_half() -> None:
-    assert s.reserve_mib(1024, 4) == 512
+    assert f.reserve_mib(1024, 4) == 512
 
 
 def test_real_gpus_are_divided_by_device(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_second_up_finds_the_cloud_and_its_hosts(tmp_path: Path) -> None:
     assert second == first
     assert s.read_secret(first) == s.read_secret(second)
     assert stat.S_IMODE(first.secret_path.stat().st_mode) == 0o600
-    assert resolve(tmp_path, hosts=1).hosts == s.divide(first, 1, MACHINE)
+    assert resolve(tmp_path, hosts=1).hosts == f.divide(first, 1, MACHINE)
 
 
 def test_region_of_a_cloud_never_changes(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ from minicloud.cli.progress import Progress
 from minicloud.cli.session import Session
 from minicloud.cli.trouble import show_error
 from minicloud.cluster.teardown import get_health
-from minicloud.settings import GRPC_PORT_DEFAULT, HTTP_PORT_DEFAULT, CloudSettings, UpFlags, resolve
+from minicloud.flags import UpFlags, resolve
+from minicloud.settings import GRPC_PORT_DEFAULT, HTTP_PORT_DEFAULT, SHARD_KINDS, CloudSettings, ShardKind
 from minicloud.shell.data_dir import data_dir as find_data_dir
 from minicloud.shell.data_dir import find_cloud
 
@@ -208,8 +209,7 @@ def status(ctx: click.Context, data_dir: str | None, output: str | None) -> int:
             }
             for host in state.settings.hosts
         ],
-        "brokers": _shards(state.settings, "brokers", "message-broker", _parsed(body)),
-        "balancers": _shards(state.settings, "balancers", "balancer", _parsed(body)),
+        **{kind.part: _shards(state.settings, kind, _parsed(body)) for kind in SHARD_KINDS},
         "restarts": state.restarts,
         "processes": [{"role": record.role, "pid": record.pid} for record in state.processes],
     }
@@ -237,17 +237,17 @@ def _parsed(body: str) -> Any:
         return None
 
 
-def _shards(settings: CloudSettings, part: str, role: str, health: Any) -> list[dict[str, str]]:
+def _shards(settings: CloudSettings, kind: ShardKind, health: Any) -> list[dict[str, str]]:
     """Where each listens, and how the control plane sees it ('' when nobody answers)."""
-    seen = health.get(part, []) if isinstance(health, dict) else []
+    seen = health.get(kind.part, []) if isinstance(health, dict) else []
     host = settings.endpoints["grpc"].rpartition(":")[0]
     return [
         {
-            "name": f"{role}-{number}",
+            "name": kind.called(number),
             "address": f"{host}:{shard.port}",
             "state": seen[number] if number < len(seen) else "",
         }
-        for number, shard in enumerate(getattr(settings, part))
+        for number, shard in enumerate(settings.shards(kind))
     ]
 
 
@@ -270,11 +270,8 @@ def _show_status(report: dict[str, Any]) -> None:
     ]
     write_table(["HOST", "ZONE", "CORES", "MEMORY", "GPUS"], hosts)
     write_line("")
-    brokers = [[broker["name"], broker["address"], broker["state"] or "-"] for broker in report["brokers"]]
-    write_table(["BROKER", "ADDRESS", "STATE"], brokers)
-    write_line("")
-    balancers = [[one["name"], one["address"], one["state"] or "-"] for one in report["balancers"]]
-    write_table(["BALANCER", "ADDRESS", "STATE"], balancers)
+    shards = [[one["name"], one["address"], one["state"] or "-"] for kind in SHARD_KINDS for one in report[kind.part]]
+    write_table(["SERVICE", "ADDRESS", "STATE"], shards)
     write_line("")
     processes = [[item["role"], str(item["pid"])] for item in report["processes"]]
     write_table(["PROCESS", "PID"], processes)

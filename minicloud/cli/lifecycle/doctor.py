@@ -27,7 +27,8 @@ from minicloud.cli.lifecycle.daemon import read_state
 from minicloud.cli.output import write_json, write_line, write_table
 from minicloud.cli.session import Session
 from minicloud.cluster.teardown import get_health
-from minicloud.settings import child_env, probe_machine
+from minicloud.flags import probe_machine
+from minicloud.settings import child_env
 from minicloud.shell.data_dir import data_dir as find_data_dir
 from minicloud.shell.data_dir import find_cloud
 

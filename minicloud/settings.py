@@ -1,6 +1,6 @@
 """Everything a cloud is configured with, and where its files are.
 
-    flags + environment + <data>/cloud.json + this machine  --flags.resolve()-->  CloudSettings  --JSON-->  every process
+    flags + environment + <data>/cloud.json + this machine  --resolve()-->  CloudSettings  --JSON-->  every process
 
 A `CloudSettings` is frozen, holds no secret, and goes as JSON to the supervisor (stdin) and from there into every actor
 (argument), so all processes of a cloud agree by construction. Only two things are decided later, by the supervisor
@@ -80,7 +80,7 @@ class ShardSettings:
 
 @dataclass(frozen=True, slots=True)
 class ShardKind:
-    """`part`: where these shards are in the settings, in health and in `status`. `name`: of one of them, with its number.
+    """`part`: where these shards are in settings, health and `status`. `name`: of one of them, without its number.
 
     The function that runs one is `EntryPoints.<name>`, with underscores.
     """
@@ -232,7 +232,9 @@ class CloudSettings:
         try:
             raw: dict[str, Any] = json.loads(text)
             hosts = tuple(HostSettings(**{**h, "gpu_indices": tuple(h["gpu_indices"])}) for h in raw.pop("hosts"))
-            shards = {kind.part: tuple(ShardSettings(**one) for one in raw.pop(kind.part, ())) for kind in SHARD_KINDS}
+            shards: dict[str, Any] = {
+                kind.part: tuple(ShardSettings(**one) for one in raw.pop(kind.part, ())) for kind in SHARD_KINDS
+            }
             return CloudSettings(
                 hosts=hosts,
                 **shards,

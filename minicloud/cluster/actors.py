@@ -72,7 +72,7 @@ class HostAgent:
 
 
 class Shard:
-    """One shard, on the head node: its journal and its address are there. Subclasses name the kind, as `ps` shows it."""
+    """One shard, on the head node: its journal and its address are there. A subclass names the kind, as `ps` has it."""
 
     kind: ClassVar[ShardKind]
 

@@ -325,16 +325,17 @@ def _how_to_reach(settings: CloudSettings) -> dict[str, str]:
 def _with_ports(settings: CloudSettings) -> CloudSettings:
     """Raises Conflict where a wanted port is taken."""
     bind = "127.0.0.1" if settings.bind == "localhost" else settings.bind
+    shards: dict[str, Any] = {
+        kind.part: tuple(ShardSettings(free_port(bind), free_port(LOOPBACK)) for _ in settings.shards(kind))
+        for kind in SHARD_KINDS
+    }
     return replace(
         settings,
         grpc_port=claim_port(bind, settings.grpc_port, "grpc_port"),
         http_port=claim_port(bind, settings.http_port, "http_port"),
         control_port=free_port(settings.control_host),
         control_http_port=free_port(settings.control_host),
-        **{
-            kind.part: tuple(ShardSettings(free_port(bind), free_port(LOOPBACK)) for _ in settings.shards(kind))
-            for kind in SHARD_KINDS
-        },
+        **shards,
     )
 
 

@@ -1,4 +1,4 @@
-"""Calls of the cloud's own processes in a user's stead: with proof they are of that scope, without it they are nothing."""
+"""Calls of the cloud's own processes in a user's stead: with proof they are of that scope, without it nothing."""
 
 from __future__ import annotations
 

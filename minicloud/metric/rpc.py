@@ -1,17 +1,26 @@
-"""MetricService and AlarmService on the wire: translation, no decisions."""
+"""MetricService, AlarmService and ReportService on the wire: translation, no decisions."""
 
 from __future__ import annotations
 
-from minicloud.base.arn import Caller
+import logging
+from collections import OrderedDict
+
+from minicloud.base.arn import Caller, Scope
+from minicloud.base.errors import CloudError, Unavailable
 from minicloud.metric import errors, translate
 from minicloud.metric.alarms import DeleteAlarms, EnableActions, PutAlarm, PutComposite, SetAlarmState, TagAlarm
 from minicloud.metric.describe import Asked, AskedHistory
 from minicloud.metric.query import StatisticsQuery
 from minicloud.metric.service import MetricService
+from minicloud.wire import fleet_pb2
 from minicloud.wire import metric_pb2 as wire
+
+log = logging.getLogger(__name__)
 
 METRICS = wire.DESCRIPTOR.services_by_name["MetricService"]
 ALARMS = wire.DESCRIPTOR.services_by_name["AlarmService"]
+REPORTS = fleet_pb2.DESCRIPTOR.services_by_name["ReportService"]
+SOURCES_MAX = 10_000  # ours: processes whose last number is remembered
 ALARMS_PAGE, HISTORY_PAGE = 50, 100  # API, DescribeAlarms: MaxRecords; ours
 
 
@@ -120,3 +129,32 @@ class AlarmServicer:
         if not found:
             raise errors.no_such_alarm(name)
         return translate.alarm(found[0])
+
+
+class ReportServicer:
+    """For `rpc.door.door(ReportServicer(...), REPORTS, Entry(fleet_door(...), ...))`: what the cloud measures.
+
+    A request that comes again, because its answer was lost, is not counted again by the same process.
+    """
+
+    def __init__(self, service: MetricService) -> None:
+        self._service = service
+        self._heard: OrderedDict[str, int] = OrderedDict()  # source -> the number heard last
+
+    async def Report(self, request: fleet_pb2.ReportRequest, _source: str) -> fleet_pb2.ReportReply:
+        if request.number <= self._heard.get(request.source, 0):
+            return fleet_pb2.ReportReply()
+        dropped = 0
+        for one in request.metrics:
+            try:
+                self._service.put(Scope(one.account, one.region), one.namespace, translate.to_data(one), service=True)
+            except Unavailable:
+                raise  # this process ends: the next one gets all of it again
+            except CloudError as error:
+                log.warning("a report of %s is dropped: %s", request.source, error)
+                dropped += 1
+        self._heard[request.source] = request.number
+        self._heard.move_to_end(request.source)
+        while len(self._heard) > SOURCES_MAX:
+            self._heard.popitem(last=False)
+        return fleet_pb2.ReportReply(dropped=dropped)

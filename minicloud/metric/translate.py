@@ -13,6 +13,7 @@ from minicloud.metric.query import Point, Query, Result
 from minicloud.metric.registry import DimensionFilter, Where
 from minicloud.metric.requests import GivenDatum, Summary
 from minicloud.metric.statistics import SIMPLE
+from minicloud.wire import fleet_pb2
 from minicloud.wire import metric_pb2 as wire
 
 RESOLUTION_S = 60
@@ -31,6 +32,20 @@ def to_datum(one: wire.MetricDatum) -> GivenDatum:
         unit=one.unit,
         width=one.resolution_s or RESOLUTION_S,
     )
+
+
+def to_data(one: fleet_pb2.MetricReport) -> list[GivenDatum]:
+    pairs = iter(one.dimensions)
+    dimensions = dict(zip(pairs, pairs, strict=True))
+    width = one.resolution_s or RESOLUTION_S
+    found = []
+    for each in one.readings:
+        if len(each.values) == 1 and not each.counts:
+            found.append(GivenDatum(each.name, dimensions, one.time, each.values[0], unit=each.unit, width=width))
+        else:
+            many = GivenDatum(each.name, dimensions, one.time, None, each.values, each.counts, None, each.unit, width)
+            found.append(many)
+    return found
 
 
 def to_metric(one: wire.Metric, scope: Scope) -> Metric:

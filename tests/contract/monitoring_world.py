@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from minicloud.base.arn import Caller, Scope
 from minicloud.client import AsyncClient
 from minicloud.metric.actions import Act
-from minicloud.metric.rpc import ALARMS, METRICS, AlarmServicer, MetricServicer
+from minicloud.metric.rpc import ALARMS, METRICS, REPORTS, AlarmServicer, MetricServicer, ReportServicer
 from minicloud.metric.service import MetricService
+from minicloud.rpc import fleet_auth
 from minicloud.rpc.door import Entry, Metadata, door
 from minicloud.rpc.locate import AUTOSCALING, Listening, Locator, visitors
 from minicloud.rpc.server import Listen, RpcServer
@@ -43,6 +44,7 @@ class World:
     clock: VirtualClock
     doer: FakeDoer
     address: str
+    shard: str
 
     def client(self, account: str = "000000000000") -> AsyncClient:
         """The front door of this world takes the name of a key for an account."""
@@ -55,13 +57,19 @@ async def monitoring_world() -> AsyncIterator[World]:
     service = MetricService(MemoryJournal(), doer, clock=clock, rand=random.Random(1), secret=SECRET)
     await service.start()
     entry = Entry(ticket_door(AUTOSCALERS, SECRET, 0, time.time), _id)
-    doors = [door(MetricServicer(service), METRICS, entry), door(AlarmServicer(service), ALARMS, entry)]
+    own = Entry(fleet_auth.fleet_door(SECRET), _id)
+    doors = [
+        door(MetricServicer(service), METRICS, entry),
+        door(AlarmServicer(service), ALARMS, entry),
+        door(ReportServicer(service), REPORTS, own),
+    ]
     shard = RpcServer(doors, _id, Listen())
-    locator = Locator(AUTOSCALERS, Listening("127.0.0.1", (await shard.start(),)), SECRET, time.time)
+    shard_port = await shard.start()
+    locator = Locator(AUTOSCALERS, Listening("127.0.0.1", (shard_port,)), SECRET, time.time)
     front = RpcServer([door(locator, AUTOSCALING, Entry(visitors(_admit), _id))], _id, Listen())
     port = await front.start()
     try:
-        yield World(service, clock, doer, f"127.0.0.1:{port}")
+        yield World(service, clock, doer, f"127.0.0.1:{port}", f"127.0.0.1:{shard_port}")
     finally:
         await front.stop(0)
         await shard.stop(0)

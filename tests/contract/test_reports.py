@@ -1,0 +1,126 @@
+"""What processes of the cloud measure, on its way to the metric store: batches, retries, no report twice or in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from minicloud.base.arn import Scope
+from minicloud.metric.model import Metric
+from minicloud.metric.query import StatisticsQuery
+from minicloud.rpc import fleet_auth, reporter
+from minicloud.rpc.door import Entry, door
+from minicloud.rpc.reporter import Reporter
+from minicloud.rpc.server import Listen, RpcServer
+from minicloud.shell.reports import Reading, Report
+from minicloud.wire import fleet_pb2, fleet_pb2_grpc
+from tests.contract.monitoring_world import SECRET, World, monitoring_world
+
+SCOPE = Scope("111122223333", "eu-west-1")
+SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["ReportService"]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with monitoring_world() as made:
+        yield made
+
+
+def load(at: float, *values: float, counts: tuple[float, ...] = (), namespace: str = "AWS/EC2") -> Report:
+    return Report(SCOPE, namespace, (("InstanceId", "i-1"),), at, [Reading("Load", "Percent", values, counts)])
+
+
+def seen(world: World, *names: str) -> dict[str, float]:
+    metric = Metric(SCOPE, "AWS/EC2", "Load", (("InstanceId", "i-1"),))
+    now = world.clock.wall()
+    points = world.service.get_statistics(StatisticsQuery(metric, names, 3_600, now - 3_600, now + 60))
+    return {name: points[0].values[name] for name in names} if points else {}
+
+
+@contextlib.asynccontextmanager
+async def reporting(target: str, secret: bytes = SECRET) -> AsyncIterator[Reporter]:
+    made = Reporter(target, secret, "balancer-0")
+    made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def test_reports_of_many_accounts_arrive_with_their_counts(world: World) -> None:
+    at = world.clock.wall() - 60
+    async with reporting(world.shard) as to:
+        to.report([load(at, *(float(value) for value in range(400))), load(at, 1_000.0, counts=(600.0,))])
+    assert seen(world, "SampleCount", "Maximum") == {"SampleCount": 1_000, "Maximum": 1_000}
+    assert to.dropped == 0
+
+
+async def test_what_is_not_valid_costs_nothing_else(world: World) -> None:
+    at = world.clock.wall() - 60
+    async with reporting(world.shard) as to:
+        to.report([load(at, float("inf")), load(at, 1.0, namespace=""), load(at, 5.0)])
+    assert seen(world, "Sum") == {"Sum": 5.0} and to.dropped == 2
+
+
+async def test_who_does_not_know_the_secret_reports_nothing(world: World) -> None:
+    async with grpc.aio.insecure_channel(world.shard) as channel:
+        stub: Any = fleet_pb2_grpc.ReportServiceStub(channel)  # type: ignore[no-untyped-call]
+        for metadata in ((), ((fleet_auth.METADATA, fleet_auth.token(b"x" * 32, "host")),)):
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await stub.Report(fleet_pb2.ReportRequest(), metadata=metadata)
+            assert failed.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_request_that_comes_again_is_counted_once(world: World) -> None:
+    batch = [reporter._wire(load(world.clock.wall() - 60, 5.0))]
+    metadata = ((fleet_auth.METADATA, fleet_auth.token(SECRET, "balancer-0")),)
+    async with grpc.aio.insecure_channel(world.shard) as channel:
+        stub: Any = fleet_pb2_grpc.ReportServiceStub(channel)  # type: ignore[no-untyped-call]
+        for source, number in (("a", 1), ("a", 1), ("b", 1), ("a", 2), ("a", 1)):
+            await stub.Report(fleet_pb2.ReportRequest(source=source, number=number, metrics=batch), metadata=metadata)
+    assert seen(world, "SampleCount") == {"SampleCount": 3}
+
+
+class Deaf:
+    """A store that fails a few times before it takes anything."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.requests: list[Any] = []
+
+    async def Report(self, request: Any, _source: str) -> Any:
+        self.requests.append(request)
+        if len(self.requests) <= self.failures:
+            raise RuntimeError("not now")
+        return fleet_pb2.ReportReply()
+
+
+async def test_what_was_not_answered_goes_again_under_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "PAUSE_S", (0.01, 0.02))
+    monkeypatch.setattr(reporter, "BATCH_MAX", 3)
+    deaf = Deaf(failures=2)
+    server = RpcServer(
+        [door(deaf, SERVICE, Entry(fleet_auth.fleet_door(SECRET), lambda: "id"))], lambda: "id", Listen()
+    )
+    port = await server.start()
+    async with reporting(f"127.0.0.1:{port}") as to:
+        to.report([load(60.0 * number, 1.0) for number in range(7)])
+        async with asyncio.timeout(5):
+            await to._idle.wait()
+    await server.stop(0)
+    assert [request.number for request in deaf.requests] == [1, 1, 1, 2, 3]
+    assert [one.time for request in deaf.requests[2:] for one in request.metrics] == [60.0 * n for n in range(7)]
+
+
+async def test_without_a_store_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "WAITING_MAX", 10)
+    monkeypatch.setattr(reporter, "CLOSE_S_MAX", 0.01)
+    async with reporting("unix:/nowhere/at/all") as to:
+        to.report([load(float(number), 1.0) for number in range(25)])
+        assert [one.time for one in to._waiting] == [float(number) for number in range(15, 25)] and to.dropped == 15

@@ -1,0 +1,162 @@
+"""From a request to a door's method and back. One gateway in each process that owns services.
+
+whose? -> (another process: pass on) -> who asks? -> which operation? -> read -> check -> the door's method -> write
+          any CloudError on the way: refused as the service does in the protocol that was spoken
+          anything else: InternalFailure with the request id; the story goes to the log
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from minicloud.aws import model, services
+from minicloud.aws.call import Call, Door
+from minicloud.aws.face import Face, faces
+from minicloud.aws.faults import plain_refusal, unknown_operation
+from minicloud.aws.services import Known
+from minicloud.aws.wire import Answer, Request
+from minicloud.base.arn import Caller
+from minicloud.base.errors import CloudError, Internal, NotFound, Unauthenticated, UnsupportedOperation
+
+log = logging.getLogger("minicloud.aws")
+
+Serve = Callable[[dict[str, Any], Call], Awaitable[dict[str, Any]]]
+REQUEST_ID = "x-amzn-RequestId"
+
+
+class Admit(Protocol):
+    def __call__(self, request: Request, service: Known) -> Caller:
+        """Who asks. Raises Unauthenticated."""
+        ...
+
+
+class PassOn(Protocol):
+    async def __call__(self, request: Request, service: Known, caller: Caller | None) -> Answer | None:
+        """Another process's answer; None: it is this one's. Raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One service of this process."""
+
+    name: str
+    methods: Mapping[str, Serve]
+    faces: Mapping[str, Face]
+    known: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How requests come in. `pass_on` is asked before a door is."""
+
+    admit: Admit
+    new_request_id: Callable[[], str]
+    pass_on: PassOn | None = None
+
+
+def served(door: Door) -> Served:
+    """A door's operations are its public methods whose names AWS has. Raises AttributeError for another's."""
+    known = model.known_operations(door.service)
+    names = [name for name, _ in inspect.getmembers(type(door.api), inspect.iscoroutinefunction) if name[0].isupper()]
+    strange = set(names) - known
+    if strange:
+        raise AttributeError(f"{type(door.api).__name__}: {door.service} has no {', '.join(sorted(strange))}")
+    service = model.load(door.service, names)
+    codes = getattr(door.api, "error_codes", {})
+    return Served(door.service, {name: getattr(door.api, name) for name in names}, faces(service, codes), known)
+
+
+class Gateway:
+    def __init__(self, doors: Iterable[Door], way: Way) -> None:
+        """Compiles every operation of every door."""
+        self._served = {one.name: one for one in map(served, doors)}
+        self._way = way
+
+    @property
+    def body_bytes_max(self) -> int:
+        return max((services.BY_NAME[name].body_bytes_max for name in self._served), default=2 * 1024 * 1024)
+
+    async def handle(self, request: Request) -> Answer:
+        """Never raises but CancelledError."""
+        request_id = self._way.new_request_id()
+        known, protocol = services.service_of(request)
+        try:
+            answer = await self._handle(request, known, protocol, request_id)
+        except Exception as error:  # noqa: BLE001  # told and logged
+            answer = self._refuse(error, known, protocol, request_id)
+        answer.headers.append((REQUEST_ID, request_id))
+        return answer
+
+    def refuse(self, request: Request, error: CloudError) -> Answer:
+        """The answer to a request that could not be read to its end."""
+        known, protocol = services.service_of(request)
+        request_id = self._way.new_request_id()
+        answer = self._refuse(error, known, protocol, request_id)
+        answer.headers.append((REQUEST_ID, request_id))
+        return answer
+
+    async def _handle(self, request: Request, known: Known | None, protocol: str, request_id: str) -> Answer:
+        if known is None:
+            raise _nobody(request)
+        one = self._served.get(known.name)
+        if one is None:
+            answer = await self._way.pass_on(request, known, None) if self._way.pass_on is not None else None
+            if answer is None:
+                raise UnsupportedOperation(
+                    f"The service {known.name} is not served by minicloud.", code="InvalidAction"
+                )
+            return answer
+        face = one.faces.get(protocol) or next(iter(one.faces.values()))
+        operation, labels = face.find(request)
+        caller = self._way.admit(request, known)
+        if self._way.pass_on is not None:
+            answer = await self._way.pass_on(request, known, caller)
+            if answer is not None:
+                return answer
+        codec = face.codecs.get(operation)
+        if codec is None:
+            raise _no_operation(operation, one, face, request)
+        params = codec.read(request, labels)
+        codec.check(params)
+        call = Call(caller, request_id, one.name, operation, base_url(request))
+        return codec.write(await one.methods[operation](params, call), request_id)
+
+    def _refuse(self, error: Exception, known: Known | None, protocol: str, request_id: str) -> Answer:
+        if not isinstance(error, CloudError):
+            log.error("request %s failed", request_id, exc_info=error)
+            error = Internal(f"internal error; the log has the story under request {request_id}")
+        elif isinstance(error, Internal):
+            log.error("request %s: %s", request_id, error, exc_info=error)
+        one = self._served.get(known.name) if known is not None else None
+        if one is None:
+            return plain_refusal(error, request_id)
+        face = one.faces.get(protocol) or next(iter(one.faces.values()))
+        return face.refuse(error, request_id)
+
+
+def _no_operation(operation: str, one: Served, face: Face, request: Request) -> CloudError:
+    if not operation and face.protocol == "rest-json":
+        text = f"There is no operation for {request.method} {request.path[:200]}, or minicloud does not serve it."
+        return NotFound(text, code="UnknownOperationException")
+    if not operation:
+        return UnsupportedOperation("The request names no operation.", code="MissingAction", field="Action")
+    return unknown_operation(operation, face.protocol, real=operation in one.known)
+
+
+def _nobody(request: Request) -> CloudError:
+    if "authorization" in request.headers or "X-Amz-Credential" in request.query:
+        return UnsupportedOperation(
+            "minicloud does not serve the service that this request is for.", code="UnknownOperationException"
+        )
+    return Unauthenticated("The request is not signed, and names no service.", code="MissingAuthenticationToken")
+
+
+def base_url(request: Request) -> str:
+    """How the caller reached us, without a slash at the end."""
+    scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else "http"
+    return f"{scheme}://{request.headers.get('host', 'localhost')}"

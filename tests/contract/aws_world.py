@@ -1,0 +1,82 @@
+"""AWS doors served in this process on a free port, and boto3 clients to them.
+
+async with aws_world(Door("sqs", QueueApi(...))) as world:
+    sqs = world.client("sqs")                          # account 000000000000, us-east-1; or account=, region=
+    made = await sqs.create_queue(QueueName="jobs")    # boto3's own method, in a thread
+    with pytest.raises(ClientError): ...
+    pages = await world.run(lambda: list(sqs.boto.get_paginator("list_queues").paginate()))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+
+from minicloud.aws.call import Door
+from minicloud.aws.credentials import open_admit
+from minicloud.aws.gateway import Admit, Gateway, PassOn, Way
+from minicloud.aws.http import Handler, serve
+
+T = TypeVar("T")
+CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60, parameter_validation=True)
+
+
+class AsyncBoto:
+    """A boto3 client whose methods are awaited: they run in a thread."""
+
+    def __init__(self, boto: Any) -> None:
+        self.boto = boto
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self.boto, name)
+        return lambda **given: asyncio.to_thread(method, **given)
+
+
+class AwsWorld:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._clients: list[Any] = []
+
+    def client(
+        self, service: str, account: str = "000000000000", region: str = "us-east-1", **config: Any
+    ) -> AsyncBoto:
+        """`config`: more of botocore's Config."""
+        boto = boto3.Session().client(
+            service,
+            region_name=region,
+            endpoint_url=self.url,
+            aws_access_key_id=account,
+            aws_secret_access_key="secret",
+            config=CONFIG.merge(Config(**config)),
+        )
+        self._clients.append(boto)
+        return AsyncBoto(boto)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """For what is not one call: paginators, waiters."""
+        return await asyncio.to_thread(work)
+
+    def close(self) -> None:
+        for one in self._clients:
+            one.close()
+
+
+@contextlib.asynccontextmanager
+async def aws_world(
+    *doors: Door, admit: Admit | None = None, pass_on: PassOn | None = None, others: Mapping[str, Handler] | None = None
+) -> AsyncIterator[AwsWorld]:
+    ids = itertools.count(1)
+    gateway = Gateway(doors, Way(admit or open_admit(), lambda: f"request-{next(ids)}", pass_on))
+    server = await serve(gateway, "127.0.0.1", 0, others)
+    world = AwsWorld(f"http://127.0.0.1:{server.port}")
+    try:
+        yield world
+    finally:
+        world.close()
+        await server.stop(0.2)

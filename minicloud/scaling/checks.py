@@ -32,6 +32,25 @@ PROCESSES = (
     "ScheduledActions",
 )
 
+# API, EnableMetricsCollection: of those without weights, which are not here.
+METRICS = (
+    "GroupMinSize",
+    "GroupMaxSize",
+    "GroupDesiredCapacity",
+    "GroupInServiceInstances",
+    "GroupPendingInstances",
+    "GroupStandbyInstances",
+    "GroupTerminatingInstances",
+    "GroupTotalInstances",
+    "WarmPoolDesiredCapacity",
+    "WarmPoolWarmedCapacity",
+    "WarmPoolPendingCapacity",
+    "WarmPoolTerminatingCapacity",
+    "WarmPoolTotalCapacity",
+    "GroupAndWarmPoolDesiredCapacity",
+    "GroupAndWarmPoolTotalCapacity",
+)
+
 
 def check_name(name: str, field: str = "group") -> str:
     """1 to 255 printable characters without a colon. Raises InvalidParameterValue."""
@@ -53,7 +72,8 @@ def merged(group: Group, settings: GroupSettings) -> Group:
     _check_places(after)
     _check_times(after)
     _check_lists(after)
-    return replace(after, tags=check_tags(after.tags))
+    local = [key for key in dict.fromkeys(after.local_tags) if key in after.tags]
+    return replace(after, tags=check_tags(after.tags), local_tags=local)
 
 
 def check_sizes(low: int, high: int, desired: int) -> None:

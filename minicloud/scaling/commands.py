@@ -16,7 +16,8 @@ from minicloud.scaling.tracking import Reading
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """What a group can be told. `template` is {id, version}; `types` the overrides of a mixed instances policy."""
+    """What a group can be told. `template` is {id, version}; `types` the overrides of a mixed instances policy;
+    `local_tags` the keys of tags that its instances do not get."""
 
     min_size: int | None = None
     max_size: int | None = None
@@ -33,6 +34,7 @@ class GroupSettings:
     max_lifetime_s: int | None = None
     target_groups: list[str] | None = None
     tags: dict[str, str] | None = None
+    local_tags: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,31 @@ class DeleteGroup(OfGroup):
 class SetDesired(OfGroup):
     desired: int
     honor_cooldown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeTargets(OfGroup):
+    """Attach and detach target groups, by ARN."""
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TagGroup(OfGroup):
+    """`local`: which of the tags instances do not get. A key in `remove` that is not there is passed over."""
+
+    tags: dict[str, str]
+    local: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CollectMetrics(OfGroup):
+    """Which group metrics are reported, or no longer. `names` empty: all of them."""
+
+    names: tuple[str, ...] = ()
+    stop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +194,8 @@ class DeleteWarmPool(OfGroup):
 
 @dataclass(frozen=True, slots=True)
 class StartRefresh(OfGroup):
-    """`template`, `types`: the desired configuration, None: the group's own."""
+    """`template`, `types`: the desired configuration, None: the group's own. `version`: the number that the version of
+    the template stands for now."""
 
     template: dict[str, str] | None = None
     types: list[str] | None = None
@@ -181,6 +209,7 @@ class StartRefresh(OfGroup):
     protected: str = "Wait"
     standby: str = "Wait"
     bake_s: int = 0
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +332,14 @@ class Drained:
     """No balancer of the group sends the instance anything any more."""
 
     instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetsLeft:
+    """A target group that the group was detached from sends its instances nothing any more."""
+
+    group: str
+    target_group: str
 
 
 @dataclass(frozen=True, slots=True)

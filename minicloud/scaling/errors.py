@@ -22,6 +22,24 @@ def no_such_group(name: str) -> NotFound:
     )
 
 
+def no_such_template(reference: str, version: str = "") -> InvalidParameterValue:
+    """`version` given: the template is there, this version of it is not."""
+    kind = "template ID" if reference.startswith("lt-") else "template name"
+    named = f"{kind} {reference[:128]}"
+    what = f"The specified launch template, with {named}, does not exist."
+    if version:
+        what = f"Could not find the specified version {version[:32]} for the launch template with {named}."
+    return invalid(f"You must use a valid fully-formed launch template. {what}", "template")
+
+
+def no_such_target_group() -> InvalidParameterValue:
+    return invalid("Provided Target Groups may not be valid. Please ensure they exist and try again.", "target_groups")
+
+
+def no_such_zone(zone: str) -> InvalidParameterValue:
+    return invalid(f"Invalid availability zones ({zone[:64]})", "zones")
+
+
 def no_such_instance(instance_id: str) -> NotFound:
     return NotFound(
         f"Instance Id not found - No managed instance found for instance ID: {instance_id[:64]}",

@@ -7,13 +7,18 @@ from typing import Any
 
 from minicloud.base.machine import Context
 from minicloud.scaling import limits, texts
-from minicloud.scaling.checks import PROCESSES, check_name, merged
+from minicloud.scaling.checks import METRICS, PROCESSES, check_name, merged
 from minicloud.scaling.commands import (
+    ChangeTargets,
+    CollectMetrics,
     CreateGroup,
     DeleteGroup,
+    GroupSettings,
     PutWarmPool,
     SetDesired,
     SuspendProcesses,
+    TagGroup,
+    TargetsLeft,
     UpdateGroup,
 )
 from minicloud.scaling.errors import activity_in_progress, group_exists, group_in_use, invalid, too_many, unsupported
@@ -61,6 +66,7 @@ def update(turn: Turn, command: UpdateGroup) -> None:
     if before.refresh and (after.template != before.template or after.types != before.types):
         raise invalid("The launch template can't be changed while an instance refresh is in progress", "template")
     turn.change(**{name: getattr(after, name) for name in _SETTABLE})
+    _leave(turn, before.target_groups)
     if after.desired != before.desired:
         bounds = (after.min_size, after.max_size, after.desired)
         turn.change(changed=turn.now, cause=texts.user_update(turn.now, bounds, before.desired))
@@ -69,7 +75,53 @@ def update(turn: Turn, command: UpdateGroup) -> None:
 _SETTABLE = (
     "min_size", "max_size", "desired", "zones", "template", "types", "cooldown_s", "warmup_s", "health_types",
     "grace_s", "termination_policies", "protect_new", "max_lifetime_s", "target_groups", "tags",
+    "local_tags",
 )  # fmt: skip
+
+
+def _leave(turn: Turn, before: list[str]) -> None:
+    """Target groups that are the group's no more are to forget its instances."""
+    now = turn.group.target_groups
+    gone = [arn for arn in (*turn.group.leaving, *before) if arn not in now]
+    turn.change(leaving=list(dict.fromkeys(gone)) if turn.members else [])
+
+
+def change_targets(turn: Turn, command: ChangeTargets) -> None:
+    """Raises InvalidParameterValue."""
+    check_alive(turn)
+    before = turn.group.target_groups
+    for arn in command.remove:
+        if arn not in before:
+            raise invalid(
+                f"Trying to remove Target Groups that are not part of the group: {arn[:255]}", "target_groups"
+            )
+    kept = [arn for arn in before if arn not in command.remove]
+    settings = GroupSettings(target_groups=list(dict.fromkeys((*kept, *command.add))))
+    turn.change(target_groups=merged(turn.group, settings).target_groups)
+    _leave(turn, before)
+
+
+def targets_left(turn: Turn, command: TargetsLeft) -> None:
+    turn.change(leaving=[arn for arn in turn.group.leaving if arn != command.target_group])
+
+
+def tag(turn: Turn, command: TagGroup) -> None:
+    """Raises InvalidParameterValue."""
+    kept = {key: value for key, value in turn.group.tags.items() if key not in command.remove}
+    local = [key for key in turn.group.local_tags if key in kept and key not in command.tags]
+    settings = GroupSettings(tags={**kept, **command.tags}, local_tags=[*local, *command.local])
+    after = merged(turn.group, settings)
+    turn.change(tags=after.tags, local_tags=after.local_tags)
+
+
+def collect_metrics(turn: Turn, command: CollectMetrics) -> None:
+    """Raises InvalidParameterValue for a metric that does not exist."""
+    named = command.names or METRICS
+    for name in named:
+        if name not in METRICS:
+            raise invalid(f"{name[:64]} is not a valid metric type. Valid metrics are {', '.join(METRICS)}", "metrics")
+    wanted = set(turn.group.metrics) - set(named) if command.stop else {*turn.group.metrics, *named}
+    turn.change(metrics=[name for name in METRICS if name in wanted])
 
 
 def check_alive(turn: Turn) -> None:

@@ -38,6 +38,9 @@ class Scaling:
             commands.UpdateGroup: groups.update,
             commands.DeleteGroup: groups.delete,
             commands.SetDesired: groups.set_desired,
+            commands.ChangeTargets: groups.change_targets,
+            commands.TagGroup: groups.tag,
+            commands.CollectMetrics: groups.collect_metrics,
             commands.SuspendProcesses: groups.suspend,
             commands.PutWarmPool: groups.put_warm_pool,
             commands.DeleteWarmPool: lambda turn, _: turn.change(warm=None),
@@ -89,6 +92,8 @@ class Scaling:
             return turn.outcome(turn.group)
         if kind in (commands.Launched, commands.LaunchFailed):
             return self._answer(command, context)
+        if kind is commands.TargetsLeft:
+            return self._left(command, context)
         if kind is commands.Sweep:
             return self._sweep(command.observed, context)
         assert kind is Tick, kind
@@ -148,6 +153,14 @@ class Scaling:
         else:
             _launch_failed(turn, member, command)
         reconcile.settle(turn)
+        return turn.outcome()
+
+    def _left(self, command: commands.TargetsLeft, context: Context) -> Outcome:
+        group = self.state.groups.get(command.group)
+        if group is None:
+            return Outcome()
+        turn = Turn(self.state, group, context)
+        groups.targets_left(turn, command)
         return turn.outcome()
 
     # --- all groups

@@ -13,7 +13,11 @@ _NAMES: dict[type[Any], frozenset[str]] = {}
 
 
 class Entity:
-    """A record's body as a value. `kind` is its table; `key` is unique within it."""
+    """A record's body as a value. `kind` is its table; `key` is unique within it.
+
+    Keys: a group's is account/region/name; what belongs to it adds /number, policies and schedules :name (the name of
+    a group may have a slash in it, and never a colon).
+    """
 
     kind: ClassVar[str]
     key: str
@@ -36,7 +40,8 @@ class Group(Entity):
     `serial` is the number of the next member, `uid` makes its client token unlike that of an earlier group of the same
     name. `wake` is when the reconciler next has to look (Unix seconds; None: only when something happens). `cause` is
     why desired last changed, until it is reached. `failures` counts rounds of launches in a row that failed, `retry_at`
-    ends their back-off; `cold` remembers places without capacity: "zone/type" -> [until, failures].
+    ends their back-off; `cold` remembers places without capacity: "zone/type" -> [until, failures]. `leaving`:
+    target groups that it was detached from and that may still know its instances. `metrics`: its own that are reported.
     """
 
     kind: ClassVar[str] = "scaling-group"
@@ -61,7 +66,10 @@ class Group(Entity):
     protect_new: bool = False
     max_lifetime_s: int = 0
     target_groups: list[str] = field(default_factory=list)
+    leaving: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
+    local_tags: list[str] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
     suspended: dict[str, str] = field(default_factory=dict)
     hooks: dict[str, dict[str, Any]] = field(default_factory=dict)
     warm: dict[str, Any] | None = None
@@ -199,6 +207,7 @@ class Refresh(Entity):
     """An instance refresh. Members numbered below `before` are to be replaced, `total` of them at its start.
 
     `config` is the desired configuration ({template, types}; empty: the group's own), `previous` what the group had.
+    `version` is the number that the template's version stood for at the start.
     """
 
     kind: ClassVar[str] = "scaling-refresh"
@@ -226,9 +235,17 @@ class Refresh(Entity):
     protected: str = "Wait"
     standby: str = "Wait"
     bake_s: int = 0
+    version: str = ""
     passed: int = 0
     pause_until: float | None = None
     waiting_until: float | None = None
+
+
+def group_of(kind: str, key: str) -> str:
+    """The key of the group that an entity belongs to, or is."""
+    if kind == Group.kind:
+        return key
+    return key.rpartition(":" if kind in (Policy.kind, Scheduled.kind) else "/")[0]
 
 
 KINDS: dict[str, type[Entity]] = {cls.kind: cls for cls in (Group, Member, Activity, Policy, Scheduled, Refresh)}

@@ -6,7 +6,7 @@ answer was lost, the orders of every member that is not plain are carried out ag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from minicloud.scaling.lifecycle import DRAINING, ENDING
 from minicloud.scaling.model import Group, Member
@@ -14,7 +14,7 @@ from minicloud.scaling.model import Group, Member
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """`template` is {id, version} of a launch template, `type` "" the template's own."""
+    """`template` and `version` are those of a launch template, `type` "" the template's own."""
 
     group: str
     number: int
@@ -23,6 +23,7 @@ class Launch:
     type: str
     template: str
     version: str
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,15 @@ Order = Launch | Start | Stop | Terminate | Register | Deregister
 def orders(group: Group, member: Member) -> list[Order]:
     """What this member needs now."""
     if not member.instance_id:
+        tags = {key: value for key, value in group.tags.items() if key not in group.local_tags}
         launch = Launch(
-            group.key, member.number, member.token, member.zone, member.type, member.template, member.version
+            group.key, member.number, member.token, member.zone, member.type, member.template, member.version, tags
         )
         return [launch]
     if member.state in ENDING:
         return [Terminate(member.instance_id)]
     if member.state in DRAINING:
-        return [Deregister(member.instance_id, tuple(group.target_groups))]
+        return [Deregister(member.instance_id, (*group.target_groups, *group.leaving))]
     if member.state == "Pending" and member.starting:
         return [Start(member.instance_id)]
     if _is_to_stop(group, member):

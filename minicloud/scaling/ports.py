@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from minicloud.base.arn import Scope
+from minicloud.scaling.commands import Found
 from minicloud.scaling.orders import Launch
 from minicloud.scaling.tracking import Reading
 
@@ -35,8 +38,30 @@ class InstanceLauncher(Protocol):
     async def stop(self, instance_id: str) -> None: ...
 
 
+class InstanceCatalog(Protocol):
+    """What requests name of compute. Raises its own NotFound, InvalidRequest; Unavailable when it is away."""
+
+    async def template(self, scope: Scope, reference: str, version: str) -> tuple[str, str]:
+        """Id and version number of a launch template, by id or name; version: a number, $Default, $Latest, ''."""
+        ...
+
+    async def zones(self, scope: Scope) -> list[str]:
+        """Those that have hosts."""
+        ...
+
+    async def check_types(self, scope: Scope, types: Sequence[str]) -> None:
+        """Raises where one of the instance types is none."""
+        ...
+
+    async def instances(self, scope: Scope, ids: Sequence[str]) -> list[Found]: ...
+
+
 class TargetRegistrar(Protocol):
     """The target groups of balancers."""
+
+    async def check(self, target_group: str) -> None:
+        """Raises NotFound where there is no such target group."""
+        ...
 
     async def register(self, target_group: str, instance_id: str) -> None: ...
 

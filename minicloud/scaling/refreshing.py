@@ -10,8 +10,9 @@ always at least one. With `max_healthy` above 100 replacements are launched firs
                --launches fail, an alarm, an hour without progress--> Failed, or RollbackInProgress with auto rollback
     RollbackInProgress --> RollbackSuccessful, RollbackFailed        cancelled at any time: Cancelled
 
-A rollback is a refresh back to `previous` that skips what matches it. Versions of templates in here are numbers:
-whoever asks resolves `$Latest`, so that a version made meanwhile changes nothing.
+A rollback is a refresh back to `previous` that skips what matches it; so `previous` must say a version by its number.
+That of a desired configuration always is one: whoever asks resolves `$Latest`. A group's own `$Latest` stays as it is;
+members are compared with the number that it stood for at the start (`version`).
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ def start(turn: Turn, command: StartRefresh) -> str:
         config["types"] = list(command.types)
     if command.auto_rollback and config == previous:
         raise invalid("AutoRollback needs a desired configuration", "auto_rollback")
+    if command.auto_rollback and not _is_fixed(previous):
+        raise invalid(
+            "AutoRollback needs a group whose launch template has a version number, not $Latest or $Default",
+            "auto_rollback",
+        )
     number = turn.group.refreshes + 1
     made = Refresh(
         key=f"{turn.group.key}/{number:08d}",
@@ -69,6 +75,7 @@ def start(turn: Turn, command: StartRefresh) -> str:
         protected=command.protected,
         standby=command.standby,
         bake_s=command.bake_s,
+        version=command.version,
     )
     total = len(_left(turn, made))
     turn.change(refresh=made.key, refreshes=number)
@@ -92,14 +99,20 @@ def roll_back(turn: Turn, why: str, by_alarm: bool = False) -> str:
     if by_alarm:
         _fail(turn, refresh, why)
     elif refresh.config == refresh.previous or refresh.status == "RollbackInProgress":
-        raise _irreversible()
+        raise _irreversible("The desired configuration must be specified for a rollback.")
+    elif not _is_fixed(refresh.previous):
+        raise _irreversible("The launch template of the group had $Latest or $Default as its version.")
     else:
         _turn_back(turn, refresh, why)
     return refresh.id
 
 
-def _irreversible() -> CloudError:
-    error = invalid("The desired configuration must be specified for a rollback.", "group")
+def _is_fixed(config: dict[str, Any]) -> bool:
+    return bool(config["template"].get("version", "").isdigit())
+
+
+def _irreversible(why: str) -> CloudError:
+    error = invalid(why, "group")
     return type(error)(error.message, code="IrreversibleInstanceRefresh", field="group")
 
 
@@ -173,13 +186,13 @@ def _left(turn: Turn, refresh: Refresh) -> list[Member]:
     if refresh.standby == "Ignore":
         found = [one for one in found if one.state not in ASIDE]
     if refresh.skip_matching:
-        found = [one for one in found if not _matches(one, refresh.config)]
+        found = [one for one in found if not _matches(one, refresh)]
     return sorted(found, key=lambda one: (one.state == "InService", one.number))
 
 
-def _matches(member: Member, config: dict[str, Any]) -> bool:
-    template, types = config["template"], config["types"]
-    same = member.template == template["id"] and member.version == template.get("version", "")
+def _matches(member: Member, refresh: Refresh) -> bool:
+    template, types = refresh.config["template"], refresh.config["types"]
+    same = member.template == template["id"] and member.version == (refresh.version or template.get("version", ""))
     return same and (not types or member.type in types)
 
 
@@ -300,6 +313,7 @@ def _turn_back(turn: Turn, refresh: Refresh, why: str) -> None:
             status="RollbackInProgress",
             reason=why,
             config=refresh.previous,
+            version=refresh.previous["template"].get("version", ""),
             before=turn.group.serial,
             skip_matching=True,
             total=0,

@@ -65,7 +65,7 @@ def put_policy(turn: Turn, command: PutPolicy) -> Policy:
     """Raises InvalidParameterValue, LimitExceeded."""
     groups.check_alive(turn)
     check_name(command.policy, "policy")
-    key = f"{turn.group.key}/{command.policy}"
+    key = f"{turn.group.key}:{command.policy}"
     before = turn.roster.policies.get(key)
     if before is None and len(turn.roster.policies) >= limits.POLICIES_MAX:
         raise too_many("Scaling policies of a group", limits.POLICIES_MAX, "policy")
@@ -95,7 +95,7 @@ def put_policy(turn: Turn, command: PutPolicy) -> Policy:
 
 
 def _policy(turn: Turn, name: str) -> Policy:
-    found = turn.roster.policies.get(f"{turn.group.key}/{name}")
+    found = turn.roster.policies.get(f"{turn.group.key}:{name}")
     if found is None:
         raise no_such("policy", name, "policy")
     return found
@@ -212,7 +212,7 @@ def put_scheduled(turn: Turn, command: PutScheduled) -> None:
     """Raises InvalidParameterValue, LimitExceeded."""
     groups.check_alive(turn)
     check_name(command.action, "action")
-    key = f"{turn.group.key}/{command.action}"
+    key = f"{turn.group.key}:{command.action}"
     if key not in turn.roster.scheduled and len(turn.roster.scheduled) >= limits.SCHEDULED_MAX:
         raise too_many("Scheduled actions of a group", limits.SCHEDULED_MAX, "action")
     sizes = (command.min_size, command.max_size, command.desired)
@@ -248,7 +248,7 @@ def _next(action: Scheduled, after: float) -> float | None:
 
 def delete_scheduled(turn: Turn, command: DeleteScheduled) -> None:
     """Raises NotFound."""
-    found = turn.roster.scheduled.get(f"{turn.group.key}/{command.action}")
+    found = turn.roster.scheduled.get(f"{turn.group.key}:{command.action}")
     if found is None:
         raise no_such("scheduled action", command.action, "action")
     turn.erase(found)

@@ -5,6 +5,7 @@
                          v
     a member that is not plain    its orders are carried out, again and again until a report changes it
     a group with policies         every minute its metrics are read, every hour its load is forecast
+    a target group that it left   is told to forget its instances
 
 Orders are looked up when their turn comes, behind a barrier: nothing is done in the world that is not on disk. After a
 restart every member is looked at once, so a crash at any point costs a repetition, and repetitions are harmless.
@@ -15,31 +16,35 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+from minicloud.base.arn import Scope
 from minicloud.base.errors import (
     CloudError,
     DeadlineExceeded,
     InsufficientCapacity,
     Internal,
+    InvalidRequest,
     NotFound,
     Throttled,
     Unavailable,
 )
-from minicloud.scaling import commands, limits
+from minicloud.scaling import commands, errors, limits
 from minicloud.scaling.forecast import forecast, history
 from minicloud.scaling.machine import Scaling
-from minicloud.scaling.model import Group, Member, Policy
+from minicloud.scaling.model import Group, Member, Policy, group_of
 from minicloud.scaling.orders import Deregister, Launch, Order, Register, Start, Stop, orders
-from minicloud.scaling.ports import InstanceLauncher, MetricReader, TargetRegistrar
+from minicloud.scaling.ports import InstanceCatalog, InstanceLauncher, MetricReader, TargetRegistrar
 from minicloud.scaling.rules import rule_of
-from minicloud.scaling.state import Touched
+from minicloud.scaling.state import State, Touched
 from minicloud.scaling.tracking import Reading, TargetTracking
 from minicloud.shell.clock import Clock
 from minicloud.shell.reconcile import Reconciler
+from minicloud.shell.waiters import Waiters
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 AGAIN_S = 5.0  # ours: an order that no report has answered is given again
@@ -53,9 +58,12 @@ class Ports:
 
     submit: Callable[[Any], Awaitable[Any]]
     barrier: Callable[[], Awaitable[None]]
+    shown: Callable[[Callable[[], Any]], Awaitable[Any]]
+    catalog: InstanceCatalog
     launcher: InstanceLauncher
     registrar: TargetRegistrar
     metrics: MetricReader
+    waiters: Waiters
     clock: Clock
     rand: random.Random
 
@@ -65,9 +73,11 @@ class ScalingService:
 
     def __init__(self, machine: Scaling, ports: Ports) -> None:
         self.state = machine.state
+        self.readings: dict[str, Reading] = {}  # the newest of each target tracking policy, by its key
         self._ports = ports
         self._hands: Reconciler[str] = Reconciler(self._serve, clock=ports.clock, rand=ports.rand)
         self._eyes: Reconciler[str] = Reconciler(self._watch, clock=ports.clock, rand=ports.rand)
+        self._farewells: Reconciler[str] = Reconciler(self._leave, clock=ports.clock, rand=ports.rand)
         self._forecast_at: dict[str, float] = {}
 
     def start(self) -> None:
@@ -77,10 +87,90 @@ class ScalingService:
             self._eyes.wake(key)
         self._hands.start()
         self._eyes.start()
+        self._farewells.start()
 
     async def close(self) -> None:
         await self._hands.stop()
         await self._eyes.stop()
+        await self._farewells.stop()
+        self.waiters.notify_all()
+
+    @property
+    def waiters(self) -> Waiters:
+        """Nudged by the key of a group whenever anything of it changes, or its metrics were read."""
+        return self._ports.waiters
+
+    # --- requests
+
+    async def ask(self, command: Any) -> Any:
+        """A request of a user: what it names must exist, then the machine decides. Raises CloudError."""
+        if isinstance(command, commands.CreateGroup | commands.UpdateGroup):
+            command = replace(command, settings=await self._checked(command.scope, command.settings))
+        elif isinstance(command, commands.StartRefresh):
+            command = await self._fixed(command)
+        elif isinstance(command, commands.ChangeTargets):
+            await self._check_targets(command.add)
+        return await self._ports.submit(command)
+
+    async def shown(self, look: Callable[[State], T]) -> T:
+        """What `look` sees, or raises, once all of it is on disk."""
+        seen: T = await self._ports.shown(lambda: look(self.state))
+        return seen
+
+    async def found(self, scope: Scope, ids: Sequence[str]) -> tuple[commands.Found, ...]:
+        """Instances that are to be attached. Raises InvalidParameterValue."""
+        try:
+            return tuple(await self._ports.catalog.instances(scope, ids))
+        except (NotFound, InvalidRequest) as error:
+            raise errors.invalid(
+                f"Invalid Instance ID(s): {', '.join(ids)[:255]} ({error.message})", "instance_ids"
+            ) from None
+
+    async def _checked(self, scope: Scope, given: commands.GroupSettings) -> commands.GroupSettings:
+        """Templates by their id; zones that are there; types and target groups that exist."""
+        if given.template is not None and given.template.get("id"):
+            found, _ = await self._template(scope, given.template)
+            given = replace(given, template={**given.template, "id": found})
+        if given.zones:
+            there = await self._ports.catalog.zones(scope)
+            for zone in given.zones:
+                if zone not in there:
+                    raise errors.no_such_zone(zone)
+        await self._check_types(scope, given.types)
+        await self._check_targets(given.target_groups or ())
+        return given
+
+    async def _fixed(self, command: commands.StartRefresh) -> commands.StartRefresh:
+        """The version of its template as a number."""
+        own = await self.shown(lambda state: state.group(command.scope, command.name).template)
+        found, number = await self._template(command.scope, command.template or own)
+        await self._check_types(command.scope, command.types)
+        if command.template is not None:
+            command = replace(command, template={"id": found, "version": number})
+        return replace(command, version=number)
+
+    async def _template(self, scope: Scope, template: dict[str, str]) -> tuple[str, str]:
+        reference, version = template["id"], template.get("version", "")
+        try:
+            return await self._ports.catalog.template(scope, reference, version)
+        except (NotFound, InvalidRequest) as error:
+            by_version = error.code == "InvalidLaunchTemplateId.VersionNotFound" or "version" in (error.field or "")
+            raise errors.no_such_template(reference, version or "$Default" if by_version else "") from None
+
+    async def _check_types(self, scope: Scope, types: Sequence[str] | None) -> None:
+        try:
+            await self._ports.catalog.check_types(scope, types or ())
+        except (NotFound, InvalidRequest) as error:
+            raise errors.invalid(error.message, "types") from None
+
+    async def _check_targets(self, arns: Sequence[str]) -> None:
+        for arn in arns:
+            try:
+                await self._ports.registrar.check(arn)
+            except (NotFound, InvalidRequest):
+                raise errors.no_such_target_group() from None
+
+    # --- what comes of records
 
     def on_effects(self, effects: Iterable[Any]) -> None:
         for effect in effects:
@@ -92,6 +182,7 @@ class ScalingService:
                 self._wake(effect.entity)
             elif isinstance(effect.entity, Policy):
                 self._eyes.wake(effect.entity.group)
+            self.waiters.notify(group_of(effect.kind, effect.key))
 
     def _wake(self, group: Group) -> None:
         """What a group is told may change what its members need: other target groups, another pool."""
@@ -100,6 +191,8 @@ class ScalingService:
             return
         for key in roster.members if group.target_groups else roster.odd:
             self._hands.wake(key)
+        if group.leaving:
+            self._farewells.wake(group.key)
 
     # --- the hands
 
@@ -122,7 +215,7 @@ class ScalingService:
             return None
         if isinstance(order, Register):
             for target_group in order.target_groups:
-                await self._ports.registrar.register(target_group, order.instance_id)
+                await self._register(target_group, order.instance_id)
             return None
         if isinstance(order, Deregister):
             return await self._deregister(order)
@@ -149,12 +242,35 @@ class ScalingService:
             commands.Launched(order.group, order.number, answer.instance_id, answer.zone, order.type, answer.version)
         )
 
+    async def _register(self, target_group: str, instance_id: str) -> None:
+        """Undone where the group, or the instance, left meanwhile: nobody else would think of it."""
+        await self._ports.registrar.register(target_group, instance_id)
+        member = self.state.member_of(instance_id)
+        group = self.state.groups.get(member.group) if member is not None else None
+        if group is None or target_group not in group.target_groups:
+            await self._ports.registrar.deregister(target_group, instance_id)
+
     async def _deregister(self, order: Deregister) -> float | None:
         gone = [await self._ports.registrar.deregister(one, order.instance_id) for one in order.target_groups]
         if not all(gone):
             return DRAIN_AGAIN_S
         await self._ports.submit(commands.Drained(order.instance_id))
         return None
+
+    async def _leave(self, key: str, now: float) -> float | None:
+        """Have the target groups that a group was detached from forget its instances."""
+        group, roster = self.state.groups.get(key), self.state.rosters.get(key)
+        if group is None or not group.leaving:
+            return None
+        await self._ports.barrier()
+        ids = [one.instance_id for one in roster.members.values() if one.instance_id] if roster is not None else []
+        left = True
+        for target_group in group.leaving:
+            gone = [await self._ports.registrar.deregister(target_group, instance_id) for instance_id in ids]
+            left = left and all(gone)
+            if all(gone):
+                await self._ports.submit(commands.TargetsLeft(key, target_group))
+        return None if left else self._ports.clock.wall() + DRAIN_AGAIN_S
 
     # --- the eyes
 
@@ -176,7 +292,9 @@ class ScalingService:
                 await self._forecast(group, policy, now)
         if not period:
             return None
+        self.readings.update({f"{key}:{name}": reading for name, reading in readings.items()})
         await self._ports.submit(commands.Evaluate(group.scope, group.name, readings))
+        self.waiters.notify(key)
         return (math.floor(now / period) + 1.0) * period
 
     async def _read(self, policy: Policy, period_s: int) -> Reading:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
+from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, InsufficientCapacity, InvalidParameterValue, NotFound, Unavailable
 from minicloud.scaling import commands as c
 from minicloud.scaling.machine import Scaling
@@ -16,6 +20,7 @@ from minicloud.scaling.service import Ports, ScalingService
 from minicloud.scaling.tracking import Reading
 from minicloud.shell.clock import VirtualClock
 from minicloud.shell.shell import Shell
+from minicloud.shell.waiters import Waiters
 from minicloud.store.memory import MemoryDisk, MemoryJournal
 from tests.pure.scaling_world import SCOPE, ZONES
 
@@ -78,6 +83,10 @@ class Targets:
     registered: set[str] = field(default_factory=set)
     asked: dict[str, int] = field(default_factory=dict)
 
+    async def check(self, target_group: str) -> None:
+        if target_group.endswith("nothing"):
+            raise NotFound
+
     async def register(self, target_group: str, instance_id: str) -> None:
         self.registered.add(instance_id)
 
@@ -85,6 +94,27 @@ class Targets:
         self.registered.discard(instance_id)
         self.asked[instance_id] = self.asked.get(instance_id, 0) + 1
         return self.asked[instance_id] >= self.asks
+
+
+class Names:
+    """InstanceCatalog: everything exists but what is called nothing; $Latest is version 7."""
+
+    async def template(self, scope: Scope, reference: str, version: str) -> tuple[str, str]:
+        if reference == "nothing":
+            raise NotFound(code="InvalidLaunchTemplateName.NotFoundException")
+        if version == "99":
+            raise NotFound(code="InvalidLaunchTemplateId.VersionNotFound")
+        return "lt-1" if reference == "web" else reference, version if version.isdigit() else "7"
+
+    async def zones(self, scope: Scope) -> list[str]:
+        return ZONES
+
+    async def check_types(self, scope: Scope, types: Sequence[str]) -> None:
+        if "nothing" in types:
+            raise InvalidParameterValue("Invalid value 'nothing' for InstanceType.", code="InvalidInstanceType")
+
+    async def instances(self, scope: Scope, ids: Sequence[str]) -> list[c.Found]:
+        return [c.Found(one, ZONES[0], "running") for one in ids]
 
 
 @dataclass
@@ -119,8 +149,13 @@ class Cloud:
             rand=rand,
             on_effects=lambda made: self.service.on_effects(made),
         )
-        ports = Ports(self.shell.submit, self.shell.barrier, compute, self.targets, self.metrics, clock, rand)
-        self.service = ScalingService(self.machine, ports)
+        self.service = ScalingService(
+            self.machine,
+            Ports(
+                self.shell.submit, self.shell.barrier, self.shell.shown, Names(), compute, self.targets, self.metrics,
+                Waiters(clock), clock, rand,
+            ),
+        )  # fmt: skip
         self.reports: list[str] = []
         compute.seen = self
 
@@ -224,6 +259,47 @@ async def test_targets_are_registered_and_drained_before_the_end() -> None:
     assert cloud.members()[0].state == "Terminating" and only in cloud.compute.alive()
     await cloud.run(10)
     assert not cloud.members() and not cloud.compute.alive() and not cloud.targets.registered
+    await end(cloud)
+
+
+async def test_a_target_group_that_a_group_leaves_forgets_its_instances() -> None:
+    cloud = await begin(desired=2, target_groups=["tg-1"])
+    await cloud.run(40)
+    assert len(cloud.targets.registered) == 2
+    await cloud.service.ask(c.ChangeTargets(SCOPE, "web", remove=("tg-1",)))
+    await cloud.run(1)
+    assert not cloud.targets.registered and cloud.group().leaving == ["tg-1"]
+    await cloud.run(10)
+    assert not cloud.group().leaving and not cloud.group().target_groups
+    cloud.check()
+    await end(cloud)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"template": {"id": "nothing"}}, "with template name nothing, does not exist"),
+        (
+            {"template": {"id": "lt-1", "version": "99"}},
+            "specified version 99 for the launch template with template ID",
+        ),
+        ({"zones": ["mars-1a"]}, "mars-1a"),
+        ({"types": ["nothing"]}, "nothing"),
+        ({"target_groups": ["nothing"]}, "Target Groups may not be valid"),
+    ],
+)
+async def test_what_a_group_names_must_exist(settings: dict[str, object], text: str) -> None:
+    cloud = await begin(desired=1)
+    await cloud.run(40)
+    before = cloud.group()
+    with pytest.raises(CloudError, match=text) as caught:
+        await cloud.service.ask(c.UpdateGroup(SCOPE, "web", c.GroupSettings(**settings)))  # type: ignore[arg-type]
+    assert caught.value.code == "ValidationError" and cloud.group() == before
+    await cloud.service.ask(c.UpdateGroup(SCOPE, "web", c.GroupSettings(template={"id": "web", "version": "$Latest"})))
+    assert cloud.group().template == {"id": "lt-1", "version": "$Latest"}
+    await cloud.service.ask(c.StartRefresh(SCOPE, "web", template={"id": "web", "version": "$Latest"}))
+    refresh = next(iter(cloud.machine.state.rosters[KEY].refreshes.values()))
+    assert (refresh.config["template"], refresh.version) == ({"id": "lt-1", "version": "7"}, "7")
     await end(cloud)
 
 

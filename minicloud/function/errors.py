@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from minicloud.base.errors import (
@@ -49,6 +50,29 @@ def out_of_model(name: str, value: object, text: str) -> InvalidRequest:
     shown = str(value)[:256]
     whole = f"1 validation error detected: Value '{shown}' at '{name}' failed to satisfy constraint: {text}"
     return InvalidRequest(whole, code="ValidationException", field=name)
+
+
+def not_one_of(name: str, value: object, options: Iterable[str]) -> InvalidRequest:
+    return out_of_model(name, value, f"Member must satisfy enum value set: [{', '.join(options)}]")
+
+
+def no_match(name: str, value: object, pattern: str) -> InvalidRequest:
+    return out_of_model(name, value, f"Member must satisfy regular expression pattern: {pattern}")
+
+
+def check_range(name: str, value: int, limits: tuple[int, int]) -> None:
+    """Raises ValidationException."""
+    least, most = limits
+    if value < least:
+        raise out_of_model(name, value, f"Member must have value greater than or equal to {least}")
+    if value > most:
+        raise out_of_model(name, value, f"Member must have value less than or equal to {most}")
+
+
+def check_length(name: str, value: str, most: int) -> None:
+    """Raises ValidationException."""
+    if len(value) > most:
+        raise out_of_model(name, value, f"Member must have length less than or equal to {most}")
 
 
 def not_supported(what: str, field: str) -> InvalidRequest:

@@ -27,7 +27,7 @@ from minicloud.scaling.forecast import Forecast
 from minicloud.scaling.lifecycle import ACTIVE
 from minicloud.scaling.model import Policy, Scheduled
 from minicloud.scaling.predictive import Floor, Predictive
-from minicloud.scaling.schedule import Cron, time_zone
+from minicloud.scaling.schedule import parse, time_zone
 from minicloud.scaling.state import Turn
 from minicloud.scaling.steps import Adjustment, SimpleScaling, Step, StepScaling
 from minicloud.scaling.tracking import Capacity, Proposal, TargetTracking
@@ -242,7 +242,7 @@ def _next(action: Scheduled, after: float) -> float | None:
     """When it runs next after an instant; None: never again."""
     if not action.recurrence:
         return None
-    at = Cron.parse(action.recurrence).next(after, time_zone(action.time_zone))
+    at = parse(action.recurrence).next(after, time_zone(action.time_zone))
     return None if at is None or (action.end is not None and at > action.end) else at
 
 

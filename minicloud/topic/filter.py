@@ -15,21 +15,19 @@ Where we differ: a policy is in force at once; a dot in a key is just a characte
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
+from minicloud.shell.operators import PolicyError
+from minicloud.shell.patterns import Check, compile_object, is_or
 from minicloud.topic import errors, limits
 from minicloud.topic.message import Attribute
-from minicloud.topic.operators import KEYWORDS, PolicyError, compile_conditions
 
 ATTRIBUTES, BODY = "MessageAttributes", "MessageBody"
-# A value under a key (or _MISSING) and the whole message, which `exists: false` looks at.
-Check = Callable[[Any, Any], bool]
-_MISSING: Any = object()
 
 
 class InvalidPayload(Exception):
@@ -118,7 +116,7 @@ def _compile(text: str, scope: str) -> Filter | None:
         raise PolicyError(f"Filter policy scope {ATTRIBUTES} does not support nested filter policy")
     try:
         combinations = _combinations(policy, 1)
-        check = _object(policy, ())
+        check = compile_object(policy)
     except PolicyError as error:
         raise PolicyError(f"FilterPolicy: {error}") from None
     if combinations > limits.FILTER_COMBINATIONS_MAX:
@@ -145,16 +143,9 @@ def _no_constant(name: str) -> float:
     raise ValueError(name)
 
 
-def _is_or(key: str, value: Any) -> bool:
-    """Ruler's rule: two or more objects, none with an operator's name as a key; else `$or` is a key as any other."""
-    if key != "$or" or not isinstance(value, list) or len(value) < 2:
-        return False
-    return all(isinstance(one, dict) and one and not KEYWORDS & one.keys() for one in value)
-
-
 def _nested(policy: dict[str, Any]) -> bool:
     for key, value in policy.items():
-        branches = value if _is_or(key, value) else []
+        branches = value if is_or(key, value) else []
         if isinstance(value, dict) or any(_nested(branch) for branch in branches):
             return True
     return False
@@ -166,7 +157,7 @@ def _combinations(policy: dict[str, Any], depth: int) -> int:
         raise PolicyError(f"at most {limits.FILTER_DEPTH_MAX} keys can nest")
     total = 1
     for key, value in policy.items():
-        if _is_or(key, value):
+        if is_or(key, value):
             total *= sum(_combinations(branch, depth) for branch in value)
         elif isinstance(value, dict):
             if not value:
@@ -179,77 +170,3 @@ def _combinations(policy: dict[str, Any], depth: int) -> int:
         else:
             raise PolicyError(f'"{key}" must be an object or an array')
     return total
-
-
-def _object(policy: dict[str, Any], path: tuple[str, ...]) -> Check:
-    """A check of an object of the message: every key, and every `$or`."""
-    keys: list[tuple[str, Check]] = []
-    ors: list[list[Check]] = []
-    for key, value in policy.items():
-        if _is_or(key, value):
-            ors.append([_object(branch, path) for branch in value])
-        elif isinstance(value, dict):
-            keys.append((key, _inside(_object(value, (*path, key)))))
-        else:
-            keys.append((key, _key(value, (*path, key))))
-
-    def every_key(node: Any, root: Any) -> bool:
-        for key, matches in keys:  # noqa: SIM110  # a generator would cost as much as the checks
-            if not matches(node.get(key, _MISSING), root):
-                return False
-        return True
-
-    def check(node: Any, root: Any) -> bool:
-        return every_key(node, root) and all(any(branch(node, root) for branch in branches) for branches in ors)
-
-    return check if ors else every_key
-
-
-def _inside(inner: Check) -> Check:
-    """A nested policy: one of the objects under the key; or none, when all that it asks for is absence."""
-
-    def check(value: Any, root: Any) -> bool:
-        return any(inner(node, root) for node in _objects(value)) or inner({}, root)
-
-    return check
-
-
-def _key(conditions: list[Any], path: tuple[str, ...]) -> Check:
-    test, absent = compile_conditions(conditions)
-
-    def check(value: Any, root: Any) -> bool:
-        kind = type(value)
-        if kind is list:
-            found = any(test(leaf) for leaf in _leaves(value))
-        else:
-            found = kind is not dict and value is not _MISSING and test(value)
-        return found or (absent and not _has_leaf(root, path))
-
-    return check
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    """The elements of a list, of lists in it, and so on; of something else: itself."""
-    stack = [value]
-    while stack:
-        top = stack.pop()
-        if isinstance(top, list):
-            stack.extend(reversed(top))
-        elif top is not _MISSING:
-            yield top
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    return (one for one in _flat(value) if not isinstance(one, dict))
-
-
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    return (one for one in _flat(value) if isinstance(one, dict))
-
-
-def _has_leaf(root: Any, path: tuple[str, ...]) -> bool:
-    *parents, last = path
-    nodes = [root]
-    for key in parents:
-        nodes = [inner for node in nodes for inner in _objects(node.get(key, _MISSING))]
-    return any(True for node in nodes for _ in _leaves(node.get(last, _MISSING)))

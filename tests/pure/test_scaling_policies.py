@@ -13,7 +13,7 @@ from minicloud.base.errors import Conflict, InvalidParameterValue
 from minicloud.scaling.combine import Bounds, combine
 from minicloud.scaling.forecast import Forecast
 from minicloud.scaling.predictive import Floor, Predictive
-from minicloud.scaling.schedule import Cron, time_zone
+from minicloud.scaling.schedule import parse, time_zone
 from minicloud.scaling.steps import Adjustment, SimpleScaling, Step, StepScaling
 from minicloud.scaling.tracking import BACKLOG, Capacity, Proposal, Reading, TargetTracking
 
@@ -271,17 +271,17 @@ def at(text: str) -> float:
     ],
 )
 def test_the_next_time_of_a_schedule(cron: str, zone: str, after: str, expected: str) -> None:
-    assert Cron.parse(cron).next(at(after), time_zone(zone)) == at(expected)
+    assert parse(cron).next(at(after), time_zone(zone)) == at(expected)
 
 
 def test_a_date_that_never_comes() -> None:
-    assert Cron.parse("0 0 31 2 *").next(NOW) is None
+    assert parse("0 0 31 2 *").next(NOW) is None
 
 
 @pytest.mark.parametrize("text", ["", "* * * *", "60 * * * *", "* * 0 * *", "a * * * *", "*/0 * * * *", "5-1 * * * *"])
 def test_bad_schedules_are_refused(text: str) -> None:
     with pytest.raises(InvalidParameterValue, match="Given recurrence string"):
-        Cron.parse(text)
+        parse(text)
 
 
 @pytest.mark.parametrize("name", ["Mars/Base", "../etc/passwd", "/etc/passwd"])
@@ -292,7 +292,7 @@ def test_bad_zones_are_refused(name: str) -> None:
 
 @given(st.integers(0, 59), st.integers(0, 23), st.integers(1_700_000_000, 1_800_000_000))
 def test_a_daily_schedule_runs_once_a_day_whatever_the_clocks_do(minute: int, hour: int, start: int) -> None:
-    zone, cron = time_zone("America/New_York"), Cron.parse(f"{minute} {hour} * * *")
+    zone, cron = time_zone("America/New_York"), parse(f"{minute} {hour} * * *")
     now, days = float(start), []
     for _ in range(4):
         after = cron.next(now, zone)

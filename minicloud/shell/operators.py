@@ -14,14 +14,12 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from minicloud.topic import limits
-
 Test = Callable[[Any], bool]
 KEYWORDS = frozenset(
     ("anything-but", "cidr", "equals-ignore-case", "exactly", "exists", "numeric", "prefix", "suffix", "wildcard")
 )
-_MOST = limits.FILTER_NUMBER_MAX
-_SCALE: int = 10**limits.FILTER_DECIMALS
+_MOST = 1e9  # SNS guide, "Numeric value matching": from -10^9 to 10^9
+_SCALE: int = 10**5  # same page: five digits of accuracy after the decimal point
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -59,7 +57,7 @@ def compile_conditions(conditions: list[Any]) -> Conditions:
 
 def scaled(number: float) -> float | str:
     """A number as it is compared: an integer of 10^-5 within the range, a text of its own outside."""
-    if -limits.FILTER_NUMBER_MAX <= number <= limits.FILTER_NUMBER_MAX:
+    if -_MOST <= number <= _MOST:
         return round(number * _SCALE)
     try:
         return repr(float(number))

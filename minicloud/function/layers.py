@@ -1,0 +1,82 @@
+"""Layers: packages that functions share, in versions that never change. Source: lambda API, PublishLayerVersion.
+
+Where we differ: a layer version that a function version uses cannot be deleted (AWS hides it and keeps its package).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from minicloud.base.arn import Scope
+from minicloud.base.machine import Context, Outcome
+from minicloud.function import errors, limits
+from minicloud.function.commands import DeleteLayer, PublishLayer
+from minicloud.function.functions import check_room
+from minicloud.function.model import SERVICE, Layer, LayerVersion
+from minicloud.function.state import Draft, State
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
+_ARN = re.compile(r"arn:aws:lambda:[a-z0-9-]+:\d{12}:layer:([a-zA-Z0-9_-]{1,64})\Z")
+RUNTIMES_MAX = 15  # model, CompatibleRuntimes
+
+
+def layer_arn(scope: Scope, name: str) -> str:
+    """Of a name or ARN. Raises ValidationException, ResourceNotFoundException."""
+    found = _ARN.match(name)
+    if found is not None and name == scope.arn(SERVICE, f"layer:{found[1]}"):
+        return name
+    if not _NAME.match(name):
+        raise errors.no_match("layerName", name, "[a-zA-Z0-9-_]+")
+    return scope.arn(SERVICE, f"layer:{name}")
+
+
+def publish(state: State, command: PublishLayer, context: Context) -> Outcome:
+    """The reply is the LayerVersion."""
+    scope = command.scope
+    arn = layer_arn(scope, command.name)
+    errors.check_length("description", command.description, limits.DESCRIPTION_CHARS_MAX)
+    errors.check_length("licenseInfo", command.license, 512)
+    if len(command.runtimes) > RUNTIMES_MAX:
+        raise errors.invalid(f"A layer has at most {RUNTIMES_MAX} compatible runtimes", "compatibleRuntimes")
+    check_room(state, scope, command.code)
+    layer = state.layers.get(arn) or Layer(arn, scope.account, scope.region, arn.rpartition(":")[2])
+    layer = replace(layer, published=layer.published + 1)
+    made = LayerVersion(
+        arn,
+        scope.account,
+        scope.region,
+        layer.name,
+        layer.published,
+        command.code,
+        context.now,
+        command.description,
+        command.license,
+        command.runtimes,
+        command.architectures,
+    )
+    draft = Draft(state)
+    draft.put(layer)
+    draft.put(made)
+    return draft.outcome(made)
+
+
+def delete(state: State, command: DeleteLayer, _context: Context) -> Outcome:
+    draft = Draft(state)
+    found = state.layer_versions.get(f"{layer_arn(command.scope, command.name)}:{command.number}")
+    if found is not None and _used(state, found.arn):
+        raise errors.Busy(f"Layer version {found.arn} is used by a function version.", field="layerName")
+    draft.drop(found)
+    return draft.outcome()
+
+
+def _used(state: State, arn: str) -> bool:
+    return any(arn in version.settings.layers for version in state.versions.values())
+
+
+def find(state: State, scope: Scope, name: str, number: int) -> LayerVersion:
+    arn = f"{layer_arn(scope, name)}:{number}"
+    found = state.layer_versions.get(arn)
+    if found is None:
+        raise errors.NoSuchThing(f"The resource you requested does not exist: {arn}", field="layerName")
+    return found

@@ -1,0 +1,82 @@
+"""The machine of functions: requests in, records and effects out. The rules are in its files.
+
+    functions.py aliases.py layers.py      code and what it is called by
+    policies.py concurrencies.py urls.py   who may call it, how often, by which address
+    mappings.py schedules.py               what calls it by itself
+
+Never: an alias of a version that is not there; a version that changes; a function version whose layer is gone; a
+mapping that feeds two functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minicloud.base.machine import Context, Outcome, Record, Tick
+from minicloud.function import (
+    aliases,
+    commands,
+    concurrencies,
+    functions,
+    layers,
+    mappings,
+    policies,
+    schedules,
+    urls,
+)
+from minicloud.function.model import KINDS
+from minicloud.function.state import State
+
+
+class Functions:
+    """Implements base.machine.Machine."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self._rules: dict[type[Any], Callable[[State, Any, Context], Outcome]] = {
+            commands.CreateFunction: functions.create,
+            commands.UpdateCode: functions.update_code,
+            commands.UpdateSettings: functions.update_settings,
+            commands.PublishVersion: functions.publish,
+            commands.DeleteFunction: functions.delete,
+            commands.CreateAlias: aliases.create,
+            commands.UpdateAlias: aliases.update,
+            commands.DeleteAlias: aliases.delete,
+            commands.AddPermission: policies.add,
+            commands.RemovePermission: policies.remove,
+            commands.SetReserved: concurrencies.set_reserved,
+            commands.SetProvisioned: concurrencies.set_provisioned,
+            commands.SetEventInvoke: concurrencies.set_event_invoke,
+            commands.DeleteEventInvoke: concurrencies.delete_event_invoke,
+            commands.CreateUrl: urls.create,
+            commands.UpdateUrl: urls.update,
+            commands.DeleteUrl: urls.delete,
+            commands.CreateMapping: mappings.create,
+            commands.UpdateMapping: mappings.update,
+            commands.DeleteMapping: mappings.delete,
+            commands.PublishLayer: layers.publish,
+            commands.DeleteLayer: layers.delete,
+            commands.PutSchedule: schedules.put,
+            commands.DeleteSchedule: schedules.delete,
+            commands.ScheduleFired: schedules.fired,
+            commands.SetTags: functions.set_tags,
+            Tick: lambda _state, _command, _context: Outcome(),
+        }
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset(KINDS)
+
+    def decide(self, command: Any, context: Context) -> Outcome:
+        return self._rules[type(command)](self.state, command, context)
+
+    def apply(self, record: Record) -> None:
+        self.state.apply(record)
+
+    def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
+        return self.state.lookup(kind, key)
+
+    def due(self) -> float | None:
+        """Never by itself: schedules are the service's (schedules.py says why)."""
+        return None

@@ -1,0 +1,125 @@
+"""Schedules: times at which functions are invoked. Source: EventBridge Scheduler guide, "Schedule types".
+
+    rate(5 minutes)    rate(1 hour)    rate(7 days)        counted from when it was made or changed
+    cron(0 18 ? * MON-FRI *)                               six fields, in the schedule's time zone
+    at(2026-11-25T18:00:00)                                once, in the schedule's time zone
+
+A schedule's event is put into the queue of asynchronous invocations first, then the next time is recorded: a crash in
+between fires it twice, never not at all. What was due while the cloud was down fires once when it is up again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import datetime
+
+from minicloud.base.arn import Scope
+from minicloud.base.machine import Context, Outcome
+from minicloud.function import errors, limits, names
+from minicloud.function.commands import DeleteSchedule, PutSchedule, ScheduleFired
+from minicloud.function.model import Schedule
+from minicloud.function.state import Draft, State
+from minicloud.shell.cron import Cron, time_zone
+
+_NAME = re.compile(r"[0-9a-zA-Z_.-]{1,64}\Z")
+_FORM = re.compile(r"(?P<kind>rate|cron|at)\((?P<inside>[^()]{1,250})\)\Z")
+_RATE = re.compile(r"(?P<count>[1-9]\d{0,8}) (?P<unit>minute|hour|day)(?P<many>s?)\Z")
+_UNIT_S = {"minute": 60, "hour": 3_600, "day": 86_400}
+
+
+def schedule_arn(scope: Scope, name: str) -> str:
+    return scope.arn("scheduler", f"schedule/default/{name}")
+
+
+def put(state: State, command: PutSchedule, context: Context) -> Outcome:
+    """The reply is the Schedule."""
+    scope = command.scope
+    if not _NAME.match(command.name):
+        raise errors.no_match("name", command.name, "[0-9a-zA-Z-_.]+")
+    target = names.resolve(state, scope, command.function)
+    if command.input:
+        _check_input(command.input)
+    arn = schedule_arn(scope, command.name)
+    before = state.schedules.get(arn)
+    due = next_time(command.expression, command.zone, context.now, context.now)
+    made = Schedule(
+        arn,
+        scope.account,
+        scope.region,
+        command.name,
+        command.expression,
+        command.zone,
+        target.arn,
+        target.function.arn,
+        context.now if before is None else before.created,
+        due,
+        command.input,
+        command.enabled,
+    )
+    draft = Draft(state)
+    draft.put(made)
+    return draft.outcome(made)
+
+
+def delete(state: State, command: DeleteSchedule, _context: Context) -> Outcome:
+    draft = Draft(state)
+    draft.drop(find(state, command.scope, command.name))
+    return draft.outcome()
+
+
+def fired(state: State, command: ScheduleFired, context: Context) -> Outcome:
+    """The next time is after now: what was missed is not made up for."""
+    schedule = state.schedules.get(command.arn)
+    draft = Draft(state)
+    if schedule is not None and schedule.next == command.at:
+        due = next_time(schedule.expression, schedule.zone, context.now, command.at)
+        draft.put(replace(schedule, next=due))
+    return draft.outcome()
+
+
+def find(state: State, scope: Scope, name: str) -> Schedule:
+    schedule = state.schedules.get(name if name.startswith("arn:") else schedule_arn(scope, name))
+    if schedule is None or schedule.scope != scope:
+        raise errors.NoSuchThing(f"Schedule {name[:128]} does not exist.", field="name")
+    return schedule
+
+
+def next_time(expression: str, zone_name: str, now: float, last: float) -> float | None:
+    """The first time after now; a rate counts from `last`. None: never. Raises ValidationException."""
+    found = _FORM.match(expression)
+    try:
+        zone = time_zone(zone_name)
+    except ValueError:
+        raise errors.out_of_model("scheduleExpressionTimezone", zone_name, "it is no IANA time zone") from None
+    try:
+        if found is None:
+            raise ValueError(expression)
+        inside = found["inside"]
+        if found["kind"] == "cron":
+            return Cron.parse_six(inside).next(now, zone)
+        if found["kind"] == "at":
+            at = datetime.fromisoformat(inside).replace(tzinfo=zone).timestamp()
+            return at if at > now else None
+        return _after(inside, now, last)
+    except ValueError:
+        text = "Invalid Schedule Expression. it must be rate(...), cron(...) or at(...)"
+        raise errors.out_of_model("scheduleExpression", expression, text) from None
+
+
+def _after(inside: str, now: float, last: float) -> float:
+    found = _RATE.match(inside)
+    if found is None or (found["count"] == "1") == bool(found["many"]):
+        raise ValueError(inside)
+    period = int(found["count"]) * _UNIT_S[found["unit"]]
+    return last + period * (int((now - last) // period) + 1)
+
+
+def _check_input(text: str) -> None:
+    if len(text.encode()) > limits.ASYNC_BYTES_MAX:
+        raise errors.too_large(limits.ASYNC_BYTES_MAX, len(text))
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        raise errors.invalid("The input of a schedule must be JSON", "input") from None

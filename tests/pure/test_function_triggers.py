@@ -97,7 +97,7 @@ def test_times_of_schedules(expression: str, zone: str, expected: str) -> None:
         "rate(0 minutes)",
         "rate(1 week)",
         "cron(0 18 * * *)",
-        "at(tomorrow)",
+        "at(soon)",
         "x",
         "",
     ],

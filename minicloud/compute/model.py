@@ -85,6 +85,7 @@ class Instance(Entity):
     force_stop: bool = False
     isolation: dict[str, Any] = field(default_factory=dict)
     gpu_ids: list[str] = field(default_factory=list)
+    monitoring: bool = False  # detailed: metrics every ten seconds
 
     @property
     def shape(self) -> Shape:

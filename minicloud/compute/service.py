@@ -27,6 +27,7 @@ from minicloud.base.errors import CloudError, InsufficientCapacity, Internal, Un
 from minicloud.compute import commands, orders
 from minicloud.compute.links import HostLink, Links
 from minicloud.compute.machine import Compute, DiskDeleted
+from minicloud.compute.metering import InstanceMeter
 from minicloud.compute.model import Host, Image, Instance
 from minicloud.compute.ports import ActorSpec, Launcher
 from minicloud.compute.state import Touched
@@ -60,6 +61,7 @@ class ComputeService:
         self.state = machine.state
         self.links = Links(self._on_silence)
         self.samples: dict[str, pb.GuestSample] = {}
+        self.meter = InstanceMeter()
         self.followers: set[Callable[[str], None]] = set()  # told the id of each instance that was recorded
         self.closing = False
         self._ports = ports
@@ -259,6 +261,7 @@ class ComputeService:
         vitals.memory_available_mib = beat.host_memory_available_mib
         vitals.disk_free_gib = beat.host_disk_free_gib
         for sample in beat.samples:
+            self.meter.add(sample)
             before = self.samples.get(sample.instance_id)
             self.samples[sample.instance_id] = sample
             if before is None or before.answers != sample.answers:

@@ -1,0 +1,51 @@
+"""What a process measures, reported at every full minute (or ten seconds): for control plane, brokers, balancers.
+
+Data of a period leave at once when it ends, because alarms look at it two seconds later (metric/limits.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from minicloud.base.errors import CloudError
+from minicloud.shell.clock import Clock
+from minicloud.shell.reports import MINUTE_S, Report, Reports
+
+log = logging.getLogger("minicloud.feeds")
+
+Measure = Callable[[int], Awaitable[Sequence[Report]]]
+
+
+class Feed:
+    """Calls `measure(moment)` at each full period, Unix seconds, and hands on what it says."""
+
+    def __init__(self, measure: Measure, reports: Reports, clock: Clock, period_s: int = MINUTE_S) -> None:
+        self._measure = measure
+        self._reports = reports
+        self._clock = clock
+        self._period_s = period_s
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        """Moments that were missed (the machine slept) are passed over: what was added then is in the next report."""
+        last = 0
+        while True:
+            moment = (max(int(self._clock.wall()), last) // self._period_s + 1) * self._period_s
+            last = moment
+            await self._clock.sleep(moment - self._clock.wall())
+            try:
+                self._reports.report(await self._measure(moment))
+            except CloudError as error:
+                log.warning("nothing is reported this time: %s", error)
+            except Exception:
+                log.exception("nothing is reported this time")

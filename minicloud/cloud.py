@@ -29,8 +29,10 @@ from minicloud.base import limits
 from minicloud.base.arn import Caller
 from minicloud.base.errors import CloudError
 from minicloud.base.machine import Context
+from minicloud.cloud_feeds import Reporting, way_to_metrics
 from minicloud.cloud_host import advertised, machine_arch, socket_dir
 from minicloud.compute.machine import Compute
+from minicloud.compute.metering import DETAILED_S
 from minicloud.compute.ports import ActorSpec
 from minicloud.compute.queries import Pager
 from minicloud.compute.rpc.catalog import (
@@ -65,6 +67,7 @@ from minicloud.rpc.shard_ticket import AUTOSCALERS, BALANCERS, BROKERS, Shards
 from minicloud.rpc.tls import channel_credentials
 from minicloud.settings import AUTOSCALER, BALANCER, MESSAGE_BROKER, SHARD_KINDS, CloudSettings, ShardKind
 from minicloud.shell.clock import SystemClock
+from minicloud.shell.reports import Report
 from minicloud.shell.shell import Shell
 from minicloud.shell.union import To, Union
 from minicloud.shell.waiters import Waiters
@@ -185,6 +188,8 @@ class ControlPlane:
             for kind in SHARD_KINDS
         }
         self._readings: dict[int, broker_counters.Readings | None] = {}
+        way = way_to_metrics(cloud, secret, "control-plane")
+        self._reporting = Reporting(way, self._measured, self._clock, DETAILED_S)
         self.server: RpcServer | None = None
         self.stopped = asyncio.Event()
 
@@ -203,6 +208,7 @@ class ControlPlane:
         self.service.start()
         for peer in self._peers():
             peer.start()
+        self._reporting.start()
         self.server = RpcServer(
             self._services(), self._request_id, Listen(self.cloud.control_host, self.cloud.control_port)
         )
@@ -210,9 +216,13 @@ class ControlPlane:
         self.server.health.set_all(True)
         return port
 
+    async def _measured(self, moment: int) -> list[Report]:
+        return self.service.meter.report(self.compute.state.instances, moment)
+
     async def stop(self) -> None:
         if self.server is not None:
             await self.server.stop()
+        await self._reporting.close()
         for peer in self._peers():
             await peer.close()
         await self.service.close()

@@ -10,8 +10,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from minicloud.base.errors import CloudError
+from minicloud.rpc.reporter import Reporter
+from minicloud.settings import AUTOSCALER, CloudSettings
 from minicloud.shell.clock import Clock
-from minicloud.shell.reports import MINUTE_S, Report, Reports
+from minicloud.shell.reports import MINUTE_S, NoReports, Report, Reports
 
 log = logging.getLogger("minicloud.feeds")
 
@@ -49,3 +51,28 @@ class Feed:
                 log.warning("nothing is reported this time: %s", error)
             except Exception:
                 log.exception("nothing is reported this time")
+
+
+def way_to_metrics(cloud: CloudSettings, secret: bytes, name: str) -> Reporter | None:
+    """To the autoscaler's socket: for processes on the head. None: this cloud has no autoscaler."""
+    if not cloud.autoscalers:
+        return None
+    return Reporter(f"unix:{cloud.shard_socket(AUTOSCALER, 0)}", secret, name)
+
+
+class Reporting:
+    """What one process measures, on its way. Without an autoscaler nothing is measured."""
+
+    def __init__(self, reporter: Reporter | None, measure: Measure, clock: Clock, period_s: int = MINUTE_S) -> None:
+        self.reporter = reporter
+        self._feed = Feed(measure, reporter or NoReports(), clock, period_s)
+
+    def start(self) -> None:
+        if self.reporter is not None:
+            self.reporter.start()
+            self._feed.start()
+
+    async def close(self) -> None:
+        await self._feed.close()
+        if self.reporter is not None:
+            await self.reporter.close()

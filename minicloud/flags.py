@@ -98,6 +98,7 @@ def resolve(
         region=identity.region,
         brokers=(ShardSettings(),) * identity.brokers,
         balancers=(ShardSettings(),),
+        autoscalers=(ShardSettings(),),
     )
     if settings.ray_address:  # a cluster may hold several clouds
         return replace(settings, ray_namespace=f"minicloud-{identity.cloud_id}")

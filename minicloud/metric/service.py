@@ -21,9 +21,9 @@ from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, Fenced, InsufficientStorage, Internal, Throttled
 from minicloud.base.machine import Journal
 from minicloud.metric import describe as describing
-from minicloud.metric import query
+from minicloud.metric import limits, query
 from minicloud.metric.actions import Act
-from minicloud.metric.alarm import HistoryItem
+from minicloud.metric.alarm import HistoryItem, MetricAlarm
 from minicloud.metric.alarms import ActionDone, Alarms
 from minicloud.metric.describe import Asked, AskedHistory, Shown
 from minicloud.metric.journal import CHUNK, FLUSH_S, SERIES, TAIL, Persistence, Row
@@ -171,6 +171,17 @@ class MetricService:
         return await self.shell.shown(
             lambda: describing.alarms_for_metric(self._machine.roster, metric, stat, period, unit)
         )
+
+    def newest(self, alarm_key: str) -> tuple[tuple[float, ...], float] | None:
+        """What a metric alarm compares, of its newest periods, and with what; None: it is none, or there is no data."""
+        alarm = self._machine.roster.alarms.get(alarm_key)
+        if not isinstance(alarm, MetricAlarm):
+            return None
+        now = self._clock.wall()
+        start = now - (alarm.periods + limits.EVALUATION_EXTRA) * alarm.period
+        found = self._read(lambda: query.get_data(self._store, alarm.queries, start, now, now, newest_first=False))
+        values = tuple(found[0].values[-alarm.periods :]) if found else ()
+        return (values, alarm.threshold) if values else None
 
     # --- within
 

@@ -1,0 +1,130 @@
+"""The composition root of the autoscaler: metrics and alarms, groups and policies, and the doors in front.
+
+Another part of `cloud.py`, apart from it so that a process, which Ray restarts in a hurry, imports only what it needs.
+
+Two journals, one for each slice: points of metrics come by the thousand and are written together, records of groups one
+by one and at once. When either is lost to another owner, the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import random
+import secrets
+import time
+from typing import Any
+
+import uvloop
+
+from minicloud import settings
+from minicloud.base import limits
+from minicloud.cloud_alarm_actions import AlarmActions
+from minicloud.cloud_broker import broker_bind
+from minicloud.cloud_calls import Calls
+from minicloud.metric.rpc import ALARMS, METRICS, REPORTS, AlarmServicer, MetricServicer, ReportServicer
+from minicloud.metric.service import MetricService
+from minicloud.rpc.door import Entry, Service, door
+from minicloud.rpc.fleet_auth import fleet_door
+from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.shard_ticket import AUTOSCALERS, ticket_door
+from minicloud.rpc.tls import server_credentials
+from minicloud.scaling.machine import Scaling
+from minicloud.settings import AUTOSCALER, CloudSettings
+from minicloud.shell.clock import SystemClock
+from minicloud.shell.shell import Shell
+from minicloud.store.sqlite import SqliteJournal
+
+log = logging.getLogger("minicloud.autoscaler")
+
+
+class Autoscaler:
+    """Everything that runs in the autoscaler's process."""
+
+    def __init__(self, cloud: CloudSettings, number: int) -> None:
+        secret, folder = settings.read_secret(cloud), cloud.autoscaler_path
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._owner = AUTOSCALER.called(number)
+        self._clock, self._rand = SystemClock(), random.SystemRandom()
+        self._secret = secret
+        self.calls = Calls(cloud, secret, self._owner)
+        self.group_journal = SqliteJournal(folder / "groups.db")
+        self.groups = Scaling()
+        self.group_shell = Shell(
+            self.groups, self.group_journal, clock=self._clock, rand=self._rand, on_effects=lambda _effects: None
+        )
+        self.metric_journal = SqliteJournal(folder / "metrics.db")
+        self.metrics = MetricService(
+            self.metric_journal,
+            AlarmActions(self.calls, self.group_shell.submit, lambda alarm: self.metrics.newest(alarm)),
+            clock=self._clock,
+            rand=self._rand,
+            secret=self._derived("metric pages"),
+        )
+        entry = Entry(ticket_door(AUTOSCALERS, secret, number, time.time), lambda: secrets.token_hex(16))
+        listen = Listen(
+            broker_bind(cloud),
+            cloud.autoscalers[number].port,
+            None if cloud.tls is None else server_credentials(cloud.tls.cert, cloud.tls.key),
+            calls_max=limits.GRPC_BROKER_CALLS_MAX,
+            socket=str(cloud.shard_socket(AUTOSCALER, number)),
+        )
+        self.server = RpcServer(self._doors(entry), entry.new_request_id, listen)
+
+    def _derived(self, use: str) -> bytes:
+        return hmac.new(self._secret, use.encode(), hashlib.sha256).digest()
+
+    def _doors(self, entry: Entry[Any]) -> list[Service]:
+        return [
+            door(MetricServicer(self.metrics), METRICS, entry),
+            door(AlarmServicer(self.metrics), ALARMS, entry),
+            door(ReportServicer(self.metrics), REPORTS, Entry(fleet_door(self._secret), entry.new_request_id)),
+        ]
+
+    async def start(self) -> int:
+        """Load what was, then serve. Returns the gRPC port."""
+        await self.group_shell.start(self._owner)
+        await self.metrics.start(self._owner)
+        for journal in (self.group_journal, self.metric_journal):
+            for damage in journal.damage:
+                log.error("%s: %s", journal.path, damage)
+        port = await self.server.start()
+        self.server.health.set_all(True)
+        return port
+
+    async def ended(self) -> str:
+        """Returns when a journal is lost: why."""
+        shells = (self.group_shell, self.metrics.shell)
+        waits = [asyncio.ensure_future(shell.ended.wait()) for shell in shells]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return "; ".join(str(shell.error) for shell in shells if shell.error is not None)
+
+    async def stop(self, grace_s: float = 2.0) -> None:
+        await self.server.stop(grace_s)
+        await self.metrics.stop()
+        await self.group_shell.stop()
+        await self.calls.close()
+        for journal in (self.group_journal, self.metric_journal):
+            journal.close()
+
+
+def run_autoscaler(cloud: CloudSettings, number: int) -> None:
+    """Blocks until a journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
+    uvloop.run(_autoscaler(cloud, number))
+
+
+async def _autoscaler(cloud: CloudSettings, number: int) -> None:
+    began = time.monotonic()
+    process = Autoscaler(cloud, number)
+    port = await process.start()
+    log.info("serves on port %d after %.2f s", port, time.monotonic() - began)
+    try:
+        log.error("the autoscaler ends: %s", await process.ended())
+    finally:
+        await process.stop(0)

@@ -8,6 +8,7 @@ from minicloud.client.alarms import AsyncAlarms
 from minicloud.client.balancers import AsyncBalancers
 from minicloud.client.broker import AUTOSCALERS, BALANCERS, Broker
 from minicloud.client.config import ClientConfig, ClientOptions, resolve, with_times
+from minicloud.client.groups import AsyncGroups
 from minicloud.client.hosts import AsyncHosts
 from minicloud.client.identity import AsyncIdentity
 from minicloud.client.images import AsyncImages
@@ -16,6 +17,7 @@ from minicloud.client.instances import AsyncInstances
 from minicloud.client.key_pairs import AsyncKeyPairs
 from minicloud.client.metrics import AsyncMetrics
 from minicloud.client.placement_groups import AsyncPlacementGroups
+from minicloud.client.policies import AsyncPolicies
 from minicloud.client.queues import AsyncQueues
 from minicloud.client.tags import AsyncTags
 from minicloud.client.target_groups import AsyncTargetGroups
@@ -54,6 +56,8 @@ class AsyncClient:
         autoscaler = Broker(transport, AUTOSCALERS)
         self.metrics = AsyncMetrics(autoscaler)
         self.alarms = AsyncAlarms(autoscaler)
+        self.groups = AsyncGroups(autoscaler)
+        self.policies = AsyncPolicies(autoscaler)
 
     @property
     def config(self) -> ClientConfig:

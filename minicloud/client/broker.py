@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minicloud.base.errors import CloudError, DeadlineExceeded, Throttled, Unauthenticated, Unavailable
@@ -48,7 +48,7 @@ _RENEW_PART = 0.8  # of a ticket's life
 
 
 class Broker:
-    """Unary calls to the caller's shard. Used from one event loop; clients made by `with_options` share the place.
+    """Calls to the caller's shard. Used from one event loop; clients made by `with_options` share the place.
 
     locate: the method that says where it is.
     """
@@ -85,6 +85,41 @@ class Broker:
             if attempt % _LOCATE_EVERY == 0:
                 self._place.forget()
             await asyncio.sleep(pause)
+
+    async def follow(self, method: str, request: Message, reply: type[M]) -> AsyncIterator[M]:
+        """A server stream that may be opened again: after UNAVAILABLE it is, and starts from the present state."""
+        attempt, renewed, failed_since = 0, False, _now()
+        while True:
+            try:
+                async for message in self._stream(method, request, reply):
+                    attempt, renewed, failed_since = 0, False, _now()
+                    yield message
+                return
+            except grpc.aio.AioRpcError as error:
+                failure = mapped(error)
+            if isinstance(failure, Unauthenticated) and not renewed:
+                renewed = True
+                self._place.forget()
+                continue
+            pause = self._pause(failure, attempt, _now() - failed_since)
+            if pause is None:
+                raise failure
+            attempt += 1
+            if attempt % _LOCATE_EVERY == 0:
+                self._place.forget()
+            await asyncio.sleep(pause)
+
+    async def _stream(self, method: str, request: Message, reply: type[M]) -> AsyncIterator[M]:
+        place = self._place
+        if place.endpoint is None or _now() > place.renew_at:
+            await self._locate(self.transport.config.timeout_s)
+        assert place.endpoint is not None
+        call = self.transport.broker_stream(place.endpoint, method, reply)(request, metadata=place.metadata)
+        try:
+            async for message in call:
+                yield message
+        finally:
+            call.cancel()
 
     def _pause(self, failure: CloudError, attempt: int, elapsed: float) -> float | None:
         """Seconds until the next attempt; None: give up."""

@@ -44,6 +44,8 @@ GROUPS = (
     "target_groups",
     "metrics",
     "alarms",
+    "groups",
+    "policies",
 )
 _MODELS = """
 if TYPE_CHECKING:
@@ -115,15 +117,16 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from minicloud.client.consumer_options import ConsumerOptions",
         "from minicloud.client.messages import Message, SendResult",
         "from minicloud.client.queue_handle import SendOptions",
+        "from minicloud.client.groups import GroupOptions",
         "from minicloud.client.target_groups import HealthOptions",
-        "from typing import TYPE_CHECKING, Unpack",
+        "from typing import TYPE_CHECKING, Any, Unpack",
         f"from minicloud.client.{name} import {', '.join(own)}",
         "from minicloud.client.loop import LoopThread",
         "from minicloud.base.errors import CloudError",
         "from minicloud.client.lazy import lazy",
         *[f"from minicloud.client.sync.{module} import {cls}" for cls, module in wrapped.items() if module != name],
     ]
-    for models in ("models", "balancer_models", "metric_models"):
+    for models in ("models", "balancer_models", "metric_models", "group_models"):
         if re.search(rf"\b{models}\.", "".join(bodies)):
             bodies.insert(0, _MODELS.format(name=models))
     return "\n\n".join(["\n".join(_used(head, "\n".join(bodies))), *bodies])

@@ -192,6 +192,14 @@ class Transport:
         )
         return start
 
+    def broker_stream(self, endpoint: models.BrokerEndpoint, method: str, reply: type[Message]) -> Callable[..., Any]:
+        """The same for a method that answers with a stream."""
+        channel = self._channel(endpoint.address, endpoint.tls)
+        start: Callable[..., Any] = channel.unary_stream(
+            _PACKAGE + method, request_serializer=_serialize, response_deserializer=reply.FromString
+        )
+        return start
+
     def _channel(self, address: str, tls: bool) -> grpc.aio.Channel:
         found = self._channels.get((address, tls))
         if found is None:

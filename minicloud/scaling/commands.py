@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minicloud.base.arn import Scope
+from minicloud.scaling import limits
 from minicloud.scaling.forecast import Forecast
 from minicloud.scaling.tracking import Reading
 
@@ -44,8 +45,22 @@ class OfGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class HookSpec:
+    """A lifecycle hook; `default` is its result when time runs out."""
+
+    transition: str
+    timeout_s: int = limits.HOOK_TIMEOUT_S_DEFAULT
+    default: str = "ABANDON"
+    target: str = ""
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CreateGroup(OfGroup):
+    """`hooks`: those that its first instances wait for, too."""
+
     settings: GroupSettings
+    hooks: Mapping[str, HookSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

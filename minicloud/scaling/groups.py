@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from minicloud.base.machine import Context
-from minicloud.scaling import limits, texts
+from minicloud.scaling import hooks, limits, texts
 from minicloud.scaling.checks import METRICS, PROCESSES, check_name, merged
 from minicloud.scaling.commands import (
     ChangeTargets,
@@ -49,6 +49,7 @@ def create(state: State, command: CreateGroup, context: Context) -> Turn:
         max_size=0,
         desired=0,
         zones=[],
+        hooks=hooks.checked(command.hooks),
         changed=context.now,
     )
     group = merged(fresh, settings)

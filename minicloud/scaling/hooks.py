@@ -7,12 +7,14 @@ ends the waiting. A heartbeat renews a hook's timeout, but not beyond 48 hours o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from minicloud.base.errors import CloudError
 from minicloud.scaling import limits, moves
 from minicloud.scaling.checks import check_name
-from minicloud.scaling.commands import DeleteHook, EndWait, PutHook
+from minicloud.scaling.commands import DeleteHook, EndWait, HookSpec, PutHook
 from minicloud.scaling.errors import invalid, no_such, too_many
 from minicloud.scaling.model import Member
 from minicloud.scaling.moves import LAUNCHING, TERMINATING
@@ -39,6 +41,16 @@ def put(turn: Turn, command: PutHook) -> None:
     after = {**start, **given}
     _check(after)
     turn.change(hooks={**turn.group.hooks, command.hook: after})
+
+
+def checked(given: Mapping[str, HookSpec]) -> dict[str, dict[str, Any]]:
+    """The hooks of a new group. Raises InvalidParameterValue, LimitExceeded."""
+    if len(given) > limits.HOOKS_MAX:
+        raise too_many("Lifecycle hooks of a group", limits.HOOKS_MAX, "hooks")
+    found = {check_name(name, "hook"): asdict(spec) for name, spec in given.items()}
+    for hook in found.values():
+        _check(hook)
+    return found
 
 
 def _check(hook: dict[str, Any]) -> None:

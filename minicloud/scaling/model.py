@@ -182,6 +182,11 @@ class Policy(Entity):
     warmup_s: int | None = None
     forecast: dict[str, Any] | None = None
 
+    @property
+    def arn(self) -> str:
+        scope, group = owner(self.group)
+        return scope.arn("autoscaling", f"scalingPolicy:{self.uid}:autoScalingGroupName/{group}:policyName/{self.name}")
+
 
 @dataclass(frozen=True, slots=True)
 class Scheduled(Entity):
@@ -239,6 +244,12 @@ class Refresh(Entity):
     passed: int = 0
     pause_until: float | None = None
     waiting_until: float | None = None
+
+
+def owner(group_key: str) -> tuple[Scope, str]:
+    """Whose group it is, and its name."""
+    account, region, name = group_key.split("/", 2)
+    return Scope(account, region), name
 
 
 def group_of(kind: str, key: str) -> str:

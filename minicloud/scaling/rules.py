@@ -208,7 +208,7 @@ def _floors(turn: Turn) -> list[tuple[str, Floor]]:
 # --- scheduled actions
 
 
-def put_scheduled(turn: Turn, command: PutScheduled) -> None:
+def put_scheduled(turn: Turn, command: PutScheduled) -> Scheduled:
     """Raises InvalidParameterValue, LimitExceeded."""
     groups.check_alive(turn)
     check_name(command.action, "action")
@@ -235,7 +235,9 @@ def put_scheduled(turn: Turn, command: PutScheduled) -> None:
         raise invalid("TimeZone needs a Recurrence", "time_zone")
     if first is None or (command.end is not None and first > command.end):
         raise invalid("The schedule never runs: it needs a StartTime, or a Recurrence that comes", "recurrence")
-    turn.write(replace(action, next=first))
+    made = replace(action, next=first)
+    turn.write(made)
+    return made
 
 
 def _next(action: Scheduled, after: float) -> float | None:

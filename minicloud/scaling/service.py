@@ -105,7 +105,10 @@ class ScalingService:
     async def ask(self, command: Any) -> Any:
         """A request of a user: what it names must exist, then the machine decides. Raises CloudError."""
         if isinstance(command, commands.CreateGroup | commands.UpdateGroup):
-            command = replace(command, settings=await self._checked(command.scope, command.settings))
+            settings = await self._checked(command.scope, command.settings)
+            if settings.zones is None and isinstance(command, commands.CreateGroup):
+                settings = replace(settings, zones=await self._ports.catalog.zones(command.scope))
+            command = replace(command, settings=settings)
         elif isinstance(command, commands.StartRefresh):
             command = await self._fixed(command)
         elif isinstance(command, commands.ChangeTargets):

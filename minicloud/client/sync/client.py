@@ -9,6 +9,7 @@ from minicloud.client.config import ClientConfig, ClientOptions
 from minicloud.client.loop import LOOP, LoopThread
 from minicloud.client.sync.alarms import Alarms
 from minicloud.client.sync.balancers import Balancers
+from minicloud.client.sync.groups import Groups
 from minicloud.client.sync.hosts import Hosts
 from minicloud.client.sync.identity import Identity
 from minicloud.client.sync.images import Images
@@ -17,6 +18,7 @@ from minicloud.client.sync.instances import Instances
 from minicloud.client.sync.key_pairs import KeyPairs
 from minicloud.client.sync.metrics import Metrics
 from minicloud.client.sync.placement_groups import PlacementGroups
+from minicloud.client.sync.policies import Policies
 from minicloud.client.sync.queues import Queues
 from minicloud.client.sync.tags import Tags
 from minicloud.client.sync.target_groups import TargetGroups
@@ -52,6 +54,8 @@ class Client:
         self.target_groups = TargetGroups(inner.target_groups, loop)
         self.metrics = Metrics(inner.metrics, loop)
         self.alarms = Alarms(inner.alarms, loop)
+        self.groups = Groups(inner.groups, loop)
+        self.policies = Policies(inner.policies, loop)
 
     @property
     def config(self) -> ClientConfig:

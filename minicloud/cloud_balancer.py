@@ -20,12 +20,15 @@ import uvloop
 from minicloud import settings
 from minicloud.balancer.rpc import DESCRIPTOR, BalancerServicer
 from minicloud.balancer.service import BalancerService, Work
+from minicloud.balancer.targets_rpc import DESCRIPTOR as TARGETS
+from minicloud.balancer.targets_rpc import TargetServicer
 from minicloud.base import limits
 from minicloud.cloud_broker import broker_bind
 from minicloud.cloud_places import InstancePlaces
 from minicloud.cluster.processes import ProcessTable, end, is_alive, marks, read_table
 from minicloud.proxy.process import find_orphan
 from minicloud.rpc.door import Entry, door
+from minicloud.rpc.fleet_auth import fleet_door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import BALANCERS, ticket_door
 from minicloud.rpc.tls import server_credentials
@@ -58,7 +61,12 @@ class BalancerProcess:
             socket=str(cloud.shard_socket(BALANCER, number)),
         )
         self.server = RpcServer(
-            [door(BalancerServicer(self.service, pages), DESCRIPTOR, entry)], entry.new_request_id, listen
+            [
+                door(BalancerServicer(self.service, pages), DESCRIPTOR, entry),
+                door(TargetServicer(self.service), TARGETS, Entry(fleet_door(secret), entry.new_request_id)),
+            ],
+            entry.new_request_id,
+            listen,
         )
 
     async def start(self) -> int:

@@ -9,7 +9,6 @@ A new stream begins by asking for every instance that is a target, so whatever h
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,17 +17,14 @@ import grpc.aio
 
 from minicloud.balancer.ports import Place
 from minicloud.base.arn import Scope
-from minicloud.base.errors import CloudError, Unavailable
+from minicloud.base.errors import Unavailable
+from minicloud.cloud_streams import Line, Stream
 from minicloud.rpc import fleet_auth
 from minicloud.rpc.peer import OPTIONS
 from minicloud.wire import fleet_pb2 as pb
 from minicloud.wire import fleet_pb2_grpc
 
-log = logging.getLogger("minicloud.balancer")
-
 ANSWER_S_MAX = 5.0
-PAUSE_S = (0.1, 1.0)  # between two streams, doubling
-ASKED_AT_ONCE_MAX = 1_000
 RUNNING, GONE = "running", ("", "terminated")
 
 
@@ -42,30 +38,6 @@ class Targets(Protocol):
     async def seen(self, instance_id: str, place: Place | None, gone: bool = False) -> None: ...
 
 
-class _Line:
-    """What is asked on one stream. A new stream has a new one: what is left of an old one takes nothing from it."""
-
-    def __init__(self, first: Iterable[str], number: int) -> None:
-        self._ids = dict.fromkeys(first)
-        self._number = number
-        self._wake = asyncio.Event()
-
-    def ask(self, instance_id: str, number: int) -> None:
-        self._ids[instance_id] = None
-        self._number = number
-        self._wake.set()
-
-    async def requests(self) -> AsyncIterator[pb.PlacesAsked]:
-        while True:
-            ids, number, self._ids = list(self._ids), self._number, {}
-            while ids:
-                part, ids = ids[:ASKED_AT_ONCE_MAX], ids[ASKED_AT_ONCE_MAX:]
-                yield pb.PlacesAsked(instance_ids=part, number=0 if ids else number)
-            if not self._ids:
-                self._wake.clear()
-                await self._wake.wait()
-
-
 class InstancePlaces:
     """Implements balancer.ports.Instances."""
 
@@ -75,16 +47,16 @@ class InstancePlaces:
         self._metadata = ((fleet_auth.METADATA, fleet_auth.token(secret, name)),)
         self._awaited: dict[str, list[tuple[int, asyncio.Future[pb.InstancePlace]]]] = {}
         self._questions = 0
-        self._line = _Line((), 0)
-        self._task: asyncio.Task[None] | None = None
+        self._line = Line(_question, ())
+        self._targets: Targets
+        self._stream = Stream("places", self._opened, self._heard)
 
     def start(self, targets: Targets) -> None:
-        self._task = asyncio.create_task(self._run(targets))
+        self._targets = targets
+        self._stream.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._stream.close()
 
     async def places(self, scope: Scope, ids: Sequence[str]) -> dict[str, Place]:
         """Raises Unavailable while the control plane does not answer."""
@@ -116,28 +88,15 @@ class InstancePlaces:
 
     # --- the stream
 
-    async def _run(self, targets: Targets) -> None:
-        pause_s = PAUSE_S[0]
-        while True:
-            try:
-                async with grpc.aio.insecure_channel(self._address, options=OPTIONS) as channel:
-                    stub: Any = fleet_pb2_grpc.PlaceServiceStub(channel)  # type: ignore[no-untyped-call]
-                    self._line = _Line([*targets.instances(), *self._awaited], self._questions)
-                    asked = self._line.requests()
-                    call = stub.FollowPlaces(asked, metadata=self._metadata, wait_for_ready=True)
-                    async for place in call:
-                        pause_s = PAUSE_S[0]
-                        await self._heard(place, targets)
-            except grpc.aio.AioRpcError as error:
-                log.info("the stream of places is down: %s", error.code().name)
-            except CloudError as error:
-                log.warning("a place was not recorded: %s", error)
-            except Exception:
-                log.exception("the stream of places is opened again")
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, PAUSE_S[1])
+    async def _opened(self) -> AsyncIterator[pb.InstancePlace]:
+        async with grpc.aio.insecure_channel(self._address, options=OPTIONS) as channel:
+            stub: Any = fleet_pb2_grpc.PlaceServiceStub(channel)  # type: ignore[no-untyped-call]
+            self._line = Line(_question, [*self._targets.instances(), *self._awaited], self._questions)
+            call = stub.FollowPlaces(self._line.requests(), metadata=self._metadata, wait_for_ready=True)
+            async for place in call:
+                yield place
 
-    async def _heard(self, place: pb.InstancePlace, targets: Targets) -> None:
+    async def _heard(self, place: pb.InstancePlace) -> None:
         waiting = self._awaited.pop(place.instance_id, [])
         later = [one for one in waiting if one[0] > place.answers and not one[1].done()]
         if later:
@@ -145,7 +104,11 @@ class InstancePlaces:
         for number, answer in waiting:
             if number <= place.answers and not answer.done():
                 answer.set_result(place)
-        await targets.seen(place.instance_id, place_of(place), place.state in GONE)
+        await self._targets.seen(place.instance_id, place_of(place), place.state in GONE)
+
+
+def _question(ids: list[str], number: int) -> pb.PlacesAsked:
+    return pb.PlacesAsked(instance_ids=ids, number=number)
 
 
 def place_of(one: pb.InstancePlace) -> Place | None:

@@ -120,6 +120,7 @@ class BalancerService:
         events = ProxyEvents(on_pid, self._ended)
         haproxy = Haproxy(work.folder, work.folder / "haproxy.log", dict(work.env), events, work.folder / "access.log")
         self.plane = DataPlane(self._machine.state, work.places(), haproxy, self._still_owner)
+        self.followers: set[Callable[[Touched], None]] = set()  # told of every change, at once
         self._dirty = _Dirty()
         self._meter = Meter()
         self._wake = asyncio.Event()
@@ -222,6 +223,8 @@ class BalancerService:
     def _changed(self, effects: Sequence[Touched]) -> None:
         for one in effects:
             self._mark(one)
+            for follower in self.followers:
+                follower(one)
         if self._dirty:
             self._followed.clear()
             self._wake.set()

@@ -30,11 +30,15 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the scope of the request and the access key it came with (empty: authentication is off)."""
+    """Who asks: the scope of the request and the access key it came with (empty: authentication is off).
+
+    `service`: the process of the cloud that asks in that scope's stead; empty for users.
+    """
 
     scope: Scope
     access_key_id: str = ""
     admin: bool = False
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Between min_count and max_count instances. Quotas are the account's, read by the service."""
+    """Between min_count and max_count instances. Quotas are the account's, read by the service.
+
+    `service`: as of a caller. One that asks again under its token may bring other tags; those of the first time hold.
+    """
 
     scope: Scope
     spec: LaunchSpec
@@ -46,6 +49,7 @@ class Launch:
     dry_run: bool = False
     quota_instances: float = float("inf")
     quota_vcpus: float = float("inf")
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +95,13 @@ class ModifyInstance:
 
 @dataclass(frozen=True, slots=True)
 class SetTags:
-    """Sets `tags` and removes `remove` on an instance, image, template or key pair."""
+    """Sets `tags` and removes `remove` on an instance, image, template or key pair. `service`: as of a caller."""
 
     scope: Scope
     resource_id: str
     tags: dict[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,13 +110,16 @@ def request_hash(command: Launch) -> str:
     body: dict[str, Any] = asdict(command)
     for name in ("client_token", "quota_instances", "quota_vcpus", "dry_run"):
         del body[name]
+    if command.service:
+        del body["spec"]["tags"]
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _resolve(state: State, command: Launch, check_user_data: UserDataCheck) -> _Wanted:
-    scope, spec = command.scope, command.spec
+    scope, spec, marks = command.scope, command.spec, dict[str, str]()
     if command.template:
-        spec = templates.merge(templates.find(state, scope, command.template, command.template_version).data, spec)
+        version = templates.find(state, scope, command.template, command.template_version)
+        spec, marks = templates.merge(version.data, spec), templates.marks(version)
     if not spec.image_id:
         raise InvalidParameterValue("an image is needed, in the request or its template", field="image_id")
     if not spec.instance_type:
@@ -130,8 +133,9 @@ def _resolve(state: State, command: Launch, check_user_data: UserDataCheck) -> _
             f"image {image.id} is for {image.arch}, {instance_type.name} is {instance_type.arch}", field="image_id"
         )
     check_user_data_text(spec.user_data, check_user_data)
-    check_tags(spec.tags)
+    check_tags(spec.tags, service=bool(command.service))
     check_options(spec, instance_type)
+    spec = replace(spec, tags={**spec.tags, **marks})
     return _Wanted(spec, instance_type, image, _key(state, scope, spec), _group(state, scope, spec), _host(state, spec))
 
 

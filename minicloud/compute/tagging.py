@@ -7,7 +7,7 @@ from dataclasses import replace
 from minicloud.base.arn import Scope
 from minicloud.base.errors import InvalidParameterValue, NotFound
 from minicloud.base.machine import Context, Outcome
-from minicloud.base.tags import check_tags
+from minicloud.base.tags import check_tag, check_tags
 from minicloud.compute import images, templates
 from minicloud.compute.commands import SetTags
 from minicloud.compute.instances import find as find_instance
@@ -18,8 +18,11 @@ from minicloud.compute.state import Draft, State
 def decide(state: State, command: SetTags, context: Context) -> Outcome:
     """The reply is the tags that the resource has now."""
     entity = _find(state, command.scope, command.resource_id)
-    tags = {key: value for key, value in entity.tags.items() if key not in command.remove}
-    after = replace(entity, tags=check_tags({**tags, **command.tags}))
+    for key in command.remove:
+        if key in entity.tags:
+            check_tag(key, "", service=bool(command.service))
+    kept = {key: value for key, value in entity.tags.items() if key not in command.remove}
+    after = replace(entity, tags=check_tags(command.tags, kept=kept, service=bool(command.service)))
     draft = Draft()
     if after != entity:
         draft.put(after)

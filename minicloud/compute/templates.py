@@ -26,6 +26,7 @@ from minicloud.compute.model import Template, TemplateVersion
 from minicloud.compute.ports import UserDataCheck
 from minicloud.compute.state import Draft, State
 
+MARK = "aws:ec2launchtemplate"  # EC2 User Guide, "Launch instances using a launch template"
 _FIELDS = frozenset(item.name for item in fields(LaunchSpec))
 
 
@@ -66,6 +67,11 @@ def merge(preset: dict[str, Any], spec: LaunchSpec) -> LaunchSpec:
     joined.update({name: value for name, value in given.items() if value not in ("", None, 0, {})})
     joined["tags"] = {**preset.get("tags", {}), **spec.tags}
     return LaunchSpec(**joined)
+
+
+def marks(version: TemplateVersion) -> dict[str, str]:
+    """The tags of what was launched from it."""
+    return {f"{MARK}:id": version.template_id, f"{MARK}:version": str(version.version)}
 
 
 def create(state: State, command: CreateTemplate, context: Context, check_user_data: UserDataCheck) -> Outcome:

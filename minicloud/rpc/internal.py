@@ -32,10 +32,10 @@ def or_internal(admit: Callable[[Metadata], Caller], secret: bytes) -> Callable[
         named = given.get(SCOPE)
         if named is None:
             return admit(given)
-        prove(given)
+        who = prove(given)
         account, _, region = str(named).partition("/")
         if not ACCOUNT.match(account):
             raise InvalidParameterValue(f"'{account[:64]}' is not an account", field=SCOPE)
-        return Caller(Scope(account, check_region(region)))
+        return Caller(Scope(account, check_region(region)), service=who)
 
     return either

@@ -358,6 +358,15 @@ class TargetsLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class HookTold:
+    """The target of a lifecycle hook has been told that this instance waits; or it cannot be."""
+
+    instance_id: str
+    hook: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """Everything that compute has, by group: instance id -> state. What is not in it is gone."""
 

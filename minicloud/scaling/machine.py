@@ -71,6 +71,7 @@ class Scaling:
             commands.InstanceSeen: lambda turn, member, seen: moves.note_seen(turn, member, seen.state, seen.fault),
             commands.TargetSeen: lambda turn, member, seen: _note(turn, member, target_bad=not seen.healthy),
             commands.Drained: _drained,
+            commands.HookTold: _hook_told,
         }
 
     @property
@@ -220,6 +221,12 @@ def _note(turn: Turn, member: Member, **fields: Any) -> None:
 def _drained(turn: Turn, member: Member, command: commands.Drained) -> None:
     if member.state in ("Terminating", "Warmed:Terminating", "Detaching", "EnteringStandby"):
         moves.drained(turn, member)
+
+
+def _hook_told(turn: Turn, member: Member, command: commands.HookTold) -> None:
+    wait = (member.waits or {}).get(command.hook)
+    if wait is not None and wait["token"] == command.token:
+        turn.put(member, waits={**(member.waits or {}), command.hook: {**wait, "told": True}})
 
 
 def _roll_back(turn: Turn, command: commands.RollbackRefresh) -> str:

@@ -89,6 +89,8 @@ def into_service(turn: Turn, member: Member) -> None:
 def advance(turn: Turn, member: Member) -> float | None:
     """Move as far as the facts allow. Returns when time alone would move it."""
     member = turn.members.get(member.key, member)
+    if member.state == "Detaching" and member.seen not in GONE:
+        return None  # it is drained when it does not carry the group's name any more
     if member.state in DRAINING and member.instance_id:
         if not turn.group.target_groups or member.seen in GONE or turn.now >= (member.until or 0.0):
             drained(turn, member)

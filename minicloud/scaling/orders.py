@@ -49,13 +49,24 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Deregister:
-    """Answered by Drained once every target group has let go of it."""
+    """Answered by Drained once every target group has let go of it. `release`: it goes on without the group, and must
+    not carry its name any more by then."""
 
     instance_id: str
     target_groups: tuple[str, ...]
+    release: bool = False
 
 
-Order = Launch | Start | Stop | Terminate | Register | Deregister
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Tell a hook's target (a topic or a queue) that an instance waits. Answered by HookTold."""
+
+    instance_id: str
+    hook: str
+    token: str
+
+
+Order = Launch | Start | Stop | Terminate | Register | Deregister | Notify
 
 
 def orders(group: Group, member: Member) -> list[Order]:
@@ -69,7 +80,12 @@ def orders(group: Group, member: Member) -> list[Order]:
     if member.state in ENDING:
         return [Terminate(member.instance_id)]
     if member.state in DRAINING:
-        return [Deregister(member.instance_id, (*group.target_groups, *group.leaving))]
+        left = member.state == "Detaching"
+        return [Deregister(member.instance_id, (*group.target_groups, *group.leaving), release=left)]
+    if member.state.endswith(":Wait"):
+        waits = [(hook, wait) for hook, wait in sorted((member.waits or {}).items()) if not wait.get("told")]
+        targets = {name: hook["target"] for name, hook in group.hooks.items()}
+        return [Notify(member.instance_id, hook, wait["token"]) for hook, wait in waits if targets.get(hook)]
     if member.state == "Pending" and member.starting:
         return [Start(member.instance_id)]
     if _is_to_stop(group, member):

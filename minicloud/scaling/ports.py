@@ -37,6 +37,14 @@ class InstanceLauncher(Protocol):
 
     async def stop(self, instance_id: str) -> None: ...
 
+    async def claim(self, instance_id: str, group: str) -> None:
+        """It carries the name of its group from now on."""
+        ...
+
+    async def release(self, instance_id: str) -> None:
+        """It does not any more. Raises NotFound."""
+        ...
+
 
 class InstanceCatalog(Protocol):
     """What requests name of compute. Raises its own NotFound, InvalidRequest; Unavailable when it is away."""
@@ -79,4 +87,13 @@ class MetricReader(Protocol):
 
     async def history(self, group: str, policy: str, seconds: int) -> list[tuple[float, float]]:
         """The load metric of a predictive policy as (Unix seconds, total)."""
+        ...
+
+
+class Notifier(Protocol):
+    """The targets of lifecycle hooks."""
+
+    async def tell(self, scope: Scope, target: str, subject: str, text: str) -> None:
+        """target: the ARN of a topic or a queue. Raises a CloudError for a definite no; Unavailable, DeadlineExceeded,
+        Throttled and Internal leave open whether it was told."""
         ...

@@ -13,6 +13,7 @@ restart every member is looked at once, so a crash at any point costs a repetiti
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import random
@@ -35,8 +36,9 @@ from minicloud.scaling import commands, errors, limits
 from minicloud.scaling.forecast import forecast, history
 from minicloud.scaling.machine import Scaling
 from minicloud.scaling.model import Group, Member, Policy, group_of
-from minicloud.scaling.orders import Deregister, Launch, Order, Register, Start, Stop, orders
-from minicloud.scaling.ports import InstanceCatalog, InstanceLauncher, MetricReader, TargetRegistrar
+from minicloud.scaling.notices import hook_notice, hook_subject
+from minicloud.scaling.orders import Deregister, Launch, Notify, Order, Register, Start, Stop, orders
+from minicloud.scaling.ports import InstanceCatalog, InstanceLauncher, MetricReader, Notifier, TargetRegistrar
 from minicloud.scaling.rules import rule_of
 from minicloud.scaling.state import State, Touched
 from minicloud.scaling.tracking import Reading, TargetTracking
@@ -48,7 +50,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 AGAIN_S = 5.0  # ours: an order that no report has answered is given again
-DRAIN_AGAIN_S = 1.0  # ours: how often balancers are asked whether an instance is drained
+DRAIN_AGAIN_S = 30.0  # ours: balancers tell when an instance is drained (see `wake`); so often they are asked anyway
 UNKNOWN = (Unavailable, DeadlineExceeded, Throttled, Internal)  # whether it was done is not known
 
 
@@ -62,6 +64,7 @@ class Ports:
     catalog: InstanceCatalog
     launcher: InstanceLauncher
     registrar: TargetRegistrar
+    notifier: Notifier
     metrics: MetricReader
     waiters: Waiters
     clock: Clock
@@ -112,8 +115,19 @@ class ScalingService:
         elif isinstance(command, commands.StartRefresh):
             command = await self._fixed(command)
         elif isinstance(command, commands.ChangeTargets):
-            await self._check_targets(command.add)
-        return await self._ports.submit(command)
+            await self._check_targets(command.scope, command.add)
+        reply = await self._ports.submit(command)
+        if isinstance(command, commands.Attach):
+            await self._claim(command)
+        return reply
+
+    async def _claim(self, command: commands.Attach) -> None:
+        """An attached instance without the group's name is a member all the same."""
+        for one in command.instances:
+            try:
+                await self._ports.launcher.claim(one.instance_id, command.name)
+            except CloudError as error:
+                log.warning("%s does not carry the name of its group: %s", one.instance_id, error)
 
     async def shown(self, look: Callable[[State], T]) -> T:
         """What `look` sees, or raises, once all of it is on disk."""
@@ -140,7 +154,7 @@ class ScalingService:
                 if zone not in there:
                     raise errors.no_such_zone(zone)
         await self._check_types(scope, given.types)
-        await self._check_targets(given.target_groups or ())
+        await self._check_targets(scope, given.target_groups or ())
         return given
 
     async def _fixed(self, command: commands.StartRefresh) -> commands.StartRefresh:
@@ -166,8 +180,12 @@ class ScalingService:
         except (NotFound, InvalidRequest) as error:
             raise errors.invalid(error.message, "types") from None
 
-    async def _check_targets(self, arns: Sequence[str]) -> None:
+    async def _check_targets(self, scope: Scope, arns: Sequence[str]) -> None:
+        """Another account's do not exist for this one."""
+        own = scope.arn("elasticloadbalancing", "targetgroup/")
         for arn in arns:
+            if not arn.startswith(own):
+                raise errors.no_such_target_group()
             try:
                 await self._ports.registrar.check(arn)
             except (NotFound, InvalidRequest):
@@ -186,6 +204,13 @@ class ScalingService:
             elif isinstance(effect.entity, Policy):
                 self._eyes.wake(effect.entity.group)
             self.waiters.notify(group_of(effect.kind, effect.key))
+
+    def wake(self, instance_id: str) -> None:
+        """Something about it changed that is in no record: a balancer has let go of it."""
+        member = self.state.member_of(instance_id)
+        if member is not None:
+            self._hands.wake(member.key)
+            self._farewells.wake(member.group)
 
     def _wake(self, group: Group) -> None:
         """What a group is told may change what its members need: other target groups, another pool."""
@@ -222,6 +247,9 @@ class ScalingService:
             return None
         if isinstance(order, Deregister):
             return await self._deregister(order)
+        if isinstance(order, Notify):
+            await self._notify(order)
+            return None
         launcher = self._ports.launcher
         call = launcher.start if isinstance(order, Start) else launcher.stop if isinstance(order, Stop) else None
         try:
@@ -257,8 +285,29 @@ class ScalingService:
         gone = [await self._ports.registrar.deregister(one, order.instance_id) for one in order.target_groups]
         if not all(gone):
             return DRAIN_AGAIN_S
+        if order.release:
+            with contextlib.suppress(NotFound):
+                await self._ports.launcher.release(order.instance_id)
         await self._ports.submit(commands.Drained(order.instance_id))
         return None
+
+    async def _notify(self, order: Notify) -> None:
+        """What cannot be told is not tried for ever: the hook's timeout ends the waiting."""
+        member = self.state.member_of(order.instance_id)
+        group = self.state.groups.get(member.group) if member is not None else None
+        if member is None or group is None or order.hook not in group.hooks or order.hook not in (member.waits or {}):
+            return
+        text, subject = (
+            hook_notice(group, member, order.hook, self._ports.clock.wall()),
+            hook_subject(group, order.hook),
+        )
+        try:
+            await self._ports.notifier.tell(group.scope, group.hooks[order.hook]["target"], subject, text)
+        except UNKNOWN:
+            raise
+        except CloudError as error:
+            log.warning("the target of the lifecycle hook %s of %s is not told: %s", order.hook, group.key, error)
+        await self._ports.submit(commands.HookTold(order.instance_id, order.hook, order.token))
 
     async def _leave(self, key: str, now: float) -> float | None:
         """Have the target groups that a group was detached from forget its instances."""

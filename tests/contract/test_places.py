@@ -47,7 +47,13 @@ class Control:
 
     def put(self, instance_id: str, state: str, address: str = "", account: str = "000000000000") -> None:
         self.state.instances[instance_id] = SimpleNamespace(
-            id=instance_id, account=account, region="us-east-1", state=state, private_ip=address, zone="z"
+            id=instance_id,
+            account=account,
+            region="us-east-1",
+            state=state,
+            private_ip=address,
+            zone="z",
+            reason_code="",
         )
         self.changed(instance_id)
 

@@ -371,7 +371,9 @@ def test_templates_preset_and_requests_win(bench: Bench) -> None:
         ask.Launch(HOME, ask.LaunchSpec(tags={"x": "2"}), 1, 1, template="web", template_version="$Latest")
     ).instances[0]
     assert (made.type, made.image_id) == ("t3.small", "ami-0000000000000ba5e")
-    assert made.tags == {"from": "template", "x": "2"}
+    marks = {name: value for name, value in made.tags.items() if name.startswith("aws:")}
+    assert {name: value for name, value in made.tags.items() if name not in marks} == {"from": "template", "x": "2"}
+    assert marks == {"aws:ec2launchtemplate:id": template.id, "aws:ec2launchtemplate:version": "2"}
     first = bench.submit(ask.Launch(HOME, ask.LaunchSpec(), 1, 1, template=template.id)).instances[0]
     assert first.type == "t3.micro"
     with pytest.raises(NotFound):

@@ -15,7 +15,7 @@ admit = internal.or_internal(open_door(), SECRET)
 
 def test_a_process_that_proves_itself_asks_for_the_scope_that_it_names() -> None:
     caller = admit(dict(internal.metadata(SECRET, "autoscaler-0", SCOPE)))
-    assert caller == Caller(SCOPE)
+    assert caller == Caller(SCOPE, service="autoscaler-0")
     assert not caller.admin
 
 

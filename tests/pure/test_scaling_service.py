@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from minicloud.store.memory import MemoryDisk, MemoryJournal
 from tests.pure.scaling_world import SCOPE, ZONES
 
 KEY = SCOPE.key("web")
+NO_TARGETS = SCOPE.arn("elasticloadbalancing", "targetgroup/nothing")
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Compute:
     tokens: dict[str, Answer] = field(default_factory=dict)
     faults: list[CloudError | None] = field(default_factory=list)
     zones_full: set[str] = field(default_factory=set)
+    claimed: set[str] = field(default_factory=set)
     seen: object = None  # where reports go: the running Cloud
 
     async def launch(self, order: Launch) -> Answer:
@@ -65,6 +68,12 @@ class Compute:
     async def stop(self, instance_id: str) -> None:
         self.turn(instance_id, "stopped")
 
+    async def claim(self, instance_id: str, group: str) -> None:
+        self.claimed.add(instance_id)
+
+    async def release(self, instance_id: str) -> None:
+        self.claimed.discard(instance_id)
+
     def turn(self, instance_id: str, state: str) -> None:
         if self.states[instance_id] != "terminated":
             self.states[instance_id] = state
@@ -77,9 +86,11 @@ class Compute:
 
 @dataclass
 class Targets:
-    """TargetRegistrar. A target is drained when it has been asked for `asks` times."""
+    """TargetRegistrar. A target is drained when it has been asked for `asks` times, and tells when to ask again."""
 
+    clock: VirtualClock
     asks: int = 3
+    seen: object = None  # the running Cloud
     registered: set[str] = field(default_factory=set)
     asked: dict[str, int] = field(default_factory=dict)
 
@@ -93,7 +104,23 @@ class Targets:
     async def deregister(self, target_group: str, instance_id: str) -> bool:
         self.registered.discard(instance_id)
         self.asked[instance_id] = self.asked.get(instance_id, 0) + 1
+        assert isinstance(self.seen, Cloud)
+        service = self.seen.service
+        self.clock.call_at(self.clock.wall() + 1.0, lambda: service.wake(instance_id))
         return self.asked[instance_id] >= self.asks
+
+
+@dataclass
+class Told:
+    """Notifier."""
+
+    faults: list[CloudError] = field(default_factory=list)
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    async def tell(self, scope: Scope, target: str, subject: str, text: str) -> None:
+        if self.faults:
+            raise self.faults.pop(0)
+        self.told.append((target, text))
 
 
 class Names:
@@ -140,7 +167,8 @@ class Cloud:
     """One life of the autoscaler; the next one gets the same disk and the same compute."""
 
     def __init__(self, clock: VirtualClock, disk: MemoryDisk, compute: Compute) -> None:
-        self.clock, self.compute, self.targets, self.metrics = clock, compute, Targets(), Metrics(clock)
+        self.clock, self.compute, self.metrics = clock, compute, Metrics(clock)
+        self.targets, self.told = Targets(clock, seen=self), Told()
         self.machine, rand = Scaling(), random.Random(1)
         self.shell = Shell(
             self.machine,
@@ -152,7 +180,8 @@ class Cloud:
         self.service = ScalingService(
             self.machine,
             Ports(
-                self.shell.submit, self.shell.barrier, self.shell.shown, Names(), compute, self.targets, self.metrics,
+                self.shell.submit, self.shell.barrier, self.shell.shown, Names(), compute, self.targets, self.told,
+                self.metrics,
                 Waiters(clock), clock, rand,
             ),
         )  # fmt: skip
@@ -285,7 +314,10 @@ async def test_a_target_group_that_a_group_leaves_forgets_its_instances() -> Non
         ),
         ({"zones": ["mars-1a"]}, "mars-1a"),
         ({"types": ["nothing"]}, "nothing"),
-        ({"target_groups": ["nothing"]}, "Target Groups may not be valid"),
+        (
+            {"target_groups": [SCOPE.arn("elasticloadbalancing", "targetgroup/nothing")]},
+            "Target Groups may not be valid",
+        ),
     ],
 )
 async def test_what_a_group_names_must_exist(settings: dict[str, object], text: str) -> None:
@@ -341,4 +373,57 @@ async def test_a_forecast_is_made_and_scales_ahead() -> None:
     assert cloud.group().desired > 1
     await cloud.run(60)
     cloud.check()
+    await end(cloud)
+
+
+async def test_the_target_of_a_hook_is_told_once_of_each_instance_that_waits() -> None:
+    cloud = await begin(desired=0)
+    cloud.told.faults = [Unavailable()]
+    target = SCOPE.arn("sqs", "waiting")
+    hook = c.PutHook(SCOPE, "web", "warm-up", "autoscaling:EC2_INSTANCE_LAUNCHING", 300, "CONTINUE", target)
+    await cloud.service.ask(hook)
+    await cloud.service.ask(c.SetDesired(SCOPE, "web", 2))
+    await cloud.run(60)
+    assert [one.state for one in cloud.members()] == ["Pending:Wait"] * 2
+    told = [json.loads(text) for to, text in cloud.told.told if to == target]
+    assert sorted(one["EC2InstanceId"] for one in told) == sorted(cloud.compute.alive())
+    await cloud.service.ask(c.EndWait(SCOPE, "web", "warm-up", "CONTINUE", told[0]["LifecycleActionToken"]))
+    await cloud.run(5)
+    assert sorted(one.state for one in cloud.members()) == ["InService", "Pending:Wait"]
+    await cloud.run(300)
+    cloud.check()
+    assert len(cloud.told.told) == 2
+    await end(cloud)
+
+
+async def test_a_hook_whose_target_is_not_there_ends_by_its_timeout() -> None:
+    cloud = await begin(desired=0)
+    cloud.told.faults = [NotFound() for _ in range(9)]
+    target = SCOPE.arn("sns", "gone")
+    hook = c.PutHook(SCOPE, "web", "warm-up", "autoscaling:EC2_INSTANCE_LAUNCHING", 60, "CONTINUE", target)
+    await cloud.service.ask(hook)
+    await cloud.service.ask(c.SetDesired(SCOPE, "web", 1))
+    await cloud.run(100)
+    cloud.check()
+    assert len(cloud.told.faults) == 8
+    await end(cloud)
+
+
+async def test_a_detached_instance_does_not_carry_the_name_of_the_group() -> None:
+    cloud = await begin(desired=0)
+    cloud.compute.states["i-other"] = "running"
+    found = await cloud.service.found(SCOPE, ["i-other"])
+    await cloud.service.ask(c.Attach(SCOPE, "web", found))
+    assert cloud.compute.claimed == {"i-other"}
+    await cloud.service.ask(c.Detach(SCOPE, "web", ("i-other",), decrement=True))
+    await cloud.run(2)
+    assert not cloud.members() and not cloud.compute.claimed and cloud.compute.alive() == {"i-other"}
+    await end(cloud)
+
+
+async def test_target_groups_of_another_account_do_not_exist() -> None:
+    cloud = await begin(desired=0)
+    theirs = Scope("999999999999").arn("elasticloadbalancing", "targetgroup/theirs/1")
+    with pytest.raises(InvalidParameterValue, match="Target Groups may not be valid"):
+        await cloud.service.ask(c.ChangeTargets(SCOPE, "web", add=(theirs,)))
     await end(cloud)

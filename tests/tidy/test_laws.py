@@ -19,6 +19,7 @@ IMPURE = (
     "service.py",
     "compaction.py",
     "rpc.py",
+    "targets_rpc.py",
     "rpc/",
     "aws.py",
     "aws/",

@@ -50,6 +50,7 @@ class InstanceServicer:
             dry_run=request.dry_run,
             quota_instances=quotas.limit(account, "instances"),
             quota_vcpus=quotas.limit(account, "vcpus"),
+            service=caller.service,
         )
         made = await self._service.submit(command)
         return pb.LaunchResponse(reservation_id=made.id, instances=[self._message(one) for one in made.instances])
@@ -167,12 +168,16 @@ class InstanceServicer:
     async def Tag(self, request: pb.TagRequest, caller: Caller) -> pb.TagResponse:
         if not request.tags:
             raise MissingParameter("at least one tag is needed", field="tags")
-        return await self._retag(commands.SetTags(caller.scope, request.resource_id, dict(request.tags)))
+        return await self._retag(
+            commands.SetTags(caller.scope, request.resource_id, dict(request.tags), service=caller.service)
+        )
 
     async def Untag(self, request: pb.UntagRequest, caller: Caller) -> pb.TagResponse:
         if not request.keys:
             raise MissingParameter("at least one key is needed", field="keys")
-        return await self._retag(commands.SetTags(caller.scope, request.resource_id, remove=tuple(request.keys)))
+        return await self._retag(
+            commands.SetTags(caller.scope, request.resource_id, remove=tuple(request.keys), service=caller.service)
+        )
 
     async def _retag(self, command: commands.SetTags) -> pb.TagResponse:
         tags: dict[str, str] = await self._service.submit(command)

@@ -1,4 +1,4 @@
-"""PlaceService (protos/minicloud/wire/fleet.proto): where instances are, for the cloud's balancers.
+"""PlaceService (protos/minicloud/wire/fleet.proto): where instances are, for balancers and the autoscaler.
 
     asked, or recorded   -> the instance's id is news
     news                 -> looked up together, once on disk, and said; whoever asked hears the state in order
@@ -92,6 +92,7 @@ class PlaceServicer:
             private_ip=one.private_ip,
             zone=one.zone,
             answers=answers,
+            reason=one.reason_code,
         )
 
 

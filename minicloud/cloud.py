@@ -181,7 +181,7 @@ class ControlPlane:
             ComputePorts(Addressed(self.shell, COMPUTE).submit, self.shell.shown, launcher, self.waiters, self._rand),
         )
         self.identity = Identity(
-            self.identity_machine, Addressed(self.shell, IDENTITY_SLICE), Usage(self.compute), self._derived("pages")
+            self.identity_machine, Addressed(self.shell, IDENTITY_SLICE), Usage(self.compute), self.derived("pages")
         )
         self.shards = {
             kind.part: [Peer(f"unix:{cloud.shard_socket(kind, number)}") for number in range(len(cloud.shards(kind)))]
@@ -193,7 +193,7 @@ class ControlPlane:
         self.server: RpcServer | None = None
         self.stopped = asyncio.Event()
 
-    def _derived(self, use: str) -> bytes:
+    def derived(self, use: str) -> bytes:
         return hmac.new(self._secret, use.encode(), hashlib.sha256).digest()
 
     async def start(self) -> int:
@@ -253,7 +253,7 @@ class ControlPlane:
         admit = internal.or_internal(admit, self._secret)
         users = Entry(admit, self._request_id)
         agents = Entry(fleet_auth.fleet_door(self._secret), self._request_id)
-        pager = Pager(self._derived("pages"))
+        pager = Pager(self.derived("pages"))
         service, catalog = self.service, catalog_pb2.DESCRIPTOR.services_by_name
         fleet = FleetServicer(service, self.store, self.cloud.cloud_id, self.shell.epoch)
         return [
@@ -280,9 +280,9 @@ class ControlPlane:
     def instance_servicer(self) -> InstanceServicer:
         ports = DoorPorts(
             quotas=self.identity_machine,
-            pager=Pager(self._derived("pages")),
+            pager=Pager(self.derived("pages")),
             issue_ticket=self._issue_ticket,
-            read_console=self._read_console,
+            read_console=self.read_console,
             tls=self.cloud.tls is not None,
         )
         return InstanceServicer(self.service, ports)
@@ -299,7 +299,7 @@ class ControlPlane:
     def _issue_ticket(self, instance_id: str, account: str, expires: float) -> str:
         return ticket.issue(self._secret, instance_id, account, expires)
 
-    async def _read_console(self, address: str, instance_id: str, account: str) -> bytes:
+    async def read_console(self, address: str, instance_id: str, account: str) -> bytes:
         proof = self._issue_ticket(instance_id, account, time.time() + 60.0)
         return await read_console(address, instance_id, proof, self.cloud.tls)
 

@@ -71,6 +71,7 @@ _STATUS: tuple[tuple[type[CloudError], int], ...] = (
     (errors.InsufficientCapacity, 500),
     (errors.MessageTooLarge, 400),
 )
+_STATUS_OF_CODE = {"RequestEntityTooLarge": 413, "DryRunOperation": 412}
 _REST_STATUS: tuple[tuple[type[CloudError], int], ...] = (
     (errors.NotFound, 404),
     (errors.AlreadyExists, 409),
@@ -132,8 +133,8 @@ def said(error: CloudError, catalogue: Catalogue, protocol: str) -> Said:
 
 
 def _status(error: CloudError, protocol: str) -> int:
-    if error.code == "RequestEntityTooLarge":
-        return 413
+    if error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
     if error.code == "UnknownOperationException" and protocol == "rest-json":
         return 404
     table = _STATUS + _REST_STATUS if protocol == "rest-json" else _STATUS

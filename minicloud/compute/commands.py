@@ -30,6 +30,14 @@ class LaunchSpec:
     http_endpoint: str = ""
     shutdown_behavior: str = ""
     cpu_credits: str = ""
+    stop_protection: bool | None = None
+    profile: str = ""
+    security_groups: tuple[str, ...] = ()
+    root_gib: int = 0
+    volume_tags: dict[str, str] = field(default_factory=dict)
+    public: bool | None = None
+    monitoring: bool | None = None
+    echo: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +99,26 @@ class ModifyInstance:
     cpu_credits: str | None = None
     http_tokens: str | None = None
     http_endpoint: str | None = None
+    stop_protection: bool | None = None
+    profile: str | None = None
+    security_groups: tuple[str, ...] | None = None
+    monitoring: bool | None = None
+    echo: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SetTags:
-    """Sets `tags` and removes `remove` on an instance, image, template or key pair. `service`: as of a caller."""
+    """Sets `tags` and removes `remove` on an instance, its root volume, an image, template, key pair or group.
+
+    A key of `remove_if` is removed where it has that value (EC2: DeleteTags with a value). `service`: as of a caller.
+    """
 
     scope: Scope
     resource_id: str
     tags: dict[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
+    remove_if: dict[str, str] = field(default_factory=dict)
+    remove_all: bool = False
     service: str = ""
 
 
@@ -183,6 +201,15 @@ class SetDefaultVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteTemplateVersion:
+    """`version`: a number."""
+
+    scope: Scope
+    template: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteTemplate:
     scope: Scope
     template: str
@@ -194,6 +221,7 @@ class CreateGroup:
     name: str
     strategy: str
     partitions: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from minicloud.base.errors import AlreadyExists, IncorrectState, InvalidParamete
 from minicloud.base.ids import check_id
 from minicloud.base.machine import Context, Outcome
 from minicloud.base.tags import check_tags
-from minicloud.compute import names
+from minicloud.compute import names, public_images
 from minicloud.compute.catalog import ARCHITECTURES
 from minicloud.compute.commands import CreateImage, DeregisterImage, RegisterImage
 from minicloud.compute.errors import image_not_found
@@ -36,9 +36,13 @@ BUILTIN: dict[str, Image] = {BASE.id: BASE}
 _BUILTIN_NAMES = {image.name: image for image in BUILTIN.values()}
 
 
+def is_builtin(image_id: str) -> bool:
+    return image_id in BUILTIN or public_images.find(image_id) is not None
+
+
 def find(state: State, scope: Scope, text: str) -> Image:
     """By id or name. Raises MalformedId, NotFound (InvalidAMIID.NotFound)."""
-    builtin = BUILTIN.get(text) or _BUILTIN_NAMES.get(text)
+    builtin = BUILTIN.get(text) or _BUILTIN_NAMES.get(text) or public_images.find(text)
     if builtin is not None:
         return builtin
     if text.startswith("ami-"):

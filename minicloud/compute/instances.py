@@ -147,7 +147,15 @@ def _check_host(state: State, host_id: str, together: list[Instance]) -> None:
 
 def stop(state: State, command: StopInstances, context: Context) -> Outcome:
     draft, changes = Draft(), []
-    for instance in find_all(state, command.scope, command.ids):
+    found = find_all(state, command.scope, command.ids)
+    for instance in found:
+        if instance.stop_protection and instance.state in ("pending", "running"):
+            raise OperationNotPermitted(
+                f"The instance '{instance.id}' may not be stopped. Modify its 'disableApiStop' instance attribute and "
+                "try again.",
+                field="instance_ids",
+            )
+    for instance in found:
         after = replace(
             instance,
             state=next_state(instance, "stop"),
@@ -244,11 +252,19 @@ def modify(state: State, command: ModifyInstance, context: Context, check_user_d
             "cpu_credits",
             "http_tokens",
             "http_endpoint",
+            "stop_protection",
+            "monitoring",
         )
         if (value := getattr(command, name)) not in (None, "")
     }
     if command.user_data == "":
         given["user_data"] = ""
+    if command.profile is not None:
+        given["profile"] = command.profile
+    if command.security_groups is not None:
+        given["security_groups"] = list(command.security_groups)
+    if command.echo is not None:
+        given["echo"] = {**instance.echo, **command.echo}
     draft = Draft()
     after = replace(after, **given)
     if after != instance:
@@ -279,7 +295,7 @@ def _retyped(instance: Instance, name: str) -> Instance:
         vcpus=shape.vcpus,
         memory_mib=shape.memory_mib,
         gpus=shape.gpus,
-        disk_gib=shape.disk_gib,
+        disk_gib=shape.disk_gib + instance.root_gib,
         cpu_credits=credits,
     )
 

@@ -1,6 +1,7 @@
-"""Key material: ed25519 pairs made here, OpenSSH public keys taken in. Source: EC2 User Guide, "Amazon EC2 key pairs".
+"""Key material: ed25519 and RSA pairs made here, OpenSSH public keys taken in. Source: EC2 User Guide, "key pairs".
 
-Fingerprints are OpenSSH's own (base64 of SHA-256), as EC2 shows for ed25519 and imported keys.
+Fingerprints are OpenSSH's own (base64 of SHA-256), as EC2 shows for ed25519 keys; that of an RSA pair made here is
+EC2's (SHA-1 of the private key in DER, in hex).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 from minicloud.base.errors import InvalidParameterValue
 
 PUBLIC_KEY_CHARS_MAX = 16 * 1024  # ours: an RSA-16384 line has under 3 KiB
+KINDS = ("rsa", "ed25519")  # that pairs can be made of
+RSA_BITS = 2048  # EC2: of pairs that it makes
 RSA_BITS_MIN = 1024  # EC2: 1024, 2048 and 4096
 
 
@@ -38,8 +41,22 @@ class Pair:
     private_pem: str
 
 
-def generate(comment: str) -> Pair:
-    """A new ed25519 pair; chance comes from the OS, through the library."""
+def generate(comment: str, kind: str = "ed25519") -> Pair:
+    """A new pair; chance comes from the OS, through the library. RSA takes some 0.1 s."""
+    return _rsa(comment) if kind == "rsa" else _ed25519(comment)
+
+
+def _rsa(comment: str) -> Pair:
+    private = rsa.generate_private_key(65537, RSA_BITS)
+    line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    digest = hashlib.sha1(der, usedforsecurity=False).hexdigest()
+    fingerprint = ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
+    return Pair(PublicKey(f"{line} {comment}", "rsa", fingerprint), pem)
+
+
+def _ed25519(comment: str) -> Pair:
     private = ed25519.Ed25519PrivateKey.generate()
     line = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()

@@ -82,6 +82,7 @@ def create_group(state: State, command: CreateGroup, context: Context) -> Outcom
         strategy=command.strategy,
         created=context.now,
         partitions=partitions,
+        tags=check_tags(command.tags),
     )
     draft = Draft()
     draft.put(group)

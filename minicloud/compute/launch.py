@@ -24,8 +24,9 @@ from minicloud.base.errors import (
 )
 from minicloud.base.ids import check_id
 from minicloud.base.machine import Context, Outcome
+from minicloud.base.shape import Shape
 from minicloud.base.tags import check_tags
-from minicloud.compute import images, templates
+from minicloud.compute import images, security, templates
 from minicloud.compute.catalog import Catalog, InstanceType
 from minicloud.compute.checks import check_options, check_user_data_text, check_vcpus
 from minicloud.compute.commands import Launch, LaunchSpec
@@ -134,6 +135,8 @@ def _resolve(state: State, command: Launch, check_user_data: UserDataCheck) -> _
         )
     check_user_data_text(spec.user_data, check_user_data)
     check_tags(spec.tags, service=bool(command.service))
+    check_tags(spec.volume_tags)
+    security.check_all(state, scope, spec.security_groups)
     check_options(spec, instance_type)
     spec = replace(spec, tags={**spec.tags, **marks})
     return _Wanted(spec, instance_type, image, _key(state, scope, spec), _group(state, scope, spec), _host(state, spec))
@@ -218,7 +221,7 @@ def _request(state: State, scope: Scope, wanted: _Wanted, low: int, high: int) -
         )
     return PlacementRequest(
         label=wanted.type.name,
-        shape=wanted.type.shape,
+        shape=_shape(wanted),
         arch=wanted.type.arch,
         count_min=low,
         count_max=high,
@@ -230,6 +233,11 @@ def _request(state: State, scope: Scope, wanted: _Wanted, low: int, high: int) -
         partitions=wanted.group.partitions if wanted.group else 0,
         partition=spec.partition,
     )
+
+
+def _shape(wanted: _Wanted) -> Shape:
+    """The type's, and the room that was asked for the root disk."""
+    return wanted.type.shape + Shape(disk_gib=wanted.spec.root_gib)
 
 
 def _write(command: Launch, wanted: _Wanted, spots: tuple[Spot, ...], token: Token | None, context: Context) -> Outcome:
@@ -255,7 +263,7 @@ def _write(command: Launch, wanted: _Wanted, spots: tuple[Spot, ...], token: Tok
 
 
 def _first(command: Launch, wanted: _Wanted, reservation: str, context: Context) -> Instance:
-    spec, shape = wanted.spec, wanted.type.shape
+    spec, shape = wanted.spec, _shape(wanted)
     return Instance(
         id="",
         account=command.scope.account,
@@ -287,4 +295,12 @@ def _first(command: Launch, wanted: _Wanted, reservation: str, context: Context)
         strategy=spec.strategy or "binpack",
         affinity=bool(spec.host_id),
         cpu_credits=spec.cpu_credits or ("standard" if wanted.type.burstable else ""),
+        stop_protection=bool(spec.stop_protection),
+        profile=spec.profile,
+        security_groups=list(spec.security_groups),
+        root_gib=spec.root_gib,
+        volume_tags=dict(spec.volume_tags),
+        public=spec.public is not False,
+        monitoring=bool(spec.monitoring),
+        echo=dict(spec.echo),
     )

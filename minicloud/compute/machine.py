@@ -3,7 +3,7 @@
     launch.py     RunInstances: resolve, check, place, write
     instances.py  start, stop, reboot, terminate, modify
     observe.py    what hosts and guests report, and deadlines
-    images.py templates.py keys.py tagging.py     what launches refer to
+    images.py templates.py keys.py security.py tagging.py     what launches refer to
 
 Never: two records of one instance that disagree on its host; capacity held by an instance that is stopped or
 terminated; a reply about something that is not in the records.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minicloud.base.machine import Context, Outcome, Record, Tick
-from minicloud.compute import commands, images, instances, keys, launch, observe, tagging, templates
+from minicloud.compute import commands, images, instances, keys, launch, observe, security, tagging, templates
 from minicloud.compute.model import KINDS
 from minicloud.compute.ports import UserDataCheck
 from minicloud.compute.state import State
@@ -53,6 +53,11 @@ class Compute:
             commands.CreateTemplateVersion: self._create_version,
             commands.SetDefaultVersion: templates.set_default,
             commands.DeleteTemplate: templates.delete,
+            commands.DeleteTemplateVersion: templates.delete_version,
+            security.CreateSecurityGroup: security.create,
+            security.DeleteSecurityGroup: security.delete,
+            security.ChangeRules: security.change,
+            security.ReplaceRules: security.modify,
             commands.CreateGroup: keys.create_group,
             commands.DeleteGroup: keys.delete_group,
             commands.CordonHost: observe.cordon,

@@ -36,7 +36,11 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Instance(Entity):
-    """One virtual server. Times are Unix seconds; `session` is the Ray node id of the host it was last started on."""
+    """One virtual server. Times are Unix seconds; `session` is the Ray node id of the host it was last started on.
+
+    `root_gib`: what was asked for the root disk, in `disk_gib` already. `public`: whether it wanted a public address.
+    `echo`: options that change nothing here and are said back to who set them, under AWS's names.
+    """
 
     kind: ClassVar[str] = "instance"
 
@@ -86,6 +90,13 @@ class Instance(Entity):
     isolation: dict[str, Any] = field(default_factory=dict)
     gpu_ids: list[str] = field(default_factory=list)
     monitoring: bool = False  # detailed: metrics every ten seconds
+    stop_protection: bool = False
+    profile: str = ""
+    security_groups: list[str] = field(default_factory=list)
+    root_gib: int = 0
+    volume_tags: dict[str, str] = field(default_factory=dict)
+    public: bool = True
+    echo: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shape(self) -> Shape:
@@ -212,6 +223,24 @@ class Group(Entity):
     strategy: str
     created: float
     partitions: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroup(Entity):
+    """What may reach an instance and what it may reach. Rules: see security.py."""
+
+    kind: ClassVar[str] = "security_group"
+
+    id: str
+    account: str
+    region: str
+    name: str
+    created: float
+    description: str = ""
+    ingress: list[dict[str, Any]] = field(default_factory=list)
+    egress: list[dict[str, Any]] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,5 +256,5 @@ class Token(Entity):
 
 
 KINDS: dict[str, type[Entity]] = {
-    cls.kind: cls for cls in (Instance, Host, Image, KeyPair, Template, TemplateVersion, Group, Token)
+    cls.kind: cls for cls in (Instance, Host, Image, KeyPair, Template, TemplateVersion, Group, SecurityGroup, Token)
 }

@@ -12,7 +12,7 @@ An order's id says all that it depends on, so the same need gives the same id.
 from __future__ import annotations
 
 from minicloud.compute.catalog import Catalog
-from minicloud.compute.images import BUILTIN
+from minicloud.compute.images import is_builtin
 from minicloud.compute.model import Image, Instance
 from minicloud.wire import common_pb2, instance_pb2
 from minicloud.wire import fleet_pb2 as pb
@@ -93,7 +93,7 @@ def guest_spec(instance: Instance) -> pb.GuestSpec:
             vcpus=instance.vcpus, memory_mib=instance.memory_mib, gpus=instance.gpus, disk_gib=instance.disk_gib
         ),
         image_id=instance.image_id,
-        image_builtin=instance.image_id in BUILTIN,
+        image_builtin=is_builtin(instance.image_id),
         private_ip=instance.private_ip,
         user_data=instance.user_data,
         public_key=instance.public_key,

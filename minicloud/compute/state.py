@@ -24,6 +24,7 @@ from minicloud.compute.model import (
     Image,
     Instance,
     KeyPair,
+    SecurityGroup,
     Template,
     TemplateVersion,
     Token,
@@ -86,6 +87,7 @@ class State:
         self.templates: dict[str, Template] = {}
         self.versions: dict[str, TemplateVersion] = {}
         self.groups: dict[str, Group] = {}
+        self.security_groups: dict[str, SecurityGroup] = {}
         self.tokens: dict[str, Token] = {}
         self.fleet = Fleet()
         self._tables: dict[str, dict[str, Any]] = {
@@ -96,6 +98,7 @@ class State:
             Template.kind: self.templates,
             TemplateVersion.kind: self.versions,
             Group.kind: self.groups,
+            SecurityGroup.kind: self.security_groups,
             Token.kind: self.tokens,
         }
         self._scoped: dict[tuple[str, Scope], list[str]] = defaultdict(list)
@@ -172,9 +175,9 @@ class State:
     # --- indexes
 
     def _index(self, entity: Entity) -> None:
-        if isinstance(entity, Instance | Image | KeyPair | Template | Group):
+        if isinstance(entity, Instance | Image | KeyPair | Template | Group | SecurityGroup):
             insort(self._scoped[(entity.kind, Scope(entity.account, entity.region))], entity.id)
-        if isinstance(entity, Image | KeyPair | Template | Group) and _owns_name(entity):
+        if isinstance(entity, Image | KeyPair | Template | Group | SecurityGroup) and _owns_name(entity):
             self._names[(entity.kind, Scope(entity.account, entity.region), entity.name)] = entity.id
         if isinstance(entity, Image) and entity.state == "pending":
             self._pending_images.add(entity.id)
@@ -190,10 +193,10 @@ class State:
         deadline = _deadline(entity)
         if deadline is not None:
             del self._due[bisect_left(self._due, (deadline, entity.kind, key_of(entity)))]
-        if isinstance(entity, Instance | Image | KeyPair | Template | Group):
+        if isinstance(entity, Instance | Image | KeyPair | Template | Group | SecurityGroup):
             ids = self._scoped[(entity.kind, Scope(entity.account, entity.region))]
             del ids[bisect_left(ids, entity.id)]
-        if isinstance(entity, Image | KeyPair | Template | Group) and _owns_name(entity):
+        if isinstance(entity, Image | KeyPair | Template | Group | SecurityGroup) and _owns_name(entity):
             self._names.pop((entity.kind, Scope(entity.account, entity.region), entity.name), None)
         if isinstance(entity, Image):
             self._pending_images.discard(entity.id)
@@ -250,5 +253,5 @@ def _deadline(entity: Entity) -> float | None:
     return entity.expires if isinstance(entity, Token) else None
 
 
-def _owns_name(entity: Image | KeyPair | Template | Group) -> bool:
+def _owns_name(entity: Image | KeyPair | Template | Group | SecurityGroup) -> bool:
     return not isinstance(entity, Image) or entity.state not in ("failed", "deregistered")

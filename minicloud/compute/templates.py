@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
 from minicloud.base import limits
 from minicloud.base.arn import Scope
-from minicloud.base.errors import AlreadyExists, InvalidParameterValue, LimitExceeded
+from minicloud.base.errors import AlreadyExists, InvalidParameterValue, LimitExceeded, OperationNotPermitted
 from minicloud.base.ids import check_id
 from minicloud.base.machine import Context, Outcome
 from minicloud.base.tags import check_tags
@@ -18,6 +19,7 @@ from minicloud.compute.commands import (
     CreateTemplate,
     CreateTemplateVersion,
     DeleteTemplate,
+    DeleteTemplateVersion,
     LaunchSpec,
     SetDefaultVersion,
 )
@@ -47,7 +49,7 @@ def find(state: State, scope: Scope, text: str, version: str) -> TemplateVersion
     if version in ("", "$Default"):
         number = template.default_version
     elif version == "$Latest":
-        number = template.latest_version
+        number = max(one.version for one in versions(state, template))
     elif version.isascii() and version.isdigit():
         number = int(version[:18])
     else:
@@ -60,12 +62,23 @@ def find(state: State, scope: Scope, text: str, version: str) -> TemplateVersion
     return found
 
 
+def versions(state: State, template: Template) -> Iterator[TemplateVersion]:
+    """Those there are, oldest first; deleted ones leave gaps, the default one is always there."""
+    for number in range(1, template.latest_version + 1):
+        found = state.versions.get(f"{template.id}/{number}")
+        if found is not None:
+            yield found
+
+
 def merge(preset: dict[str, Any], spec: LaunchSpec) -> LaunchSpec:
     """What the request gives wins; tags are joined, the request's value for a key that both have."""
     given = {item.name: getattr(spec, item.name) for item in fields(LaunchSpec)}
     joined = {name: value for name, value in preset.items() if name in _FIELDS}
-    joined.update({name: value for name, value in given.items() if value not in ("", None, 0, {})})
-    joined["tags"] = {**preset.get("tags", {}), **spec.tags}
+    joined.update(
+        {name: value for name, value in given.items() if value is False or value not in ("", None, 0, {}, ())}
+    )
+    for name in ("tags", "volume_tags", "echo"):
+        joined[name] = {**preset.get(name, {}), **given[name]}
     return LaunchSpec(**joined)
 
 
@@ -103,8 +116,8 @@ def create(state: State, command: CreateTemplate, context: Context, check_user_d
 
 def _same_or_taken(state: State, taken: Template, command: CreateTemplate) -> Outcome:
     """A repeat under a client token is answered with what the first made, when it is the same request."""
-    first = state.versions[f"{taken.id}/1"]
-    if command.client_token and first.data == command.data and taken.tags == command.tags:
+    first = state.versions.get(f"{taken.id}/1")
+    if command.client_token and first is not None and first.data == command.data and taken.tags == command.tags:
         return Outcome((taken, first))
     raise AlreadyExists(
         f"a launch template named '{taken.name}' exists already ({taken.id})",
@@ -148,11 +161,23 @@ def delete(state: State, command: DeleteTemplate, context: Context) -> Outcome:
     template = find_template(state, command.scope, command.template)
     draft = Draft()
     draft.drop(template)
-    for number in range(1, template.latest_version + 1):
-        version = state.versions.get(f"{template.id}/{number}")
-        if version is not None:
-            draft.drop(version)
+    for version in versions(state, template):
+        draft.drop(version)
     return draft.outcome(template)
+
+
+def delete_version(state: State, command: DeleteTemplateVersion, context: Context) -> Outcome:
+    """Its number is not given again. Raises OperationNotPermitted for the default version."""
+    template = find_template(state, command.scope, command.template)
+    version = find(state, command.scope, command.template, command.version)
+    if version.version == template.default_version:
+        raise OperationNotPermitted(
+            f"version {version.version} is the default version of '{template.name}' and cannot be deleted",
+            field="version",
+        )
+    draft = Draft()
+    draft.drop(version)
+    return draft.outcome(version)
 
 
 def _check_data(data: dict[str, Any], check_user_data: UserDataCheck) -> None:

@@ -156,7 +156,7 @@ class LaunchTemplateServicer:
         self, request: pb.ListLaunchTemplateVersionsRequest, caller: Caller
     ) -> pb.ListLaunchTemplateVersionsResponse:
         template = templates.find_template(self._state, caller.scope, request.template)
-        keys_ = [f"{number:08d}" for number in range(1, template.latest_version + 1)]
+        keys_ = [f"{one.version:08d}" for one in templates.versions(self._state, template)]
         page = Page(request.page_size, request.page_token)
         some, token = self._pager.cut(f"template versions {template.id}", page, keys_)
         found = [self._state.versions[f"{template.id}/{int(one)}"] for one in some]

@@ -24,8 +24,8 @@ def isolation(value: dict[str, Any]) -> instance_pb2.Isolation:
 
 def instance(service: ComputeService, one: Instance) -> instance_pb2.Instance:
     host = service.state.hosts.get(one.host_id)
-    sample = service.samples.get(one.id) if one.state == "running" else None
-    system, guest = _statuses(one, host, sample)
+    sample = _sample(service, one)
+    system, guest = statuses(service, one)
     message = instance_pb2.Instance(
         id=one.id,
         account=one.account,
@@ -75,8 +75,13 @@ def instance(service: ComputeService, one: Instance) -> instance_pb2.Instance:
     return message
 
 
-def _statuses(one: Instance, host: Host | None, sample: fleet_pb2.GuestSample | None) -> tuple[str, str]:
+def _sample(service: ComputeService, one: Instance) -> fleet_pb2.GuestSample | None:
+    return service.samples.get(one.id) if one.state == "running" else None
+
+
+def statuses(service: ComputeService, one: Instance) -> tuple[str, str]:
     """System: its host agent reports. Instance: the guest's init answered its last ping."""
+    host, sample = service.state.hosts.get(one.host_id), _sample(service, one)
     if one.state not in ("pending", "running"):
         return "not-applicable", "not-applicable"
     system = "ok" if host is not None and host.state == "up" else "impaired"
@@ -186,12 +191,15 @@ def template(one: Template) -> catalog_pb2.LaunchTemplate:
     )
 
 
+_TEMPLATE_DATA = frozenset(catalog_pb2.TemplateData.DESCRIPTOR.fields_by_name)
+
+
 def template_version(one: Template, version: TemplateVersion) -> catalog_pb2.LaunchTemplateVersion:
     return catalog_pb2.LaunchTemplateVersion(
         template=template(one),
         version=version.version,
         description=version.description,
-        data=catalog_pb2.TemplateData(**version.data),
+        data=catalog_pb2.TemplateData(**{name: version.data[name] for name in _TEMPLATE_DATA & version.data.keys()}),
         created_time=version.created,
     )
 

@@ -43,6 +43,8 @@ NOUNS = {
     ),
     "metric": ("minicloud.cli.metric:metric", "Metrics: what is measured, and what you report yourself."),
     "alarm": ("minicloud.cli.alarm:alarm", "Alarms: what is done when a metric crosses a line."),
+    "group": ("minicloud.cli.groups.noun:group", "Auto scaling groups: as many instances as the load needs."),
+    "policy": ("minicloud.cli.policy:policy", "Scaling policies and schedules of auto scaling groups, and forecasts."),
     "account": ("minicloud.cli.account:account", "Accounts and their access keys."),
     "quota": ("minicloud.cli.account:quota", "How much an account may use."),
 }

@@ -135,3 +135,8 @@ def duration(ctx: click.Context, option: click.Parameter, value: str) -> float:
     if match is None:
         raise click.BadParameter(f"{value!r} is not a duration such as 30s, 15m, 3h or 2d", ctx, option)
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def seconds(ctx: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """Whole seconds of an option that is a duration and may be left out."""
+    return None if value is None else int(duration(ctx, option, value))

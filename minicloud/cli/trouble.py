@@ -24,12 +24,24 @@ _BY_CODE = {
     "QueueDoesNotExist": "`minicloud queue list` shows the queues of this account and region",
     "QueueDeletedRecently": "wait a minute, or take another name",
     "ReceiptHandleIsInvalid": "a receipt handle comes from `minicloud queue receive`, for this queue",
+    "ResourceInUse": "what uses it must go first; `minicloud group delete NAME --force` ends a group's instances",
+    "InstanceRefreshInProgress": "`minicloud group refresh list NAME` shows it, `refresh cancel NAME` ends it",
+    "ActiveInstanceRefreshNotFound": "`minicloud group refresh list NAME` shows those that there were",
+    "ScalingActivityInProgress": "wait, or look with `minicloud group watch NAME`",
     "CommandEnded": "the command did not wait for its input",
 }
 # What was not found, or is no such thing, by the field that named it.
 _BY_FIELD = {
     "instance_type": _TYPES,
     "topic": "`minicloud topic list` shows the topics of this account and region",
+    "group": "`minicloud group list` shows the groups of this account and region",
+    "policy": "`minicloud policy list` shows the policies",
+    "template": "`minicloud template list` shows the launch templates",
+    "zones": "`minicloud host list` shows the zones",
+    "types": _TYPES,
+    "target_groups": "`minicloud target-group list` shows the target groups",
+    "recurrence": "five fields: minute hour day month weekday, such as '0 9 * * MON-FRI'",
+    "instance_ids": "`minicloud group instances` shows the instances of groups",
     "AlarmName": "`minicloud alarm list` shows the alarms of this account and region",
     "subscription_arn": "`minicloud topic subscriptions` shows the subscriptions",
 }

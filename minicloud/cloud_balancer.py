@@ -26,6 +26,7 @@ from minicloud.base import limits
 from minicloud.cloud_broker import broker_bind
 from minicloud.cloud_places import InstancePlaces
 from minicloud.cluster.processes import ProcessTable, end, is_alive, marks, read_table
+from minicloud.identity.seal import AesGcmSeal
 from minicloud.proxy.process import find_orphan
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.fleet_auth import fleet_door
@@ -49,7 +50,8 @@ class BalancerProcess:
         self.journal = SqliteJournal(folder / "state.db")
         self.places = InstancePlaces(f"{cloud.control_host}:{cloud.control_port}", secret, f"balancer-{number}")
         self._stats = cloud.socket_path / f"balancer-{number}-stats"
-        work = Work(folder / "proxy", child_env() | marks(cloud), stats=self._stats)
+        seal = AesGcmSeal(secret, "keys of certificates")
+        work = Work(folder / "proxy", child_env() | marks(cloud), stats=self._stats, seal=seal, loopback=not cloud.auth)
         self.service = BalancerService(self.journal, work, self.places, on_pid=self._started)
         entry = Entry(ticket_door(BALANCERS, secret, number, time.time), lambda: secrets.token_hex(16))
         pages = hmac.new(secret, b"balancer pages", hashlib.sha256).digest()

@@ -1,16 +1,23 @@
-"""Certificates: imported, used by listeners, deleted when none does. Source: ACM API, ImportCertificate."""
+"""Certificates: imported, used by listeners, deleted when none does. Source: ACM API, ImportCertificate.
+
+Records hold keys sealed; HAProxy's own files hold them as it reads them.
+"""
 
 from __future__ import annotations
 
 from minicloud.balancer import errors, limits, pem
 from minicloud.balancer.commands import DeleteCertificate, ImportCertificate
 from minicloud.balancer.model import Certificate
+from minicloud.balancer.ports import Seal
 from minicloud.balancer.state import Draft, State
 from minicloud.balancer.tagging import checked_tags
 from minicloud.base.machine import Context, Outcome
 
+NONCE_BYTES = 12
+_PLAIN = "-----BEGIN"
 
-def create(state: State, command: ImportCertificate, context: Context) -> Outcome:
+
+def create(seal: Seal, state: State, command: ImportCertificate, context: Context) -> Outcome:
     """The reply is the Certificate."""
     for field, text, most in (
         ("certificate", command.certificate, limits.PEM_CHARS_MAX),
@@ -22,12 +29,13 @@ def create(state: State, command: ImportCertificate, context: Context) -> Outcom
     pair = pem.read(command.certificate, command.private_key, command.chain, context.now)
     number = context.hex(32)
     parts = (number[:8], number[8:12], number[12:16], number[16:20], number[20:])
+    arn = command.scope.arn("acm", f"certificate/{'-'.join(parts)}")
     made = Certificate(
-        arn=command.scope.arn("acm", f"certificate/{'-'.join(parts)}"),
+        arn=arn,
         account=command.scope.account,
         region=command.scope.region,
         certificate=pair.certificate,
-        private_key=pair.private_key,
+        private_key=seal.seal(pair.private_key.encode(), context.rand.randbytes(NONCE_BYTES), arn),
         chain=pair.chain,
         names=pair.names,
         expires=pair.expires,
@@ -37,6 +45,13 @@ def create(state: State, command: ImportCertificate, context: Context) -> Outcom
     draft = Draft(state)
     draft.put(made)
     return draft.outcome(made)
+
+
+def key_of(seal: Seal, one: Certificate) -> str:
+    """As HAProxy reads it. In a record from before keys were sealed it stands as it is. Raises ValueError."""
+    if one.private_key.startswith(_PLAIN):
+        return one.private_key
+    return seal.open(one.private_key, one.arn).decode()
 
 
 def delete(state: State, command: DeleteCertificate, _context: Context) -> Outcome:

@@ -23,8 +23,10 @@ from pathlib import Path
 
 from minicloud.balancer import groups, listeners
 from minicloud.balancer.backends import OPEN, Served, served, server_name
+from minicloud.balancer.certificates import key_of
 from minicloud.balancer.layout import Places, certificate_path, layout, skeleton
 from minicloud.balancer.model import Group, Target
+from minicloud.balancer.ports import NoSeal, Seal
 from minicloud.balancer.state import State
 from minicloud.balancer.verdicts import Watched
 from minicloud.base.errors import CloudError, Internal, Unavailable
@@ -58,12 +60,18 @@ class DataPlane:
     """Belongs to one event loop."""
 
     def __init__(
-        self, state: State, places: Places, haproxy: Haproxy, before_start: Callable[[], Awaitable[None]]
+        self,
+        state: State,
+        places: Places,
+        haproxy: Haproxy,
+        before_start: Callable[[], Awaitable[None]],
+        seal: Seal | None = None,
     ) -> None:
         """`before_start` raises where this shard is another one's now: no HAProxy may be started then."""
         self._before_start = before_start
         self._state = state
         self._places = places
+        self._seal = seal or NoSeal()
         self._haproxy = haproxy
         self._api = RuntimeApi(Path(places.stats_socket))
         self._in_force = _InForce()
@@ -201,7 +209,12 @@ class DataPlane:
         paths = {certificate_path(self._places, arn): arn for arn in used}
         for path, arn in paths.items():
             one = self._state.certificates[arn]
-            parts = (one.certificate, one.chain, one.private_key)
+            try:
+                parts = (one.certificate, one.chain, key_of(self._seal, one))
+            except ValueError as error:  # HAProxy refuses what names a file that is not there, and it is left out
+                log.error("the key of %s cannot be opened: %s", arn, error)
+                Path(path).unlink(missing_ok=True)
+                continue
             _write(Path(path), "\n".join(part.strip() for part in parts if part) + "\n")
         for old in folder.glob("*.pem"):
             if str(old) not in paths:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from minicloud.balancer import (
@@ -27,14 +28,17 @@ from minicloud.balancer import (
     targets,
 )
 from minicloud.balancer.model import KINDS, SHARD, Balancer, Group, Listener, Shard
+from minicloud.balancer.ports import NoSeal, Seal
 from minicloud.balancer.state import Draft, State
 from minicloud.base.machine import Context, Outcome, Record, Tick
 
 
 class Balancers:
-    """Implements base.machine.Machine."""
+    """Implements base.machine.Machine. `loopback`: addresses of this machine itself may be targets, which is for clouds
+    of one user: whatever listens there would be everybody's.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, seal: Seal | None = None, *, loopback: bool = True) -> None:
         self.state = State()
         self._rules: dict[type[Any], Callable[[State, Any, Context], Outcome]] = {
             commands.CreateBalancer: balancers.create,
@@ -50,12 +54,12 @@ class Balancers:
             commands.CreateGroup: groups.create,
             commands.ModifyGroup: groups.modify,
             commands.DeleteGroup: groups.delete,
-            commands.RegisterTargets: targets.register,
+            commands.RegisterTargets: partial(targets.register, loopback),
             commands.DeregisterTargets: targets.deregister,
             commands.ObserveHealth: targets.observe,
             commands.TargetIdle: targets.idle,
             commands.InstanceSeen: targets.instance_seen,
-            commands.ImportCertificate: certificates.create,
+            commands.ImportCertificate: partial(certificates.create, seal or NoSeal()),
             commands.DeleteCertificate: certificates.delete,
             commands.SetTags: tagging.decide,
             commands.ProxyStarts: _proxy_starts,

@@ -232,7 +232,7 @@ class Target(Entity):
 
 @dataclass(frozen=True, slots=True)
 class Certificate(Entity):
-    """A pair that was imported. `key`: unencrypted, as HAProxy reads it; the journal has mode 0600."""
+    """A pair that was imported. `private_key`: sealed (certificates.key_of)."""
 
     kind: ClassVar[str] = "certificate"
 

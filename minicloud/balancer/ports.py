@@ -1,4 +1,4 @@
-"""What balancers need from the outside: where instances are, and a shell for their machine."""
+"""What balancers need from the outside: where instances are, a shell for their machine, a seal for their keys."""
 
 from __future__ import annotations
 
@@ -30,6 +30,28 @@ class NoInstances:
 
     async def places(self, scope: Scope, ids: Sequence[str]) -> dict[str, Place]:
         return {}
+
+
+class Seal(Protocol):
+    """Keeps certificates' keys unreadable in the journal. Chance (the nonce) comes from the caller."""
+
+    def seal(self, plain: bytes, nonce: bytes, name: str) -> str:
+        """`plain` closed under this name; `nonce` is 12 random bytes, never used twice."""
+        ...
+
+    def open(self, sealed: str, name: str) -> bytes:
+        """Raises ValueError where it was not sealed by this secret under this name."""
+        ...
+
+
+class NoSeal:
+    """Keys as they are: for a balancer that keeps nothing."""
+
+    def seal(self, plain: bytes, nonce: bytes, name: str) -> str:
+        return plain.decode()
+
+    def open(self, sealed: str, name: str) -> bytes:
+        return sealed.encode()
 
 
 class Shell(Protocol):

@@ -38,7 +38,7 @@ from minicloud.balancer.links import DataPlane
 from minicloud.balancer.machine import Balancers
 from minicloud.balancer.metering import Measure, Meter
 from minicloud.balancer.model import Balancer, Group, Listener, Rule, Target
-from minicloud.balancer.ports import Instances, NoInstances, Place, Shell
+from minicloud.balancer.ports import Instances, NoInstances, NoSeal, Place, Seal, Shell
 from minicloud.balancer.state import State, Touched
 from minicloud.balancer.targets import INSTANCE, check_count
 from minicloud.balancer.verdicts import judge
@@ -62,7 +62,7 @@ LOG_BYTES_MAX = 64 * 1024 * 1024  # then a log starts anew, and what was written
 class Work:
     """Where a shard keeps its files, and what it may take. `env`: HAProxy's environment.
 
-    `stats`: HAProxy's socket, where a path in `folder` would be too long for one.
+    `stats`: HAProxy's socket, where a path in `folder` would be too long for one. `loopback`: see machine.Balancers.
     """
 
     folder: Path
@@ -71,6 +71,8 @@ class Work:
     second_ms: int = 1_000
     look_s: float = LOOK_S
     stats: Path | None = None
+    seal: Seal = field(default_factory=NoSeal)
+    loopback: bool = True
 
     def places(self) -> Places:
         folder = self.folder
@@ -111,7 +113,7 @@ class BalancerService:
         self._work = work
         self._clock = clock or SystemClock()
         self._instances = instances or NoInstances()
-        self._machine = Balancers()
+        self._machine = Balancers(work.seal, loopback=work.loopback)
         shell = DurableShell(
             self._machine, journal, clock=self._clock, rand=random.SystemRandom(), on_effects=self._changed
         )
@@ -119,7 +121,7 @@ class BalancerService:
         self.ended = shell.ended  # another owner took over, or the disk failed: nothing is served any more
         events = ProxyEvents(on_pid, self._ended)
         haproxy = Haproxy(work.folder, work.folder / "haproxy.log", dict(work.env), events, work.folder / "access.log")
-        self.plane = DataPlane(self._machine.state, work.places(), haproxy, self._still_owner)
+        self.plane = DataPlane(self._machine.state, work.places(), haproxy, self._still_owner, work.seal)
         self.followers: set[Callable[[Touched], None]] = set()  # told of every change, at once
         self._dirty = _Dirty()
         self._meter = Meter()

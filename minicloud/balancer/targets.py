@@ -28,7 +28,7 @@ GUESTS = (IPv4Network("10.64.0.0/10"), IPv4Network("127.64.0.0/10"))  # sandbox/
 _NOT_HOSTS = tuple(IPv4Network(one) for one in ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
 
-def register(state: State, command: RegisterTargets, context: Context) -> Outcome:
+def register(loopback: bool, state: State, command: RegisterTargets, context: Context) -> Outcome:
     """The reply is the targets. One that is there stays as it is; one that drains starts anew."""
     group = find_group(state, command.scope, command.group)
     check_count(command.targets)
@@ -36,6 +36,8 @@ def register(state: State, command: RegisterTargets, context: Context) -> Outcom
     made: dict[str, Target] = {}
     for spec in command.targets:
         target = _registered(state, group, spec, context.now)
+        if not loopback and group.target_type == "ip" and IPv4Address(target.address).is_loopback:
+            raise errors.bad_target(f"The IP address '{spec.id}' is the cloud's own machine and cannot be a target")
         made[target.key] = target
     there = {target.key for target in state.targets_of(group.arn)}
     if len(there | made.keys()) > limits.TARGETS_MAX:

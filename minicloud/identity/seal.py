@@ -17,10 +17,12 @@ _FORM = "1:"
 
 
 class AesGcmSeal:
-    """Implements identity.ports.Seal. `cluster_secret` is `settings.read_secret`'s."""
+    """Implements identity.ports.Seal, balancer.ports.Seal. `cluster_secret` is `settings.read_secret`'s; `of`: what is
+    sealed, each with a key of its own.
+    """
 
-    def __init__(self, cluster_secret: bytes) -> None:
-        key = HKDF(SHA256(), length=32, salt=None, info=b"minicloud access key secrets").derive(cluster_secret)
+    def __init__(self, cluster_secret: bytes, of: str = "access key secrets") -> None:
+        key = HKDF(SHA256(), length=32, salt=None, info=f"minicloud {of}".encode()).derive(cluster_secret)
         self._cipher = AESGCM(key)
 
     def seal(self, plain: bytes, nonce: bytes, name: str) -> str:

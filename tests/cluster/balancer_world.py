@@ -16,9 +16,11 @@ from minicloud.balancer.commands import HealthSpec, TargetSpec
 from minicloud.balancer.model import Action, Balancer, Group, Listener, Rule, Weighted
 from minicloud.balancer.service import BalancerService, Work
 from minicloud.base.arn import Scope
+from minicloud.identity.seal import AesGcmSeal
 from minicloud.store.sqlite import SqliteJournal
 
 HOME = Scope()
+SEAL = AesGcmSeal(b"s" * 32)
 SECOND_MS = 20  # of health checks: an interval of 5 s passes in 100 ms
 QUICK = HealthSpec(path="/health", interval_s=5, timeout_s=2, healthy=2, unhealthy=2)
 
@@ -147,7 +149,14 @@ class World:
 
     async def start(self) -> World:
         self.journal = SqliteJournal(self.folder / "state.db")
-        work = Work(self.folder / "balancer", dict(os.environ), threads=1, second_ms=SECOND_MS, look_s=0.05)
+        work = Work(
+            self.folder / "balancer",
+            dict(os.environ),
+            threads=1,
+            second_ms=SECOND_MS,
+            look_s=0.05,
+            seal=AesGcmSeal(b"s" * 32),
+        )
         self.service = BalancerService(self.journal, work, on_pid=self.pids.append)
         await self.service.start()
         return self

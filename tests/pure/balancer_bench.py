@@ -26,8 +26,8 @@ STRANGER = Scope("111111111111", "us-east-1")
 
 
 class Bench:
-    def __init__(self) -> None:
-        self.machine = Balancers()
+    def __init__(self, machine: Balancers | None = None) -> None:
+        self.machine = machine or Balancers()
         self.state = self.machine.state
         self.now = 1_000_000.0
         self.rand = random.Random(7)

@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 
 from minicloud.balancer import attributes, conditions
 from minicloud.balancer import commands as ask
+from minicloud.balancer.certificates import key_of
 from minicloud.balancer.commands import HealthSpec, TargetSpec, Verdict
+from minicloud.balancer.machine import Balancers
 from minicloud.balancer.model import Action, Condition, Weighted
 from minicloud.balancer.targets import GUESTS, described
 from minicloud.base.errors import CloudError
+from minicloud.identity.seal import AesGcmSeal
 from minicloud.sandbox import subnets
 from tests.pure.balancer_bench import HOME, STRANGER, Bench, forward
 
@@ -201,6 +204,32 @@ def test_certificates_that_haproxy_would_not_take_are_refused_and_others_are_kep
     bench.refused("ValidationError", ask.ImportCertificate(HOME, certificate, key, weak[0]), "certificate chain")
     made = bench.submit(ask.ImportCertificate(HOME, weak[1] + certificate, key, odd[1] + certificate))
     assert (made.certificate, made.private_key, made.chain) == (certificate, key, certificate)
+
+
+def test_keys_are_sealed_in_records_and_those_of_before_still_open() -> None:
+    seal = AesGcmSeal(b"s" * 32, "keys of certificates")
+    bench = Bench(Balancers(seal))
+    bench.now = 1_790_000_000.0
+    certificate, key = self_signed(ec.generate_private_key(ec.SECP256R1()))
+    made = bench.submit(ask.ImportCertificate(HOME, certificate, key))
+    assert not any("PRIVATE KEY" in str(record.body) for record in bench.records)
+    assert key_of(seal, made) == key
+    assert key_of(seal, replace(made, private_key=key)) == key
+    with pytest.raises(ValueError):
+        key_of(AesGcmSeal(b"o" * 32, "keys of certificates"), made)
+
+
+def test_addresses_of_the_clouds_own_machine_are_no_targets_where_strangers_share_it() -> None:
+    for loopback in (True, False):
+        bench = Bench(Balancers(loopback=loopback))
+        group = bench.group(target_type="ip")
+        ask_it = ask.RegisterTargets(HOME, group.arn, (ask.TargetSpec("127.0.0.1", 9000),))
+        if loopback:
+            bench.submit(ask_it)
+        else:
+            bench.refused("InvalidTarget", ask_it, "'127.0.0.1' is the cloud's own machine")
+            assert not bench.state.targets_of(group.arn)
+        bench.submit(ask.RegisterTargets(HOME, group.arn, (ask.TargetSpec("192.0.2.1", 9000),)))
 
 
 def self_signed(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> tuple[str, str]:

@@ -25,11 +25,16 @@ import grpc
 import uvloop
 
 from minicloud import __version__, settings
+from minicloud.aws.forward import Place
+from minicloud.aws.http import of_asgi
+from minicloud.aws.services import CONTROL
+from minicloud.aws.signature import Key
 from minicloud.base import limits
 from minicloud.base.arn import Caller
 from minicloud.base.errors import CloudError
 from minicloud.base.machine import Context
 from minicloud.cloud_feeds import Reporting, way_to_metrics
+from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_host import advertised, machine_arch, socket_dir
 from minicloud.compute.machine import Compute
 from minicloud.compute.metering import DETAILED_S
@@ -52,14 +57,13 @@ from minicloud.host.agent import agent_socket
 from minicloud.host.instances import instance_secret
 from minicloud.identity.machine import IdentityMachine
 from minicloud.identity.rpc import DESCRIPTOR as IDENTITY
-from minicloud.identity.rpc import IdentityRpc
+from minicloud.identity.rpc import KEYS, IdentityRpc, KeyServicer
 from minicloud.identity.seal import AesGcmSeal
 from minicloud.identity.service import Identity, ensure_admin
 from minicloud.rpc import auth, broker_counters, fleet_auth, internal, metrics
 from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.errors import from_rpc_error
-from minicloud.rpc.http import CloudHealth, Operations, control_app
-from minicloud.rpc.http_guard import serve
+from minicloud.rpc.http import OWN_PATHS, CloudHealth, Operations, control_app
 from minicloud.rpc.locate import AUTOSCALING, BALANCING, MESSAGING, Listening, Locator, visitors
 from minicloud.rpc.peer import Peer
 from minicloud.rpc.server import Listen, RpcServer
@@ -269,6 +273,7 @@ class ControlPlane:
             door(KeyPairServicer(service, pager), catalog["KeyPairService"], users),
             door(PlacementGroupServicer(service, pager), catalog["PlacementGroupService"], users),
             door(IdentityRpc(self.identity, __version__), IDENTITY, users),
+            door(KeyServicer(self.identity), KEYS, agents),
             *(
                 door(self._locator(of, kind), locating, Entry(visitors(admit), self._request_id))
                 for kind, (of, locating) in LOCATED.items()
@@ -316,6 +321,14 @@ class ControlPlane:
             on_failed=failed,
         )
         return ActorLauncher(RayLauncher(ports, self.cloud.ray_namespace))
+
+    def aws_face(self) -> AwsFace:
+        """The services that the control plane owns, by the AWS protocols."""
+        return AwsFace([], entrance(self.cloud, Place(CONTROL), self._find_key))
+
+    def _find_key(self, key_id: str) -> Key | None:
+        body = self.identity_machine.active_key(key_id)
+        return Key(self.identity_machine.secret(key_id), body["account"], body["admin"]) if body is not None else None
 
     def operations(self, shut_down: Callable[[], None]) -> Operations:
         return Operations(
@@ -422,7 +435,8 @@ async def _control_plane(cloud: CloudSettings) -> None:
                 loop.call_soon_threadsafe(plane.service.node_died, node.ray_node_id)
 
     await plane.start()
-    http = await serve(control_app(plane.operations(shut_down)), cloud.control_host, cloud.control_http_port)
+    face = plane.aws_face()
+    await face.start({OWN_PATHS: of_asgi(control_app(plane.operations(shut_down)))})
     watcher = threading.Thread(target=_watch_nodes, args=(nodes_changed, stop_watching), name="nodes", daemon=True)
     watcher.start()
     try:
@@ -430,7 +444,7 @@ async def _control_plane(cloud: CloudSettings) -> None:
         log.error("the control plane ends: %s", plane.shell.error)
     finally:
         stop_watching.set()
-        await http.stop()
+        await face.stop()
         await late.launcher.close()
         await plane.stop()
 

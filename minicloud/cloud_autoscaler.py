@@ -20,10 +20,14 @@ from typing import Any
 import uvloop
 
 from minicloud import settings
+from minicloud.aws.call import Door
+from minicloud.aws.forward import Place
+from minicloud.aws.services import AUTOSCALER as AWS_OWNER
 from minicloud.base import limits
 from minicloud.cloud_alarm_actions import AlarmActions
 from minicloud.cloud_broker import broker_bind
 from minicloud.cloud_calls import Calls
+from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.metric.rpc import ALARMS, METRICS, REPORTS, AlarmServicer, MetricServicer, ReportServicer
 from minicloud.metric.service import MetricService
 from minicloud.rpc.door import Entry, Service, door
@@ -72,6 +76,7 @@ class Autoscaler:
             socket=str(cloud.shard_socket(AUTOSCALER, number)),
         )
         self.server = RpcServer(self._doors(entry), entry.new_request_id, listen)
+        self.face = AwsFace(self._aws_doors(), entrance(cloud, Place(AWS_OWNER, number)))
 
     def _derived(self, use: str) -> bytes:
         return hmac.new(self._secret, use.encode(), hashlib.sha256).digest()
@@ -83,6 +88,10 @@ class Autoscaler:
             door(ReportServicer(self.metrics), REPORTS, Entry(fleet_door(self._secret), entry.new_request_id)),
         ]
 
+    def _aws_doors(self) -> list[Door]:
+        """Services by the AWS protocols."""
+        return []
+
     async def start(self) -> int:
         """Load what was, then serve. Returns the gRPC port."""
         await self.group_shell.start(self._owner)
@@ -90,6 +99,7 @@ class Autoscaler:
         for journal in (self.group_journal, self.metric_journal):
             for damage in journal.damage:
                 log.error("%s: %s", journal.path, damage)
+        await self.face.start()
         port = await self.server.start()
         self.server.health.set_all(True)
         return port
@@ -106,6 +116,7 @@ class Autoscaler:
         return "; ".join(str(shell.error) for shell in shells if shell.error is not None)
 
     async def stop(self, grace_s: float = 2.0) -> None:
+        await self.face.stop(grace_s)
         await self.server.stop(grace_s)
         await self.metrics.stop()
         await self.group_shell.stop()

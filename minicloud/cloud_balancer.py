@@ -18,12 +18,15 @@ import time
 import uvloop
 
 from minicloud import settings
+from minicloud.aws.forward import Place
+from minicloud.aws.services import BALANCER as AWS_OWNER
 from minicloud.balancer.rpc import DESCRIPTOR, BalancerServicer
 from minicloud.balancer.service import BalancerService, Work
 from minicloud.balancer.targets_rpc import DESCRIPTOR as TARGETS
 from minicloud.balancer.targets_rpc import TargetServicer
 from minicloud.base import limits
 from minicloud.cloud_broker import broker_bind
+from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_places import InstancePlaces
 from minicloud.cluster.processes import ProcessTable, end, is_alive, marks, read_table
 from minicloud.identity.seal import AesGcmSeal
@@ -62,6 +65,7 @@ class BalancerProcess:
             calls_max=limits.GRPC_BROKER_CALLS_MAX,
             socket=str(cloud.shard_socket(BALANCER, number)),
         )
+        self.face = AwsFace([], entrance(cloud, Place(AWS_OWNER, number)))
         self.server = RpcServer(
             [
                 door(BalancerServicer(self.service, pages), DESCRIPTOR, entry),
@@ -79,11 +83,13 @@ class BalancerProcess:
         self.places.start(self.service)
         for damage in self.journal.damage:
             log.error("%s: %s", self.journal.path, damage)
+        await self.face.start()
         port = await self.server.start()
         self.server.health.set_all(True)
         return port
 
     async def stop(self, grace_s: float = 2.0) -> None:
+        await self.face.stop(grace_s)
         await self.server.stop(grace_s)
         await self.places.close()
         await self.service.stop(grace_s)

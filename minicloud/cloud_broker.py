@@ -18,12 +18,19 @@ from dataclasses import dataclass, field
 import uvloop
 
 from minicloud import settings
+from minicloud.aws.call import Door
+from minicloud.aws.credentials import open_admit
+from minicloud.aws.forward import Place
+from minicloud.aws.services import BROKER
 from minicloud.base import limits
+from minicloud.cloud_gateway import AwsFace, Entrance, entrance, new_request_id
 from minicloud.cloud_topics import TopicParts, Topics
 from minicloud.proxy.front_door import TOPICS_PATH
+from minicloud.queue.aws import QueueApi
 from minicloud.queue.core import Broker
 from minicloud.queue.rpc import DESCRIPTOR as QUEUES
-from minicloud.queue.rpc import Door, QueueServicer
+from minicloud.queue.rpc import Door as QueueDoor
+from minicloud.queue.rpc import QueueServicer
 from minicloud.queue.service import DurableLog, Ports, QueueService
 from minicloud.rpc import broker_counters
 from minicloud.rpc.broker_counters import Readings
@@ -35,6 +42,7 @@ from minicloud.settings import MESSAGE_BROKER, SHARD_KINDS, CloudSettings
 from minicloud.shell.clock import Clock, SteadyClock
 from minicloud.shell.webhook import Webhooks
 from minicloud.store.log import FileLog
+from minicloud.topic.aws.api import TopicApi
 from minicloud.topic.rpc import DESCRIPTOR as TOPICS
 from minicloud.topic.rpc import TopicServicer
 from minicloud.topic.seal import SigningKey
@@ -61,6 +69,7 @@ class BrokerParts:
     wall: Callable[[], float] = time.time
     topics: TopicParts = field(default_factory=TopicParts)
     log_stats: Callable[[], Mapping[str, int]] = dict
+    entrance: Entrance = field(default_factory=lambda: Entrance(open_admit()))
 
 
 class MessageBroker:
@@ -77,12 +86,13 @@ class MessageBroker:
         self.topics.over(self.service, clock, parts.rand, derived(parts.secret, "topic tokens"))
         entry = Entry(ticket_door(BROKERS, parts.secret, parts.number, parts.wall), lambda: secrets.token_hex(16))
         pages = derived(parts.secret, "pages")
-        queues = door(QueueServicer(self.service, Door(pages, parts.base_url)), QUEUES, entry)
+        queues = door(QueueServicer(self.service, QueueDoor(pages, parts.base_url)), QUEUES, entry)
         topics = door(TopicServicer(self.topics.service, pages), TOPICS, entry)
         own: Entry[None] = Entry(broker_counters.internal_door(parts.secret), entry.new_request_id)
         counters = door(broker_counters.CountersServicer(self.readings), broker_counters.DESCRIPTOR, own)
         self._log_stats = parts.log_stats
-        self._new_request_id = entry.new_request_id
+        aws = [Door("sqs", QueueApi(self.service, pages)), Door("sns", TopicApi(self.topics.service, pages))]
+        self.face = AwsFace(aws, parts.entrance)
         self.server = RpcServer([queues, topics, counters], entry.new_request_id, parts.listen)
 
     def readings(self) -> Readings:
@@ -109,21 +119,36 @@ class MessageBroker:
         topics = TopicParts(
             key=SigningKey(cloud.signing_key_path(number)),
             poster=Webhooks(own_ports(cloud)),
-            http_port=cloud.brokers[number].http_port,
             base_url=f"{base_url}{TOPICS_PATH}/{number}",
         )
         secret = settings.read_secret(cloud)
-        parts = BrokerParts(number, secret, listen, base_url, random.SystemRandom(), topics=topics, log_stats=log.stats)
+        parts = BrokerParts(
+            number,
+            secret,
+            listen,
+            base_url,
+            random.SystemRandom(),
+            topics=topics,
+            log_stats=log.stats,
+            entrance=entrance(cloud, Place(BROKER, number)),
+        )
         return MessageBroker(log, epoch, parts)
 
     async def start(self) -> int:
         """Serve. Returns the gRPC port."""
-        await self.topics.start(self._new_request_id)
+        await self.topics.start()
+        await self.face.start(self.topics.links(new_request_id))
         port = await self.server.start()
         self.server.health.set_all(True)
         return port
 
+    @property
+    def http_port(self) -> int:
+        """Where SQS, SNS and the links in messages are served."""
+        return self.face.port
+
     async def stop(self, grace_s: float = 2.0) -> None:
+        await self.face.stop(grace_s)
         await self.topics.stop()
         await self.service.close()
         await self.server.stop(grace_s)

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import cast
 
+from minicloud.aws.http import Handler
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, NotFound
 from minicloud.base.machine import Context
@@ -18,10 +19,9 @@ from minicloud.queue.codec import Stored
 from minicloud.queue.core import Broker
 from minicloud.queue.receipt import HANDLE_BYTES
 from minicloud.queue.service import Ask, QueueService
-from minicloud.rpc.http_guard import HttpServer, serve
 from minicloud.shell.clock import Clock
 from minicloud.shell.webhook import Webhooks
-from minicloud.topic.aws import topic_app
+from minicloud.topic.aws.links import topic_links
 from minicloud.topic.envelope import Renderer, unpack
 from minicloud.topic.message import Attribute
 from minicloud.topic.ports import Fanned, Note, Parcel, Poster, Run, Signer, Sleeper, Target
@@ -125,14 +125,10 @@ class Signatures:
 
 @dataclass(frozen=True, slots=True)
 class TopicParts:
-    """`http_port`: where links are served, on loopback behind the front door (0: a free one). `base_url`: what links
-    start with, for whoever gets them; the path in it is the path that is served.
-    """
+    """`base_url`: what links start with, for whoever gets them; the path in it is the path that is served."""
 
     key: SigningKey = field(default_factory=SigningKey)
     poster: Poster = field(default_factory=Webhooks)
-    http_host: str = "127.0.0.1"
-    http_port: int = 0
     base_url: str = "http://127.0.0.1:4566/_minicloud/sns/0"
 
 
@@ -142,12 +138,6 @@ class Topics:
     def __init__(self, parts: TopicParts) -> None:
         self._parts = parts
         self.renderer = Renderer(Signatures(parts.key), parts.base_url)
-        self._http: HttpServer | None = None
-
-    @property
-    def http_port(self) -> int:
-        """Where links are served, once it is started."""
-        return self._http.port if self._http is not None else 0
 
     def render(self, stored: Stored, attributes: dict[str, message.Attribute]) -> bytes:
         """queue.columns.Render: what a queue that is subscribed without raw delivery hands out."""
@@ -173,14 +163,13 @@ class Topics:
         )
         return self.service
 
-    async def start(self, new_request_id: Callable[[], str]) -> None:
-        parts = self._parts
-        path = parts.base_url.partition("://")[2].partition("/")[2]
-        app = topic_app(self.service, parts.key, f"/{path}", new_request_id)
-        self._http = await serve(app, parts.http_host, parts.http_port)
+    def links(self, new_request_id: Callable[[], str]) -> dict[str, Handler]:
+        """For aws.http.serve: what answers to the links in messages."""
+        path = f"/{self._parts.base_url.partition('://')[2].partition('/')[2]}"
+        return {path: topic_links(self.service, self._parts.key, path, new_request_id)}
+
+    async def start(self) -> None:
         await self.service.start(list(self._core.book.hidden))
 
     async def stop(self) -> None:
-        if self._http is not None:
-            await self._http.stop()
         await self.service.stop()

@@ -27,7 +27,7 @@ def open_admit(region: str = DEFAULT_REGION) -> Callable[[Request, Known], Calle
         account = key_id if ACCOUNT.match(key_id) else DEFAULT_ACCOUNT
         return Caller(Scope(account, region if asked == REGION_GLOBAL else check_region(asked)), admin=True)
 
-    def admit(request: Request, _service: Known) -> Caller:
+    def admit(request: Request, service: Known) -> Caller:
         match = _HEADER.search(request.headers.get("authorization", "")) or _QUERY.search(request.query)
         return caller(match[1], match[2]) if match is not None else caller("", region)
 

@@ -29,7 +29,7 @@ REQUEST_ID = "x-amzn-RequestId"
 
 
 class Admit(Protocol):
-    def __call__(self, request: Request, service: Known) -> Caller:
+    def __call__(self, request: Request, service: Known, /) -> Caller:
         """Who asks. Raises Unauthenticated."""
         ...
 
@@ -89,16 +89,13 @@ class Gateway:
             answer = await self._handle(request, known, protocol, request_id)
         except Exception as error:  # noqa: BLE001  # told and logged
             answer = self._refuse(error, known, protocol, request_id)
-        answer.headers.append((REQUEST_ID, request_id))
-        return answer
+        return _named(answer, request_id)
 
     def refuse(self, request: Request, error: CloudError) -> Answer:
         """The answer to a request that could not be read to its end."""
         known, protocol = services.service_of(request)
         request_id = self._way.new_request_id()
-        answer = self._refuse(error, known, protocol, request_id)
-        answer.headers.append((REQUEST_ID, request_id))
-        return answer
+        return _named(self._refuse(error, known, protocol, request_id), request_id)
 
     async def _handle(self, request: Request, known: Known | None, protocol: str, request_id: str) -> Answer:
         if known is None:
@@ -137,6 +134,13 @@ class Gateway:
             return plain_refusal(error, request_id)
         face = one.faces.get(protocol) or next(iter(one.faces.values()))
         return face.refuse(error, request_id)
+
+
+def _named(answer: Answer, request_id: str) -> Answer:
+    """With the request id, unless another process gave one."""
+    if not any(name == REQUEST_ID for name, _ in answer.headers):
+        answer.headers.append((REQUEST_ID, request_id))
+    return answer
 
 
 def _no_operation(operation: str, one: Served, face: Face, request: Request) -> CloudError:

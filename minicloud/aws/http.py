@@ -42,6 +42,7 @@ BODIES_BYTES_MAX = 256 * 1024 * 1024  # ours: what half-read and waiting bodies 
 GRACE_S = 2.0
 _STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n" for one in HTTPStatus}
 Handler = Callable[[Request], Awaitable[Answer]]
+Welcome = Callable[[Request], bool]
 
 
 class Application(Protocol):
@@ -316,15 +317,18 @@ def _body_too_large(most: int) -> CloudError:
 
 
 class HttpServer:
-    """A listening server. `others`: paths that begin so go to another handler."""
+    """A listening server. `others`: paths that begin so go to another handler. `welcome`: else answered 403."""
 
-    def __init__(self, app: Application, others: Mapping[str, Handler] | None = None) -> None:
+    def __init__(
+        self, app: Application, others: Mapping[str, Handler] | None = None, welcome: Welcome | None = None
+    ) -> None:
         self.app = app
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
         self.date = ""
         self.port = 0
         self._others = dict(others or {})
+        self._welcome = welcome
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._bodies = 0
@@ -359,6 +363,8 @@ class HttpServer:
         await asyncio.sleep(0)
 
     def route(self, request: Request) -> Awaitable[Answer]:
+        if self._welcome is not None and not self._welcome(request):
+            return _forbidden()
         if request.path.startswith("/_minicloud"):
             for prefix, handler in self._others.items():
                 if request.path.startswith(prefix):
@@ -396,11 +402,21 @@ class HttpServer:
         self._ticking = self.loop.call_later(1.0, self._tick)
 
 
-async def serve(app: Application, host: str, port: int, others: Mapping[str, Handler] | None = None) -> HttpServer:
+async def serve(
+    app: Application,
+    host: str,
+    port: int,
+    others: Mapping[str, Handler] | None = None,
+    welcome: Welcome | None = None,
+) -> HttpServer:
     """Serve in the running loop; port 0: a free one. Raises Unavailable (address taken)."""
-    server = HttpServer(app, others)
+    server = HttpServer(app, others, welcome)
     await server.start(host, port)
     return server
+
+
+async def _forbidden() -> Answer:
+    return Answer(403, "text/plain", b"minicloud: not for web pages, and not under this host name")
 
 
 def of_asgi(app: Callable[..., Awaitable[None]]) -> Handler:

@@ -13,6 +13,8 @@ from typing import Any
 
 from botocore.loaders import Loader
 
+from minicloud.aws import sqs_names
+
 
 @dataclass(slots=True, eq=False)
 class Member:
@@ -92,7 +94,7 @@ _NAMESPACES = {"sqs": "http://queue.amazonaws.com/doc/2012-11-05/"}
 def _service(name: str, served: frozenset[str]) -> Service:
     raw = Loader().load_service_model(name, "service-2")
     about = raw["metadata"]
-    shapes = _Shapes(raw["shapes"])
+    shapes = _Shapes(raw["shapes"], lost_names=name == "sqs")
     own = tuple(one for one in about.get("protocols", (about["protocol"],)))
     return Service(
         name=name,
@@ -137,8 +139,9 @@ def _operation(raw: Mapping[str, Any], shapes: _Shapes) -> Operation:
 class _Shapes:
     """The shapes of one model, made when they are first asked for."""
 
-    def __init__(self, raw: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, raw: Mapping[str, Mapping[str, Any]], *, lost_names: bool) -> None:
         self._raw = raw
+        self._lost_names = lost_names
         self._made: dict[str, Shape] = {}
 
     def shape(self, name: str) -> Shape:
@@ -150,6 +153,8 @@ class _Shapes:
             for part in ("member", "key", "value"):
                 if part in raw:
                     setattr(made, part, self._member(raw[part]))
+            if self._lost_names:
+                _name_parts(made)
             payloads = [key for key, body in raw.get("members", {}).items() if body.get("eventpayload")]
             made.event_payload = payloads[0] if payloads else ""
         return made
@@ -164,6 +169,17 @@ class _Shapes:
             timestamp_format=raw.get("timestampFormat", ""),
             json_text=bool(raw.get("jsonvalue")),
         )
+
+
+def _name_parts(shape: Shape) -> None:
+    """What SQS calls these in a query."""
+    if shape.member is not None:
+        shape.member.query_name = sqs_names.ELEMENTS.get(shape.name, "")
+    if shape.key is not None and shape.value is not None and shape.name in sqs_names.MAPS:
+        _, shape.key.query_name, shape.value.query_name = sqs_names.MAPS[shape.name]
+    for member in shape.members.values():
+        if member.shape.name in sqs_names.MAPS:
+            member.query_name = sqs_names.MAPS[member.shape.name][0]
 
 
 def _bare(name: str, raw: Mapping[str, Any]) -> Shape:

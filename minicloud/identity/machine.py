@@ -57,6 +57,7 @@ class IdentityMachine:
         self._account_ids = [DEFAULT_ACCOUNT]
         self._keys_of: dict[str, list[str]] = {}  # account -> sorted key ids
         self._secrets: dict[str, bytes] = {}  # key id -> secret in clear
+        self._touched: set[str] = set()  # keys that records changed
         self._decide: dict[type[Any], Callable[[Any, Context], Outcome]] = {
             ask.CreateAccount: self._create_account,
             ask.CreateAccessKey: self._create_key,
@@ -91,6 +92,7 @@ class IdentityMachine:
         return None
 
     def _index_key(self, key_id: str, before: dict[str, Any] | None, body: dict[str, Any] | None) -> None:
+        self._touched.add(key_id)
         account = (body or before or {}).get("account", "")
         mine = self._keys_of.setdefault(account, [])
         _keep(mine, key_id, body is not None)
@@ -143,6 +145,25 @@ class IdentityMachine:
     def has_admin_key(self) -> bool:
         """An active administrator's key that can be used."""
         return bool(self._active_admins())
+
+    def active_keys(self) -> list[str]:
+        """Ids of all keys that authenticate somebody."""
+        keys = self._bodies["access_key"]
+        return [key for key in self._secrets if keys[key]["status"] == ACTIVE]
+
+    def active_key(self, key_id: str) -> dict[str, Any] | None:
+        """The record of a key that authenticates somebody: id, account, admin, sealed."""
+        body = self._bodies["access_key"].get(key_id)
+        return body if body is not None and body["status"] == ACTIVE and key_id in self._secrets else None
+
+    def secret(self, key_id: str) -> bytes:
+        """Of an active key, in clear. Raises KeyError."""
+        return self._secrets[key_id]
+
+    def take_touched(self) -> set[str]:
+        """Ids of keys that records have changed since this was asked."""
+        touched, self._touched = self._touched, set()
+        return touched
 
     def unreadable(self) -> list[str]:
         """Keys whose secret did not open: made under another secret.key, or damaged."""

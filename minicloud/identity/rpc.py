@@ -1,14 +1,22 @@
-"""IdentityService on the wire: translation, no decisions."""
+"""IdentityService on the wire: translation, no decisions. And KeyService: active access keys, for processes that verify
+signatures. Secrets travel as they are stored: sealed under the cloud's own secret, which those processes have.
+"""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 
 from minicloud.base.arn import Caller
 from minicloud.identity import commands as ask
 from minicloud.identity.model import AccessKey, Account, Quota
 from minicloud.identity.service import Identity
+from minicloud.wire import fleet_pb2 as pb
 from minicloud.wire import identity_pb2 as wire
 
 DESCRIPTOR = wire.DESCRIPTOR.services_by_name["IdentityService"]
+KEYS = pb.DESCRIPTOR.services_by_name["KeyService"]
+KEYS_AT_ONCE = 1_000
 
 
 class IdentityRpc:
@@ -69,3 +77,55 @@ def _key(key: AccessKey) -> wire.AccessKey:
 
 def _quota(quota: Quota) -> wire.Quota:
     return wire.Quota(name=quota.name, limit=quota.limit, used=quota.used, account=quota.account)
+
+
+class _News:
+    """Ids of keys to say again."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._there = asyncio.Event()
+
+    def changed(self, key_id: str) -> None:
+        self._ids.add(key_id)
+        self._there.set()
+
+    async def take(self) -> set[str]:
+        await self._there.wait()
+        self._there.clear()
+        ids, self._ids = self._ids, set()
+        return ids
+
+
+class KeyServicer:
+    """For `rpc.door.door(KeyServicer(...), KEYS, entry)`; callers come from `rpc.fleet_auth`."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    async def FollowKeys(self, _request: pb.KeysAsked, _caller: str) -> AsyncIterator[pb.KeyChanges]:
+        news = _News()
+        self._identity.followers.add(news.changed)
+        try:
+            ids = await self._identity.shell.shown(self._identity.machine.active_keys)
+            for start in range(0, len(ids), KEYS_AT_ONCE):
+                yield await self._said(ids[start : start + KEYS_AT_ONCE])
+            yield pb.KeyChanges(complete=True)
+            while True:
+                yield await self._said(await news.take())
+        finally:
+            self._identity.followers.discard(news.changed)
+
+    async def _said(self, ids: Iterable[str]) -> pb.KeyChanges:
+        """As it is on disk."""
+        return await self._identity.shell.shown(lambda: self._changes(ids))
+
+    def _changes(self, ids: Iterable[str]) -> pb.KeyChanges:
+        changes = pb.KeyChanges()
+        for key_id in ids:
+            body = self._identity.machine.active_key(key_id)
+            if body is None:
+                changes.gone.append(key_id)
+            else:
+                changes.keys.add(id=key_id, account=body["account"], sealed=body["sealed"], admin=body["admin"])
+        return changes

@@ -6,7 +6,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minicloud.base import pages
@@ -29,10 +29,16 @@ class Identity:
     shell: Shell
     usage: Usage
     page_secret: bytes
+    followers: set[Callable[[str], None]] = field(default_factory=set)  # told of access keys that changed
 
     async def submit(self, command: Any) -> Any:
         """One of identity.commands; its reply. Raises as IdentityMachine.decide and the shell do."""
-        return await self.shell.submit(command)
+        try:
+            return await self.shell.submit(command)
+        finally:
+            for key_id in self.machine.take_touched():
+                for follow in self.followers:
+                    follow(key_id)
 
     async def accounts(self, caller: Caller, size: int, token: str) -> Page:
         """Raises AccessDenied, InvalidPageToken, InvalidParameterValue."""

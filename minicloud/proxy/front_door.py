@@ -5,6 +5,10 @@ Two doors, one process:
     :7077  gRPC (HTTP/2)            -> control plane, gRPC port
     :4566  HTTP/1.1 and HTTP/2      -> control plane, HTTP port (AWS protocols, health, metrics, console)
            /_minicloud/sns/<n>/...  -> message broker n, HTTP port (certificates, confirmations of subscriptions)
+           signed for SQS, SNS ...  -> the process that owns the service (aws/services.py), HTTP port
+
+Which service a request is for stands in its credential, its target header or its path. Whoever gets a request that is
+another's passes it on, so what is told apart here only saves that way.
 
 Message brokers' gRPC ports are no business of the front door: callers reach them directly, with a ticket.
 
@@ -31,6 +35,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from minicloud.aws import services
 from minicloud.base import limits
 from minicloud.proxy.config import (
     Acl,
@@ -141,6 +146,7 @@ def _http_door(settings: CloudSettings, paths: DoorPaths) -> Frontend:
         Acl("health", "path", "str", (HEALTH_PATH,)),
         UseBackend("control_health", When(("health",))),
         *_broker_rules(settings),
+        *_service_rules(settings),
     )
     return Frontend(
         "http",
@@ -175,7 +181,40 @@ def _backends(settings: CloudSettings) -> tuple[Backend, ...]:
             )
             for number, broker in enumerate(settings.brokers)
         ),
+        *(
+            Backend(owner, (Server(owner, LOOPBACK, port),), timeouts=Timeouts(server=REPLY_MS_MAX))
+            for owner, port in _owners(settings).items()
+        ),
     )
+
+
+def _owners(settings: CloudSettings) -> dict[str, int]:
+    """Processes that own AWS services, besides control plane and brokers, and their HTTP ports."""
+    found = {}
+    for owner in (services.BALANCER, services.AUTOSCALER, services.FUNCTIONS):
+        shards = getattr(settings, f"{owner.removesuffix('s')}s", ())
+        if shards and shards[0].http_port:
+            found[owner] = shards[0].http_port
+    return found
+
+
+def _service_rules(settings: CloudSettings) -> tuple[Rule, ...]:
+    """By what a request is signed for, by its target, by its path. Without any of these: the control plane looks."""
+    backends = {owner: owner for owner in _owners(settings)}
+    if settings.brokers:
+        backends[services.BROKER] = "broker_0"
+    rules: list[Rule] = []
+    for owner, backend in backends.items():
+        owned = [one for one in services.KNOWN if one.owner == owner]
+        name, signed = f"for_{owner}", tuple(f"/{one.signing}/aws4_request" for one in owned)
+        rules.append(Acl(name, "req.hdr(authorization)", "sub", signed))
+        rules.append(Acl(name, "url_param(X-Amz-Credential),url_dec", "sub", signed))
+        if targets := tuple(f"{one.target}." for one in owned if one.target):
+            rules.append(Acl(name, "req.hdr(x-amz-target)", "beg", targets))
+        if paths := tuple(f"^(?:{one.paths})" for one in owned if one.paths):
+            rules.append(Acl(name, "path", "reg", paths))
+        rules.append(UseBackend(backend, When((name,))))
+    return tuple(rules)
 
 
 def _broker_rules(settings: CloudSettings) -> tuple[Rule, ...]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from minicloud.base import pages
 from minicloud.base.arn import Caller, Scope
-from minicloud.base.errors import CloudError, Internal, InvalidPageToken, InvalidParameterValue
+from minicloud.base.errors import CloudError, Internal, InvalidParameterValue
 from minicloud.queue import errors, limits, receipt
 from minicloud.queue.book import Queue
 from minicloud.queue.columns import Batch, Extras, message_ids
 from minicloud.queue.message import Attribute, SendEntry
 from minicloud.queue.mover import MoveTask
+from minicloud.queue.references import check_own, issue_task, name_of, redeem_task
 from minicloud.queue.service import Ask, QueueService
 from minicloud.rpc.bulk import Encoded, with_values
 from minicloud.wire import queue_pb2 as wire
@@ -124,17 +125,17 @@ class QueueServicer:
 
     async def StartMove(self, request: wire.StartMoveRequest, caller: Caller) -> wire.MoveTask:
         for arn in filter(None, (request.source_arn, request.destination_arn)):
-            self._own_arn(arn, caller)
+            check_own(arn, caller.scope)
         task = await self._service.start_move(request.source_arn, request.destination_arn, request.max_per_second)
         return self._task(task)
 
     async def CancelMove(self, request: wire.CancelMoveRequest, caller: Caller) -> wire.MoveTask:
-        number, source_arn = self._redeem(request.task_handle)
-        self._own_arn(source_arn, caller)
+        number, source_arn = redeem_task(self._door.page_secret, request.task_handle)
+        check_own(source_arn, caller.scope)
         return self._task(await self._service.cancel_move(number, source_arn))
 
     async def ListMoves(self, request: wire.ListMovesRequest, caller: Caller) -> wire.ListMovesReply:
-        self._own_arn(request.source_arn, caller)
+        check_own(request.source_arn, caller.scope)
         tasks = await self._service.list_moves(request.source_arn, request.max_results or 1)
         return wire.ListMovesReply(tasks=[self._task(task) for task in tasks])
 
@@ -145,12 +146,6 @@ class QueueServicer:
         if not reference:
             raise errors.missing("QueueUrl")
         return self._core.find(caller.scope, name_of(reference, caller.scope))
-
-    def _own_arn(self, arn: str, caller: Caller) -> None:
-        if not arn:
-            raise errors.missing("SourceArn")
-        if not arn.startswith(caller.scope.arn("sqs", "")):
-            raise errors.no_such_resource()
 
     def _named(self, scope: Scope, name: str) -> wire.Queue:
         return wire.Queue(name=name, arn=scope.arn("sqs", name), url=f"{self._door.base_url}/{scope.account}/{name}")
@@ -170,7 +165,7 @@ class QueueServicer:
         """As in AWS only a task that runs has a handle: there is nothing to do with another's."""
         running = task.status == "RUNNING"
         return wire.MoveTask(
-            task_handle=self._issue(task) if running else "",
+            task_handle=issue_task(self._door.page_secret, task.number, task.source_arn) if running else "",
             status=task.status,
             source_arn=task.source_arn,
             destination_arn=task.target_arn,
@@ -180,33 +175,6 @@ class QueueServicer:
             failure_reason=task.failure,
             started_ms=task.started_ms,
         )
-
-    def _issue(self, task: MoveTask) -> str:
-        return pages.issue(self._door.page_secret, "move task", f"{task.number} {task.source_arn}")
-
-    def _redeem(self, handle: str) -> tuple[int, str]:
-        if not handle:
-            raise errors.missing("TaskHandle")
-        try:
-            number, _, arn = pages.redeem(self._door.page_secret, "move task", handle).partition(" ")
-        except InvalidPageToken:
-            raise errors.bad_value("TaskHandle", handle, "It is not a task handle.") from None
-        return int(number), arn
-
-
-def name_of(reference: str, scope: Scope) -> str:
-    """The queue's name in this scope. Raises QueueDoesNotExist where the reference names another scope."""
-    if reference.startswith("arn:"):
-        name = reference.removeprefix(scope.arn("sqs", ""))
-        if name == reference:
-            raise errors.no_such_queue()
-        return name
-    if "://" in reference:
-        account, _, name = reference.partition("://")[2].partition("/")[2].rpartition("/")
-        if account.rpartition("/")[2] != scope.account:
-            raise errors.no_such_queue()
-        return name
-    return reference
 
 
 def _entry(entry: wire.SendEntry) -> SendEntry:

@@ -170,6 +170,14 @@ class QueueService:
     async def set_attributes(self, queue: Queue, given: Mapping[str, str]) -> None:
         await self.act(lambda now: self.core.set_attributes(queue, given, now))
 
+    async def edit_policy(self, queue: Queue, edit: Callable[[str], str]) -> None:
+        """`edit` makes the new text of the access policy out of the old one, within one turn."""
+
+        def change(now: float) -> None:
+            self.core.set_attributes(queue, {"Policy": edit(queue.attributes.get("Policy", ""))}, now)
+
+        await self.act(change)
+
     async def tag(self, queue: Queue, tags: Mapping[str, str], remove: Sequence[str]) -> None:
         """Add or overwrite, then remove."""
         await self.act(lambda now: self._tag(queue, tags, remove, now))
@@ -199,6 +207,10 @@ class QueueService:
     async def send(self, queue: Queue, entries: Sequence[SendEntry]) -> list[Sent | CloudError]:
         """One result for each entry, in order."""
         return await self.act(lambda now: self.core.send_entries(queue, entries, now))
+
+    async def send_batch(self, queue: Queue, entries: Sequence[SendEntry]) -> list[Sent | CloudError]:
+        """The same by the laws of SQS's batches: ten at most, with ids that differ."""
+        return await self.act(lambda now: self.core.send_batch(queue, entries, now))
 
     async def delete(self, queue: Queue, handles: Sequence[bytes]) -> dict[int, CloudError]:
         return await self.act(lambda now: self._delete(queue, handles, now))

@@ -27,6 +27,7 @@ from minicloud.base.errors import CloudError
 
 log = logging.getLogger(__name__)
 
+OWN_PATHS = "/_minicloud"  # everything else is AWS's
 HEALTH = "/_minicloud/health"
 METRICS = "/_minicloud/metrics"
 SHUTDOWN = "/_minicloud/internal/shutdown"

@@ -200,6 +200,15 @@ class TopicService:
         reply: Topic = await self._change(lambda _: self._directory.set_topic(scope, name, attributes))
         return reply
 
+    async def edit_policy(self, scope: Scope, name: str, edit: Callable[[str], str]) -> None:
+        """`edit` makes the new text of the access policy out of the old one, within one turn."""
+
+        def change(_context: Context) -> Outcome:
+            shown = self.shown_topic(self.state.topic(scope, name))
+            return self._directory.set_topic(scope, name, {"Policy": edit(shown["Policy"])})
+
+        await self._change(change)
+
     async def tag_topic(self, scope: Scope, name: str, tags: Mapping[str, str], remove: Sequence[str]) -> Topic:
         reply: Topic = await self._change(lambda _: self._directory.tag_topic(scope, name, tags, remove))
         return reply

@@ -124,7 +124,7 @@ async def test_links_that_lead_nowhere() -> None:
             (f"{base}/?Action=Publish", 400),
             (f"{base}/?Action=Unsubscribe&SubscriptionArn=x", 200),
             (f"{base}/SimpleNotificationService-x.pem", 404),
-            ("http://x/", 404),
+            ("http://x/", 403),  # SNS itself, without a signature
         ):
             assert (await fetch(world, url))[0] == status, url
         assert (await fetch(world, f"{base}/", "POST"))[0] == 405

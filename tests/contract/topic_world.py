@@ -89,7 +89,7 @@ def verify(document: Mapping[str, str], names: tuple[str, ...], certificate: byt
 async def fetch(world: World, url: str, method: str = "GET") -> tuple[int, bytes]:
     """A link of the broker, as the front door passes it on."""
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection("127.0.0.1", world.broker.topics.http_port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.broker.http_port)
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     writer.write(f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")

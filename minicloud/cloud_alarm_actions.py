@@ -8,32 +8,32 @@ ec2       stop, terminate, reboot; `recover` starts an instance that its host's 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import InvalidParameterValue
+from minicloud.base.errors import InvalidParameterValue, NotFound
 from minicloud.cloud_calls import TOPICS_AND_QUEUES, Calls
 from minicloud.metric.actions import EC2, SCALING, TOPIC, Act
 from minicloud.rpc.errors import from_code
 from minicloud.scaling.commands import ExecutePolicy
+from minicloud.scaling.queries import policy_by_arn
+from minicloud.scaling.state import State
 from minicloud.wire import instance_pb2, queue_pb2, topic_pb2
-
-POLICY = re.compile(
-    r"arn:aws:autoscaling:[^:]+:\d{12}:scalingPolicy:[^:]+:autoScalingGroupName/(?P<group>[^:]+):policyName/(?P<policy>.+)\Z"
-)
 
 
 class AlarmActions:
-    """`execute` submits to the machine of groups; `newest` says what an alarm's metric was last, and its threshold."""
+    """`groups`: where policies are. `execute` submits to them; `newest` says what an alarm's metric was last,
+    and its threshold."""
 
     def __init__(
         self,
         calls: Calls,
+        groups: State,
         execute: Callable[[ExecutePolicy], Awaitable[object]],
         newest: Callable[[str], tuple[tuple[float, ...], float] | None],
     ) -> None:
         self._calls = calls
+        self._groups = groups
         self._execute = execute
         self._newest = newest
         self._carry_out = {TOPIC: self._publish, SCALING: self._scale, EC2: self._on_instance}
@@ -46,12 +46,13 @@ class AlarmActions:
         await publish(self._calls, act.scope, act.arn, act.subject, act.message)
 
     async def _scale(self, act: Act) -> None:
-        named = POLICY.match(act.arn)
-        if named is None:
-            raise InvalidParameterValue(f"{act.arn[:255]} is not the ARN of a scaling policy")
+        policy = policy_by_arn(self._groups, act.arn)
+        if policy is None:
+            raise NotFound(f"There is no scaling policy {act.arn[:255]}")
         values, threshold = self._newest(act.alarm_key) or _as_told(act.reason_data)
         alarm = act.alarm_key.rpartition("/")[2]
-        await self._execute(ExecutePolicy(act.scope, named["group"], named["policy"], values, threshold, alarm=alarm))
+        group = self._groups.groups[policy.group].name
+        await self._execute(ExecutePolicy(act.scope, group, policy.name, values, threshold, alarm=alarm))
 
     async def _on_instance(self, act: Act) -> None:
         if not act.instance_id:

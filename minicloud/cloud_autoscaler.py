@@ -28,6 +28,7 @@ from minicloud.cloud_alarm_actions import AlarmActions
 from minicloud.cloud_broker import broker_bind
 from minicloud.cloud_calls import Calls
 from minicloud.cloud_gateway import AwsFace, entrance
+from minicloud.cloud_groups import Groups
 from minicloud.metric.rpc import ALARMS, METRICS, REPORTS, AlarmServicer, MetricServicer, ReportServicer
 from minicloud.metric.service import MetricService
 from minicloud.rpc.door import Entry, Service, door
@@ -35,10 +36,12 @@ from minicloud.rpc.fleet_auth import fleet_door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import AUTOSCALERS, ticket_door
 from minicloud.rpc.tls import server_credentials
-from minicloud.scaling.machine import Scaling
+from minicloud.scaling.rpc.groups import DESCRIPTOR as GROUPS
+from minicloud.scaling.rpc.groups import GroupServicer
+from minicloud.scaling.rpc.policies import DESCRIPTOR as POLICIES
+from minicloud.scaling.rpc.policies import PolicyServicer
 from minicloud.settings import AUTOSCALER, CloudSettings
 from minicloud.shell.clock import SystemClock
-from minicloud.shell.shell import Shell
 from minicloud.store.sqlite import SqliteJournal
 
 log = logging.getLogger("minicloud.autoscaler")
@@ -54,19 +57,21 @@ class Autoscaler:
         self._clock, self._rand = SystemClock(), random.SystemRandom()
         self._secret = secret
         self.calls = Calls(cloud, secret, self._owner)
-        self.group_journal = SqliteJournal(folder / "groups.db")
-        self.groups = Scaling()
-        self.group_shell = Shell(
-            self.groups, self.group_journal, clock=self._clock, rand=self._rand, on_effects=lambda _effects: None
-        )
+        self.groups = Groups(cloud, secret, self._owner, self.calls, self._clock)
         self.metric_journal = SqliteJournal(folder / "metrics.db")
         self.metrics = MetricService(
             self.metric_journal,
-            AlarmActions(self.calls, self.group_shell.submit, lambda alarm: self.metrics.newest(alarm)),
+            AlarmActions(
+                self.calls,
+                self.groups.machine.state,
+                self.groups.shell.submit,
+                lambda alarm: self.metrics.newest(alarm),
+            ),
             clock=self._clock,
             rand=self._rand,
             secret=self._derived("metric pages"),
         )
+        self.groups.plug(self.metrics)
         entry = Entry(ticket_door(AUTOSCALERS, secret, number, time.time), lambda: secrets.token_hex(16))
         listen = Listen(
             broker_bind(cloud),
@@ -82,7 +87,10 @@ class Autoscaler:
         return hmac.new(self._secret, use.encode(), hashlib.sha256).digest()
 
     def _doors(self, entry: Entry[Any]) -> list[Service]:
+        pages = self._derived("group pages")
         return [
+            door(GroupServicer(self.groups.service, pages), GROUPS, entry),
+            door(PolicyServicer(self.groups.service, pages), POLICIES, entry),
             door(MetricServicer(self.metrics), METRICS, entry),
             door(AlarmServicer(self.metrics), ALARMS, entry),
             door(ReportServicer(self.metrics), REPORTS, Entry(fleet_door(self._secret), entry.new_request_id)),
@@ -94,9 +102,10 @@ class Autoscaler:
 
     async def start(self) -> int:
         """Load what was, then serve. Returns the gRPC port."""
-        await self.group_shell.start(self._owner)
+        await self.groups.load()
         await self.metrics.start(self._owner)
-        for journal in (self.group_journal, self.metric_journal):
+        self.groups.start()
+        for journal in (self.groups.journal, self.metric_journal):
             for damage in journal.damage:
                 log.error("%s: %s", journal.path, damage)
         await self.face.start()
@@ -106,7 +115,7 @@ class Autoscaler:
 
     async def ended(self) -> str:
         """Returns when a journal is lost: why."""
-        shells = (self.group_shell, self.metrics.shell)
+        shells = (self.groups.shell, self.metrics.shell)
         waits = [asyncio.ensure_future(shell.ended.wait()) for shell in shells]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -118,11 +127,10 @@ class Autoscaler:
     async def stop(self, grace_s: float = 2.0) -> None:
         await self.face.stop(grace_s)
         await self.server.stop(grace_s)
+        await self.groups.stop()
         await self.metrics.stop()
-        await self.group_shell.stop()
         await self.calls.close()
-        for journal in (self.group_journal, self.metric_journal):
-            journal.close()
+        self.metric_journal.close()
 
 
 def run_autoscaler(cloud: CloudSettings, number: int) -> None:

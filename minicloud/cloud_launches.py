@@ -47,18 +47,18 @@ class Launches:
         one = made.instances[0]
         return Answer(one.id, one.zone, one.tags.get(VERSION_TAG, ""))
 
-    async def terminate(self, instance_id: str) -> None:
+    async def terminate(self, instance_id: str, scope: Scope | None = None) -> None:
         """Its own protection from termination does not keep an instance in a group: that of the group does."""
+        scope = scope or self._scope_of(instance_id)
         try:
-            await self._change("Terminate", instance_id)
+            await self._change("Terminate", instance_id, scope)
         except OperationNotPermitted:
             request = instance_pb2.ModifyInstanceRequest(instance_id=instance_id, termination_protection=False)
-            scope = self._scope_of(instance_id)
             await self._calls.control(scope, "InstanceService/Modify", request, instance_pb2.Instance)
-            await self._change("Terminate", instance_id)
+            await self._change("Terminate", instance_id, scope)
 
     async def start(self, instance_id: str) -> None:
-        await self._change("Start", instance_id)
+        await self._change("Start", instance_id, self._scope_of(instance_id))
 
     async def stop(self, instance_id: str) -> None:
         request = instance_pb2.StopInstancesRequest(instance_ids=[instance_id])
@@ -77,9 +77,8 @@ class Launches:
         scope = self._scope_of(instance_id)
         await self._calls.control(scope, "InstanceService/Untag", request, instance_pb2.TagResponse)
 
-    async def _change(self, verb: str, instance_id: str) -> None:
+    async def _change(self, verb: str, instance_id: str, scope: Scope) -> None:
         request = instance_pb2.InstanceIdsRequest(instance_ids=[instance_id])
-        scope = self._scope_of(instance_id)
         await self._calls.control(scope, f"InstanceService/{verb}", request, instance_pb2.StateChanges)
 
     # --- InstanceCatalog

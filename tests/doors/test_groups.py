@@ -1,0 +1,101 @@
+"""Auto scaling groups of a real cloud: instances that come, serve behind a balancer, die, are replaced, and go."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from minicloud.client import Client
+from minicloud.client.group_models import LifecycleHook
+from tests.group_site import GROUP_TAG, Load, Site
+from tests.real_cloud import RealCloud, kill, until
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
+
+
+@pytest.fixture
+def site(client: Client) -> Iterator[Site]:
+    made = Site.make(client, 2, 4)
+    yield made
+    if not made.is_gone():
+        made.end()
+
+
+def test_a_group_keeps_its_size_behind_a_balancer(cloud: RealCloud, client: Client, site: Site) -> None:
+    began = time.monotonic()
+    site.await_whole(2)
+    print(f"2 in service and healthy {time.monotonic() - began:.1f} s after the call")
+    zones = {one.zone for one in site.members()}
+    assert len(zones) == 2  # spread over the two hosts
+    one = client.instances.get(min(site.in_service()))
+    assert one.tags[GROUP_TAG] == site.name and one.tags["aws:ec2launchtemplate:version"] == "1"
+    load = Load(site.url)
+    try:
+        until(lambda: len(load.served) == 2, 10)
+        kill(min(cloud.guest_pids(one.id)))
+        killed = time.monotonic()
+        until(lambda: one.id not in site.running() and site.whole(2), 90, "it is replaced")
+        print(f"replaced and healthy {time.monotonic() - killed:.1f} s after the kill; {len(load.failed)} failed")
+        client.groups.set_desired(site.name, 3)
+        site.await_whole(3)
+        client.groups.set_desired(site.name, 1)
+        site.await_whole(1)
+    finally:
+        load.stop()
+    assert len(load.failed) <= 2, load.failed  # what was in flight on the instance that was killed
+    causes = [one.cause for one in client.groups.activities(site.name)]
+    assert any("health" in cause for cause in causes) and any("user request" in cause for cause in causes)
+    site.end()
+    assert site.is_gone()
+
+
+def test_instances_attach_detach_and_stand_by(client: Client, site: Site) -> None:
+    site.await_whole(2)
+    one, two = sorted(site.in_service())
+    client.groups.enter_standby(site.name, one, decrement=True)
+    until(lambda: site.targets() == {two: "healthy"}, 30, "it is no target in standby")
+    client.groups.exit_standby(site.name, one)
+    site.await_whole(2)
+    client.groups.detach(site.name, two, decrement=True)
+    until(lambda: site.running() == {one} == set(site.targets()), 30, "the group has let go of it")
+    assert client.instances.get(two).state == "running"
+    client.groups.attach(site.name, two)
+    site.await_whole(2)
+    assert site.in_service() == {one, two}
+
+
+def test_hooks_tell_a_queue_and_wait(client: Client) -> None:
+    queue = client.queues.create(f"hooks{time.time_ns() % 10**10}")
+    hook = LifecycleHook("warm-up", "autoscaling:EC2_INSTANCE_LAUNCHING", 120, "ABANDON", queue.arn, "note")
+    site = Site.make(client, 0, 2)
+    site.end()
+    site = Site.make(client, 1, 2, hooks=(hook,))
+    try:
+        (message,) = until(lambda: client.queues.receive(queue.name, wait_s=5), 60)
+        told = json.loads(message.body)
+        (member,) = site.members()
+        assert member.lifecycle_state == "Pending:Wait" and told["EC2InstanceId"] == member.instance_id
+        assert told["NotificationMetadata"] == "note" and not site.targets()
+        client.groups.complete_action(site.name, "warm-up", "CONTINUE", token=told["LifecycleActionToken"])
+        site.await_whole(1)
+    finally:
+        site.end()
+        client.queues.delete(queue.name)
+
+
+def test_an_instance_that_serves_nothing_is_replaced(cloud: RealCloud, client: Client) -> None:
+    """It accepts and never answers: the balancer ejects it, the group ends it."""
+    site = Site.make(client, 2, 3, grace_s=5)
+    try:
+        site.await_whole(2)
+        victim = min(site.in_service())
+        for pid in cloud.guest_pids(victim)[1:]:
+            kill(pid, 19)  # SIGSTOP: the kernel accepts, nobody answers
+        until(lambda: victim not in site.running() and site.whole(2), 120, "it is replaced")
+        reasons = [one.cause for one in client.groups.activities(site.name)]
+        assert any("ELB" in cause for cause in reasons), reasons
+    finally:
+        site.end()

@@ -165,7 +165,7 @@ class ControlPlane:
 
     def __init__(self, cloud: CloudSettings, secret: bytes, launcher: Any) -> None:
         self.cloud = cloud
-        self._secret = secret
+        self.secret = secret
         self._clock = SystemClock()
         self._rand = random.SystemRandom()
         self.journal = SqliteJournal(cloud.state_path)
@@ -198,7 +198,7 @@ class ControlPlane:
         self.stopped = asyncio.Event()
 
     def derived(self, use: str) -> bytes:
-        return hmac.new(self._secret, use.encode(), hashlib.sha256).digest()
+        return hmac.new(self.secret, use.encode(), hashlib.sha256).digest()
 
     async def start(self) -> int:
         """Load, take the lease, serve. Returns the gRPC port."""
@@ -254,9 +254,9 @@ class ControlPlane:
             if self.cloud.auth
             else auth.open_door(self.cloud.region)
         )
-        admit = internal.or_internal(admit, self._secret)
+        admit = internal.or_internal(admit, self.secret)
         users = Entry(admit, self._request_id)
-        agents = Entry(fleet_auth.fleet_door(self._secret), self._request_id)
+        agents = Entry(fleet_auth.fleet_door(self.secret), self._request_id)
         pager = Pager(self.derived("pages"))
         service, catalog = self.service, catalog_pb2.DESCRIPTOR.services_by_name
         fleet = FleetServicer(service, self.store, self.cloud.cloud_id, self.shell.epoch)
@@ -295,14 +295,14 @@ class ControlPlane:
     def _locator(self, of: Shards, kind: ShardKind) -> Locator:
         ports = tuple(one.port for one in self.cloud.shards(kind))
         return Locator(
-            of, Listening(advertised(self.cloud.bind), ports, self.cloud.tls is not None), self._secret, time.time
+            of, Listening(advertised(self.cloud.bind), ports, self.cloud.tls is not None), self.secret, time.time
         )
 
     def _new_image_id(self) -> str:
         return Context(self._clock.wall(), self._rand).new_id("ami")
 
     def _issue_ticket(self, instance_id: str, account: str, expires: float) -> str:
-        return ticket.issue(self._secret, instance_id, account, expires)
+        return ticket.issue(self.secret, instance_id, account, expires)
 
     async def read_console(self, address: str, instance_id: str, account: str) -> bytes:
         proof = self._issue_ticket(instance_id, account, time.time() + 60.0)
@@ -316,7 +316,7 @@ class ControlPlane:
             self.service.actor_failed(instance_id, generation, error)
 
         ports = LauncherPorts(
-            secret=lambda instance_id, generation: instance_secret(self._secret, instance_id, generation),
+            secret=lambda instance_id, generation: instance_secret(self.secret, instance_id, generation),
             agent_socket=lambda host_name: str(agent_socket(socket_dir(self.cloud, host_name))),
             on_failed=failed,
         )
@@ -336,13 +336,13 @@ class ControlPlane:
             registry=metrics.registry(metrics.CloudCollector(self, self.shell.counters, lambda: self._readings)),
             refresh=self._ask_brokers,
             shutdown=shut_down,
-            secret=self._secret,
+            secret=self.secret,
             allowed_hosts=frozenset({settings.GUEST_NAME, *(name.lower() for name in self.cloud.allowed_hosts)}),
         )
 
     async def _ask_brokers(self) -> None:
         brokers = self.shards[MESSAGE_BROKER.part]
-        asked = [broker_counters.ask(one.channel, self._secret) for one in brokers if one.channel is not None]
+        asked = [broker_counters.ask(one.channel, self.secret) for one in brokers if one.channel is not None]
         self._readings = dict(enumerate(await asyncio.gather(*asked)))
 
     # --- metrics.Inventory

@@ -33,12 +33,14 @@ class Caller:
     """Who asks: the scope of the request and the access key it came with (empty: authentication is off).
 
     `service`: the process of the cloud that asks in that scope's stead; empty for users.
+    `arn`: who exactly it is, where that is not the account itself: an assumed role, a federated user.
     """
 
     scope: Scope
     access_key_id: str = ""
     admin: bool = False
     service: str = ""
+    arn: str = ""
 
 
 @dataclass(frozen=True, slots=True)

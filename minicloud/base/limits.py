@@ -32,6 +32,21 @@ QUOTA_MAX = 1_000_000_000  # ours: what a quota may be set to
 ACCOUNTS_MAX = 10_000  # ours; AWS Organizations starts with 10 and grows to thousands
 ACCESS_KEYS_PER_ACCOUNT_MAX = 100  # ours: IAM allows 2 per user, an account here has no users yet
 
+# --- IAM: "IAM and AWS STS quotas" (IAM User Guide, reference_iam-quotas)
+IAM_USERS_MAX = 5_000
+IAM_ROLES_MAX = 5_000  # 1,000 by default, 5,000 at most
+IAM_POLICIES_MAX = 5_000  # 1,500 by default, 5,000 at most
+IAM_PROFILES_MAX = 5_000
+IAM_NAME_CHARS_MAX = 128
+IAM_PATH_CHARS_MAX = 512
+IAM_POLICY_CHARS_MAX = 6_144
+IAM_INLINE_CHARS_MAX = 10_240
+IAM_ATTACHED_MAX = 20
+IAM_POLICY_VERSIONS_MAX = 5
+IAM_SESSION_S_MIN = 3_600  # of MaxSessionDuration
+IAM_SESSION_S_MAX = 43_200
+IAM_KEYS_PER_USER_MAX = 2
+
 # --- listing
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000  # EC2 API: MaxResults 5-1000

@@ -18,11 +18,12 @@ class CreateAccount:
 
 @dataclass(frozen=True, slots=True)
 class CreateAccessKey:
-    """`account` empty: the caller's."""
+    """`account` empty: the caller's. `user`: an IAM user of it, empty: the account's own."""
 
     caller: Caller
     account: str = ""
     admin: bool = False
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ What can never happen: an unknown key, a wrong secret and a disabled key are tol
 caller learns whether another account's key exists; a caller that came with a key disables or deletes the last active
 key of an administrator and so locks everybody out (a cloud with authentication off has no such caller).
 
-Follows IAM's access keys (AKIA + 16 of A-Z2-7, 40 characters of secret; Active | Inactive). Differs: keys belong to the
-account, there are no users or policies; "administrator" is a property of the key.
+Follows IAM's access keys (AKIA + 16 of A-Z2-7, 40 characters of secret; Active | Inactive). Differs: a key may do what
+its account may, whether it is an IAM user's or the account's own; "administrator" is a property of the key. IAM's
+users, roles and policies are records beside (iam/).
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from minicloud.base.errors import (
 )
 from minicloud.base.machine import Context, Outcome, Record, Tick
 from minicloud.identity import commands as ask
+from minicloud.identity.iam.model import User
+from minicloud.identity.iam.tables import Ask, Tables
 from minicloud.identity.model import ACTIVE, INACTIVE, QUOTA_DEFAULTS, AccessKey, Account, NewAccessKey, Quota
 from minicloud.identity.ports import Seal
 
@@ -49,11 +52,12 @@ _NAME = re.compile(r"[^\x00-\x1f\x7f]*")
 class IdentityMachine:
     """Implements base.machine.Machine."""
 
-    kinds = frozenset({"account", "access_key", "quota"})
+    kinds = frozenset({"account", "access_key", "quota"}) | Tables.kinds
 
     def __init__(self, seal: Seal) -> None:
         self._seal = seal
-        self._bodies: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in self.kinds}
+        self.iam = Tables()
+        self._bodies: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in self.kinds - Tables.kinds}
         self._account_ids = [DEFAULT_ACCOUNT]
         self._keys_of: dict[str, list[str]] = {}  # account -> sorted key ids
         self._secrets: dict[str, bytes] = {}  # key id -> secret in clear
@@ -65,6 +69,7 @@ class IdentityMachine:
             ask.SetAccessKeyStatus: self._set_status,
             ask.DeleteAccessKey: self._delete_key,
             ask.SetQuota: self._set_quota,
+            Ask: self.iam.decide,
             Tick: lambda _command, _context: Outcome(),
         }
 
@@ -74,6 +79,9 @@ class IdentityMachine:
         return self._decide[type(command)](command, context)
 
     def apply(self, record: Record) -> None:
+        if record.kind in Tables.kinds:
+            self.iam.apply(record)
+            return
         bodies = self._bodies[record.kind]
         if record.body is None:
             before = bodies.pop(record.key, None)
@@ -86,7 +94,7 @@ class IdentityMachine:
             self._index_key(record.key, before, record.body)
 
     def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
-        return self._bodies[kind].get(key)
+        return self.iam.lookup(kind, key) if kind in Tables.kinds else self._bodies[kind].get(key)
 
     def due(self) -> float | None:
         return None
@@ -128,6 +136,10 @@ class IdentityMachine:
     def key_ids(self, caller: Caller, account: str) -> list[str]:
         """Of one account (empty: the caller's), sorted. Raises AccessDenied, NotFound."""
         return self._keys_of.get(self._target(caller, account), [])
+
+    def keys_of_user(self, account: str, user: str) -> list[AccessKey]:
+        """Of an IAM user, or (empty) the account's own; by id."""
+        return [key for one in self._keys_of.get(account, []) if (key := self.key(one)).user == user]
 
     def key(self, key_id: str) -> AccessKey:
         return AccessKey.of(self._bodies["access_key"][key_id])
@@ -218,25 +230,30 @@ class IdentityMachine:
         account = self._target(command.caller, command.account)
         if command.admin:
             _admin_only(command.caller, "create an administrator's key", "admin")
+        if command.user:
+            self.iam.find(User, account, command.user)
+            if len(self.keys_of_user(account, command.user)) >= limits.IAM_KEYS_PER_USER_MAX:
+                raise LimitExceeded(f"Cannot exceed quota for AccessKeysPerUser: {limits.IAM_KEYS_PER_USER_MAX}")
         if len(self._keys_of.get(account, [])) >= limits.ACCESS_KEYS_PER_ACCOUNT_MAX:
             raise LimitExceeded(
                 f"An account has at most {limits.ACCESS_KEYS_PER_ACCOUNT_MAX} access keys.",
                 details={"quota": "access-keys", "account": account},
             )
         key_id, secret = new_key(context.rand)
-        return self._key_made(key_id, secret, (account, command.admin), context)
+        return self._key_made(key_id, secret, (account, command.admin, command.user), context)
 
     def _install_admin_key(self, command: ask.InstallAdminKey, context: Context) -> Outcome:
-        return self._key_made(command.id, command.secret, (DEFAULT_ACCOUNT, True), context)
+        return self._key_made(command.id, command.secret, (DEFAULT_ACCOUNT, True, ""), context)
 
-    def _key_made(self, key_id: str, secret: str, owner: tuple[str, bool], context: Context) -> Outcome:
-        account, admin = owner
+    def _key_made(self, key_id: str, secret: str, owner: tuple[str, bool, str], context: Context) -> Outcome:
+        account, admin, user = owner
         body = {
             "id": key_id,
             "account": account,
             "status": ACTIVE,
             "admin": admin,
             "created_time": context.now,
+            "user": user,
             "sealed": self._seal.seal(secret.encode(), context.rand.randbytes(12), key_id),
         }
         return Outcome(NewAccessKey(AccessKey.of(body), secret), [Record("access_key", key_id, body)])

@@ -26,10 +26,13 @@ class AccessKey:
     status: str
     admin: bool
     created_time: float
+    user: str = ""
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> AccessKey:
-        return cls(body["id"], body["account"], body["status"], body["admin"], body["created_time"])
+        return cls(
+            body["id"], body["account"], body["status"], body["admin"], body["created_time"], body.get("user", "")
+        )
 
 
 @dataclass(frozen=True, slots=True)

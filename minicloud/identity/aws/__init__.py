@@ -1,0 +1,1 @@
+"""The AWS door of the identity slice (IAM, STS): translation only."""

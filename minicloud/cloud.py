@@ -33,6 +33,7 @@ from minicloud.base import limits
 from minicloud.base.arn import Caller
 from minicloud.base.errors import CloudError
 from minicloud.base.machine import Context
+from minicloud.cloud_aws import control_doors
 from minicloud.cloud_feeds import Reporting, way_to_metrics
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_host import advertised, machine_arch, socket_dir
@@ -324,7 +325,7 @@ class ControlPlane:
 
     def aws_face(self) -> AwsFace:
         """The services that the control plane owns, by the AWS protocols."""
-        return AwsFace([], entrance(self.cloud, Place(CONTROL), self._find_key))
+        return AwsFace(control_doors(self), entrance(self.cloud, Place(CONTROL), self._find_key))
 
     def _find_key(self, key_id: str) -> Key | None:
         body = self.identity_machine.active_key(key_id)

@@ -36,6 +36,7 @@ from minicloud.rpc.fleet_auth import fleet_door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import AUTOSCALERS, ticket_door
 from minicloud.rpc.tls import server_credentials
+from minicloud.scaling.aws.autoscaling import AutoScaling
 from minicloud.scaling.rpc.groups import DESCRIPTOR as GROUPS
 from minicloud.scaling.rpc.groups import GroupServicer
 from minicloud.scaling.rpc.policies import DESCRIPTOR as POLICIES
@@ -98,7 +99,8 @@ class Autoscaler:
 
     def _aws_doors(self) -> list[Door]:
         """Services by the AWS protocols."""
-        return []
+        groups = AutoScaling(self.groups.service, self.groups.launches, self._derived("group pages"))
+        return [Door("autoscaling", groups)]
 
     async def start(self) -> int:
         """Load what was, then serve. Returns the gRPC port."""

@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from minicloud.base.arn import Scope
 from minicloud.base.errors import NotFound, OperationNotPermitted
 from minicloud.cloud_calls import Calls
+from minicloud.compute import vpc
+from minicloud.scaling.aws.base import Zone
 from minicloud.scaling.commands import Found
 from minicloud.scaling.orders import Launch
-from minicloud.scaling.ports import Answer
+from minicloud.scaling.ports import Answer, FoundTemplate
 from minicloud.wire import catalog_pb2, common_pb2, host_pb2, instance_pb2
 
 GROUP_TAG = "aws:autoscaling:groupName"  # EC2 Auto Scaling User Guide, "Tag Auto Scaling groups and instances"
@@ -45,7 +47,7 @@ class Launches:
         if not made.instances:
             raise NotFound("The instance that was launched is gone already.", code="InvalidInstanceID.NotFound")
         one = made.instances[0]
-        return Answer(one.id, one.zone, one.tags.get(VERSION_TAG, ""))
+        return Answer(one.id, one.zone, one.tags.get(VERSION_TAG, ""), one.type)
 
     async def terminate(self, instance_id: str, scope: Scope | None = None) -> None:
         """Its own protection from termination does not keep an instance in a group: that of the group does."""
@@ -83,11 +85,11 @@ class Launches:
 
     # --- InstanceCatalog
 
-    async def template(self, scope: Scope, reference: str, version: str) -> tuple[str, str]:
+    async def template(self, scope: Scope, reference: str, version: str) -> FoundTemplate:
         request = catalog_pb2.GetLaunchTemplateRequest(template=reference, version=version)
         reply = catalog_pb2.LaunchTemplateVersion
         found = await self._calls.control(scope, "LaunchTemplateService/Get", request, reply)
-        return found.template.id, str(found.version)
+        return FoundTemplate(found.template.id, str(found.version), found.template.name)
 
     async def zones(self, scope: Scope) -> list[str]:
         zones: set[str] = set()
@@ -98,6 +100,11 @@ class Launches:
             if not page.next_page_token:
                 return sorted(zones)
             request = host_pb2.ListHostsRequest(page_size=PAGE, page_token=page.next_page_token)
+
+    async def shown_zones(self, scope: Scope) -> dict[str, Zone]:
+        """As the scope's region calls them (scaling.aws.base.Places)."""
+        names = vpc.zones_of(await self.zones(scope), scope.region)
+        return {name: Zone(real, vpc.subnet_id(scope, name)) for name, real in names.items()}
 
     async def check_types(self, scope: Scope, types: Sequence[str]) -> None:
         for name in types:

@@ -12,6 +12,7 @@ class TemplateRef:
     """version: a number, $Default, $Latest; '' is $Default."""
 
     id: str
+    name: str
     version: str
 
 

@@ -96,7 +96,7 @@ def _check_places(group: Group) -> None:
             "MixedInstancesPolicy parameter.",
             "template",
         )
-    unknown = set(group.template) - {"id", "version"}
+    unknown = set(group.template) - {"id", "name", "version"}
     if unknown:
         raise unsupported(f"LaunchTemplate.{min(unknown)}", "template")
     if len(group.types) > limits.OVERRIDES_MAX or len(set(group.types)) != len(group.types):

@@ -46,13 +46,14 @@ class OfGroup:
 
 @dataclass(frozen=True, slots=True)
 class HookSpec:
-    """A lifecycle hook; `default` is its result when time runs out."""
+    """A lifecycle hook; `default` is its result when time runs out. `role` is shown to who asks, nobody takes it on."""
 
     transition: str
     timeout_s: int = limits.HOOK_TIMEOUT_S_DEFAULT
     default: str = "ABANDON"
     target: str = ""
     metadata: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class PutHook(OfGroup):
     default: str | None = None
     target: str | None = None
     metadata: str | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def put(turn: Turn, command: PutHook) -> None:
         raise too_many("Lifecycle hooks of a group", limits.HOOKS_MAX, "hook")
     start = before or {
         "transition": None, "timeout_s": limits.HOOK_TIMEOUT_S_DEFAULT, "default": "ABANDON", "target": "",
-        "metadata": "",
+        "metadata": "", "role": "",
     }  # fmt: skip
     given = {name: getattr(command, name) for name in start if getattr(command, name) is not None}
     after = {**start, **given}

@@ -240,6 +240,7 @@ def _launched(turn: Turn, member: Member, command: commands.Launched) -> None:
         member,
         instance_id=command.instance_id,
         zone=command.zone,
+        type=command.type or member.type,
         version=command.version or member.version,
     )
     if member.state in LEAVING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from minicloud.base.arn import Scope
 from minicloud.scaling.commands import Found
@@ -19,6 +19,15 @@ class Answer:
     instance_id: str
     zone: str
     version: str = ""
+    type: str = ""
+
+
+class FoundTemplate(NamedTuple):
+    """A launch template, and the number that the version which was asked for stands for now."""
+
+    id: str
+    number: str
+    name: str = ""
 
 
 class InstanceLauncher(Protocol):
@@ -49,8 +58,8 @@ class InstanceLauncher(Protocol):
 class InstanceCatalog(Protocol):
     """What requests name of compute. Raises its own NotFound, InvalidRequest; Unavailable when it is away."""
 
-    async def template(self, scope: Scope, reference: str, version: str) -> tuple[str, str]:
-        """Id and version number of a launch template, by id or name; version: a number, $Default, $Latest, ''."""
+    async def template(self, scope: Scope, reference: str, version: str) -> FoundTemplate:
+        """A launch template by id or name; version: a number, $Default, $Latest, ''."""
         ...
 
     async def zones(self, scope: Scope) -> list[str]:

@@ -38,7 +38,14 @@ from minicloud.scaling.machine import Scaling
 from minicloud.scaling.model import Group, Member, Policy, group_of
 from minicloud.scaling.notices import hook_notice, hook_subject
 from minicloud.scaling.orders import Deregister, Launch, Notify, Order, Register, Start, Stop, orders
-from minicloud.scaling.ports import InstanceCatalog, InstanceLauncher, MetricReader, Notifier, TargetRegistrar
+from minicloud.scaling.ports import (
+    FoundTemplate,
+    InstanceCatalog,
+    InstanceLauncher,
+    MetricReader,
+    Notifier,
+    TargetRegistrar,
+)
 from minicloud.scaling.rules import rule_of
 from minicloud.scaling.state import State, Touched
 from minicloud.scaling.tracking import Reading, TargetTracking
@@ -146,8 +153,8 @@ class ScalingService:
     async def _checked(self, scope: Scope, given: commands.GroupSettings) -> commands.GroupSettings:
         """Templates by their id; zones that are there; types and target groups that exist."""
         if given.template is not None and given.template.get("id"):
-            found, _ = await self._template(scope, given.template)
-            given = replace(given, template={**given.template, "id": found})
+            found = await self._template(scope, given.template)
+            given = replace(given, template={**given.template, "id": found.id, "name": found.name})
         if given.zones:
             there = await self._ports.catalog.zones(scope)
             for zone in given.zones:
@@ -160,13 +167,13 @@ class ScalingService:
     async def _fixed(self, command: commands.StartRefresh) -> commands.StartRefresh:
         """The version of its template as a number."""
         own = await self.shown(lambda state: state.group(command.scope, command.name).template)
-        found, number = await self._template(command.scope, command.template or own)
+        found = await self._template(command.scope, command.template or own)
         await self._check_types(command.scope, command.types)
         if command.template is not None:
-            command = replace(command, template={"id": found, "version": number})
-        return replace(command, version=number)
+            command = replace(command, template={"id": found.id, "name": found.name, "version": found.number})
+        return replace(command, version=found.number)
 
-    async def _template(self, scope: Scope, template: dict[str, str]) -> tuple[str, str]:
+    async def _template(self, scope: Scope, template: dict[str, str]) -> FoundTemplate:
         reference, version = template["id"], template.get("version", "")
         try:
             return await self._ports.catalog.template(scope, reference, version)
@@ -270,7 +277,9 @@ class ScalingService:
             await self._ports.submit(failed)
             return
         await self._ports.submit(
-            commands.Launched(order.group, order.number, answer.instance_id, answer.zone, order.type, answer.version)
+            commands.Launched(
+                order.group, order.number, answer.instance_id, answer.zone, answer.type or order.type, answer.version
+            )
         )
 
     async def _register(self, target_group: str, instance_id: str) -> None:

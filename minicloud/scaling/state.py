@@ -229,6 +229,7 @@ class Turn:
 
     def erase(self, entity: Entity) -> None:
         self._others[(entity.kind, entity.key)] = None
+        self.changes += 1
 
     def activity(self, key: str) -> Activity | None:
         if (Activity.kind, key) in self._others:

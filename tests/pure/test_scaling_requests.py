@@ -279,3 +279,16 @@ def test_a_schedule_changes_sizes_on_time_and_a_single_one_is_forgotten() -> Non
     refused(world, c.PutScheduled(SCOPE, "web", "x", "0 0 * * *"), "At least one of MinSize")
     refused(world, c.PutScheduled(SCOPE, "web", "x", start=1.0, desired=1), "Given start time is in the past")
     refused(world, c.PutScheduled(SCOPE, "web", "x", desired=1), "never runs")
+
+
+def test_policies_and_schedules_of_a_quiet_group_are_deleted() -> None:
+    world = running(2)
+    world.do(
+        c.PutPolicy(SCOPE, "web", "one", "SimpleScaling", {"adjustment": {"kind": "ChangeInCapacity"}, "amount": 1})
+    )
+    world.do(c.PutScheduled(SCOPE, "web", "nine", recurrence="0 9 * * *", desired=3))
+    world.work()
+    world.do(c.DeletePolicy(SCOPE, "web", "one"))
+    world.do(c.DeleteScheduled(SCOPE, "web", "nine"))
+    roster = world.machine.state.rosters[SCOPE.key("web")]
+    assert not roster.policies and not roster.scheduled

@@ -16,7 +16,7 @@ from minicloud.scaling import commands as c
 from minicloud.scaling.machine import Scaling
 from minicloud.scaling.model import Group, Member
 from minicloud.scaling.orders import Launch
-from minicloud.scaling.ports import Answer
+from minicloud.scaling.ports import Answer, FoundTemplate
 from minicloud.scaling.service import Ports, ScalingService
 from minicloud.scaling.tracking import Reading
 from minicloud.shell.clock import VirtualClock
@@ -126,12 +126,13 @@ class Told:
 class Names:
     """InstanceCatalog: everything exists but what is called nothing; $Latest is version 7."""
 
-    async def template(self, scope: Scope, reference: str, version: str) -> tuple[str, str]:
+    async def template(self, scope: Scope, reference: str, version: str) -> FoundTemplate:
         if reference == "nothing":
             raise NotFound(code="InvalidLaunchTemplateName.NotFoundException")
         if version == "99":
             raise NotFound(code="InvalidLaunchTemplateId.VersionNotFound")
-        return "lt-1" if reference == "web" else reference, version if version.isdigit() else "7"
+        number = version if version.isdigit() else "7"
+        return FoundTemplate("lt-1" if reference == "web" else reference, number, "web")
 
     async def zones(self, scope: Scope) -> list[str]:
         return ZONES
@@ -328,10 +329,10 @@ async def test_what_a_group_names_must_exist(settings: dict[str, object], text: 
         await cloud.service.ask(c.UpdateGroup(SCOPE, "web", c.GroupSettings(**settings)))  # type: ignore[arg-type]
     assert caught.value.code == "ValidationError" and cloud.group() == before
     await cloud.service.ask(c.UpdateGroup(SCOPE, "web", c.GroupSettings(template={"id": "web", "version": "$Latest"})))
-    assert cloud.group().template == {"id": "lt-1", "version": "$Latest"}
+    assert cloud.group().template == {"id": "lt-1", "name": "web", "version": "$Latest"}
     await cloud.service.ask(c.StartRefresh(SCOPE, "web", template={"id": "web", "version": "$Latest"}))
     refresh = next(iter(cloud.machine.state.rosters[KEY].refreshes.values()))
-    assert (refresh.config["template"], refresh.version) == ({"id": "lt-1", "version": "7"}, "7")
+    assert (refresh.config["template"], refresh.version) == ({"id": "lt-1", "name": "web", "version": "7"}, "7")
     await end(cloud)
 
 

@@ -43,7 +43,7 @@ def group(one: Group, its: Roster) -> wire.ScalingGroup:
 
 
 def _template(of: dict[str, str]) -> instance_pb2.LaunchTemplateRef:
-    return instance_pb2.LaunchTemplateRef(id=of.get("id", ""), version=of.get("version", ""))
+    return instance_pb2.LaunchTemplateRef(id=of.get("id", ""), name=of.get("name", ""), version=of.get("version", ""))
 
 
 def hook(name: str, body: dict[str, Any]) -> wire.LifecycleHook:

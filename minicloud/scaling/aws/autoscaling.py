@@ -1,0 +1,38 @@
+"""Auto Scaling as one door: every noun's operations, and the lists of what there is to choose from."""
+
+from __future__ import annotations
+
+from minicloud.aws.call import Call, only
+from minicloud.scaling import checks, hooks, steps
+from minicloud.scaling.aws import shown
+from minicloud.scaling.aws.base import Params, Result
+from minicloud.scaling.aws.groups import GroupDoor
+from minicloud.scaling.aws.members import MemberDoor
+from minicloud.scaling.aws.policies import PolicyDoor
+
+
+class AutoScaling(GroupDoor, MemberDoor, PolicyDoor):
+    """For `Door("autoscaling", AutoScaling(service, places, page_secret))`."""
+
+    async def DescribeAdjustmentTypes(self, params: Params, call: Call) -> Result:
+        only(params, call)
+        return {"AdjustmentTypes": [{"AdjustmentType": name} for name in steps.KINDS]}
+
+    async def DescribeLifecycleHookTypes(self, params: Params, call: Call) -> Result:
+        only(params, call)
+        return {"LifecycleHookTypes": list(hooks.TRANSITIONS)}
+
+    async def DescribeMetricCollectionTypes(self, params: Params, call: Call) -> Result:
+        only(params, call)
+        return {
+            "Metrics": [{"Metric": name} for name in checks.METRICS],
+            "Granularities": [{"Granularity": shown.GRANULARITY}],
+        }
+
+    async def DescribeScalingProcessTypes(self, params: Params, call: Call) -> Result:
+        only(params, call)
+        return {"Processes": [{"ProcessName": name} for name in checks.PROCESSES]}
+
+    async def DescribeTerminationPolicyTypes(self, params: Params, call: Call) -> Result:
+        only(params, call)
+        return {"TerminationPolicyTypes": list(checks.TERMINATION_POLICIES)}

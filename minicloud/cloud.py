@@ -53,6 +53,7 @@ from minicloud.compute.rpc.instances import DoorPorts, InstanceServicer
 from minicloud.compute.rpc.places import PlaceServicer
 from minicloud.compute.service import ComputeService
 from minicloud.compute.service import Ports as ComputePorts
+from minicloud.compute.ssm import Ssm
 from minicloud.host import ticket, user_data
 from minicloud.host.agent import agent_socket
 from minicloud.host.instances import instance_secret
@@ -84,7 +85,7 @@ log = logging.getLogger("minicloud")
 
 SHUTDOWN_GUESTS_S = 10.0
 CONSOLE_S_MAX = 10.0
-COMPUTE, IDENTITY_SLICE = "compute", "identity"
+COMPUTE, IDENTITY_SLICE, SSM = "compute", "identity", "ssm"
 LOCATED = {  # kinds of shards that users find, their tickets, and the service that finds them
     MESSAGE_BROKER: (BROKERS, MESSAGING),
     BALANCER: (BALANCERS, BALANCING),
@@ -172,10 +173,11 @@ class ControlPlane:
         self.journal = SqliteJournal(cloud.state_path)
         self.compute = Compute(check_user_data=user_data.check)
         self.identity_machine = IdentityMachine(AesGcmSeal(secret))
+        self.ssm = Ssm(AesGcmSeal(secret))
         self.waiters = Waiters(self._clock)
         self.store = ImageFiles(cloud.images_path)
         self.shell = Shell(
-            Union({COMPUTE: self.compute, IDENTITY_SLICE: self.identity_machine}),
+            Union({COMPUTE: self.compute, IDENTITY_SLICE: self.identity_machine, SSM: self.ssm}),
             self.journal,
             clock=self._clock,
             rand=self._rand,
@@ -200,6 +202,9 @@ class ControlPlane:
 
     def derived(self, use: str) -> bytes:
         return hmac.new(self.secret, use.encode(), hashlib.sha256).digest()
+
+    async def submit_ssm(self, command: Any) -> Any:
+        return await self.shell.submit(To(SSM, command))
 
     async def start(self) -> int:
         """Load, take the lease, serve. Returns the gRPC port."""
@@ -287,7 +292,7 @@ class ControlPlane:
         ports = DoorPorts(
             quotas=self.identity_machine,
             pager=Pager(self.derived("pages")),
-            issue_ticket=self._issue_ticket,
+            issue_ticket=self.issue_ticket,
             read_console=self.read_console,
             tls=self.cloud.tls is not None,
         )
@@ -302,11 +307,11 @@ class ControlPlane:
     def _new_image_id(self) -> str:
         return Context(self._clock.wall(), self._rand).new_id("ami")
 
-    def _issue_ticket(self, instance_id: str, account: str, expires: float) -> str:
+    def issue_ticket(self, instance_id: str, account: str, expires: float) -> str:
         return ticket.issue(self.secret, instance_id, account, expires)
 
     async def read_console(self, address: str, instance_id: str, account: str) -> bytes:
-        proof = self._issue_ticket(instance_id, account, time.time() + 60.0)
+        proof = self.issue_ticket(instance_id, account, time.time() + 60.0)
         return await read_console(address, instance_id, proof, self.cloud.tls)
 
     def ray_launcher(self) -> Any:

@@ -47,6 +47,17 @@ IAM_SESSION_S_MIN = 3_600  # of MaxSessionDuration
 IAM_SESSION_S_MAX = 43_200
 IAM_KEYS_PER_USER_MAX = 2
 
+# --- SSM: AWS Systems Manager endpoints and quotas; API reference
+SSM_COMMANDS_KEPT_S = 30 * 24 * 3600  # command history: 30 days
+SSM_COMMANDS_MAX = 1_000  # ours: of an account and region; the oldest that ended makes room
+SSM_RUN_S_MAX = 172_800  # AWS-RunShellScript, executionTimeout: 48 hours
+SSM_SCRIPT_BYTES_MAX = 64 * 1024  # ours; one argument of a process has 128 KiB at most
+SSM_PARAMETERS_MAX = 10_000  # standard parameters of an account and region
+SSM_STANDARD_BYTES_MAX = 4_096
+SSM_ADVANCED_BYTES_MAX = 8_192
+SSM_NAME_CHARS_MAX = 1_011  # PutParameter, Name
+SSM_LEVELS_MAX = 15
+
 # --- listing
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000  # EC2 API: MaxResults 5-1000

@@ -97,3 +97,22 @@ def test_who_am_i(cloud: RealCloud) -> None:
     sts = boto(cloud, "sts")
     assert sts.get_caller_identity()["Arn"] == "arn:aws:iam::000000000000:root"
     sts.close()
+
+
+def test_a_command_runs_in_the_guest(cloud: RealCloud, web: dict[str, Any]) -> None:
+    ssm, instance_id = boto(cloud, "ssm"), web["InstanceId"]
+    sent = ssm.send_command(
+        InstanceIds=[instance_id],
+        DocumentName="AWS-RunShellScript",
+        Parameters={"commands": ["hostname; pwd", "echo oops >&2; exit 4"], "workingDirectory": ["/srv"]},
+    )
+    given = {"CommandId": sent["Command"]["CommandId"], "InstanceId": instance_id}
+    done = until(lambda: _ended(ssm, given), 20, "the command's end")
+    assert (done["Status"], done["ResponseCode"]) == ("Failed", 4)
+    assert done["StandardOutputContent"] == f"{instance_id}\n/srv\n" and done["StandardErrorContent"] == "oops\n"
+    ssm.close()
+
+
+def _ended(ssm: Any, given: dict[str, str]) -> dict[str, Any]:
+    answer = dict(ssm.get_command_invocation(**given))
+    return answer if answer["Status"] not in ("Pending", "InProgress") else {}

@@ -20,6 +20,12 @@ from tests.real_cloud import until
 
 PORT = 8080
 SERVE = f"#!/bin/sh\nsetsid python3 -m minicloud_workers.http_server --port {PORT} </dev/null &\n"
+SERVE_AT_EVERY_BOOT = f"""#!/bin/sh
+cat > /etc/rc.local <<'END'
+{SERVE}END
+chmod +x /etc/rc.local
+/etc/rc.local
+"""
 GROUP_TAG = "aws:autoscaling:groupName"
 
 

@@ -8,6 +8,7 @@ nobody owns, no target left behind.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
@@ -17,10 +18,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError
 from minicloud.client import Client
 from minicloud.client.group_models import LifecycleHook
-from tests.group_site import Load, Site
+from minicloud.cloud_calls import Calls
+from minicloud.cloud_launches import Launches
+from minicloud.scaling.orders import Launch
+from minicloud.settings import CloudSettings, read_secret
+from tests.group_site import SERVE_AT_EVERY_BOOT, Load, Site
 from tests.real_cloud import RealCloud, kill, real_cloud, until
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.ray]
@@ -181,3 +187,42 @@ def test_the_autoscaler_dies_again_and_again(cloud: RealCloud, client: Client, s
         most = guard.stop()
     assert most <= MOST
     site.end()
+
+
+def test_an_orphan_is_ended_and_a_detached_instance_is_not(cloud: RealCloud, client: Client, site: Site) -> None:
+    """An orphan: what the sweep after a start is for, though no way to one is known."""
+    site.await_whole(2)
+    left, kept = sorted(site.in_service())
+    client.groups.detach(site.name, left, decrement=True)
+    until(lambda: site.running() == {kept}, 30, "it does not carry the group's name any more")
+    orphan = asyncio.run(launch_unknown(cloud, site.name))
+    assert site.running() == {kept, orphan}
+    kill(cloud.actor_pids("Autoscaler")[0])
+    until(lambda: site.running() == {kept}, 30, "the orphan is ended")
+    assert client.instances.get(left).state == client.instances.get(kept).state == "running"
+    client.instances.terminate(left)
+
+
+async def launch_unknown(cloud: RealCloud, group: str) -> str:
+    settings = CloudSettings.from_json(json.dumps(cloud.state()["settings"]))
+    calls = Calls(settings, read_secret(settings), "autoscaler-0")
+    found = await Launches(calls, lambda _: Scope()).template(Scope(), group, "")
+    order = Launch(Scope().key(group), 99, "nobody's", "", "", found[0], "")
+    answer = await Launches(calls, lambda _: Scope()).launch(order)
+    await calls.close()
+    return answer.instance_id
+
+
+def test_a_cloud_that_goes_down_and_comes_up_has_the_groups_that_it_had() -> None:
+    with real_cloud("--hosts", "2") as cloud:
+        with cloud.client() as client:
+            site = Site.make(client, 2, MOST, SERVE_AT_EVERY_BOOT)
+            site.await_whole(2)
+            before = site.in_service()
+        cloud.down()
+        cloud.up()
+        with cloud.client() as client:
+            site.client = client
+            site.await_whole(2)
+            assert site.in_service() == before
+            site.end()

@@ -24,8 +24,10 @@ class Moment(float):
     """Seconds under tag 1."""
 
 
-def _moment(decoder: Any, *_: Any) -> Moment:
-    return Moment(decoder.decode())
+def _moment(value: Any, *_: Any) -> Moment:
+    if type(value) not in (int, float):
+        raise ValueError("a time is a number")
+    return Moment(value)
 
 
 def _refuse(*_: Any) -> Any:

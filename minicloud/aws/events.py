@@ -28,11 +28,13 @@ def frame(headers: Mapping[str, str], payload: bytes) -> bytes:
     return whole + struct.pack(">I", zlib.crc32(whole))
 
 
-def encoder(stream: Shape) -> Callable[[AsyncIterator[dict[str, Any]]], AsyncIterator[bytes]]:
+def encoder(stream: Shape) -> Callable[[AsyncIterator[dict[str, Any]] | None], AsyncIterator[bytes]]:
     """For an output member that is an event stream: its events, as the door yields them, become frames."""
     encode = {name: _event(name, member.shape) for name, member in stream.members.items()}
 
-    async def frames(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    async def frames(events: AsyncIterator[dict[str, Any]] | None) -> AsyncIterator[bytes]:
+        if events is None:
+            return
         try:
             async for event in events:
                 for name, value in event.items():

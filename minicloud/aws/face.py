@@ -204,7 +204,7 @@ def _rest(service: Service, catalogue: Catalogue) -> Face:
         codecs[name] = Codec(_read_rest(operation), _checker(operation, service, "rest-json"), _write_rest(operation))
 
     def find(request: Request) -> tuple[str, Labels]:
-        return routes.find(request.method, request.path) or ("", {})
+        return routes.find(request.method, request.path, request.query) or ("", {})
 
     return Face("rest-json", find, codecs, faults.rest_refusal(catalogue))
 

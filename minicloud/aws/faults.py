@@ -19,6 +19,7 @@ from minicloud.base.errors import CloudError
 
 Refuse = Callable[[CloudError, str], Answer]  # error, request id
 XML = "text/xml"
+MESSAGE_CHARS_MAX = 4_096  # ours: of an error's text
 
 
 class Known(NamedTuple):
@@ -125,11 +126,16 @@ def said(error: CloudError, catalogue: Catalogue, protocol: str) -> Said:
     if error.code in _CREDENTIALS and isinstance(error, errors.Unauthenticated):
         code = _CREDENTIALS[error.code][_COLUMN[protocol]]
         status = 401 if code == "AuthFailure" else 403
-        return Said(code, code, status, "message", error.message, sender=True)
+        return Said(code, code, status, "message", _clean(error.message), sender=True)
     code = "InternalFailure" if isinstance(error, errors.Internal) and error.code == "InternalError" else error.code
     known = catalogue.find(code)
     status = known.status or _status(error, protocol)
-    return Said(known.shape, known.code, status, known.text, error.message, sender=status < 500)
+    return Said(known.shape, known.code, status, known.text, _clean(error.message), sender=status < 500)
+
+
+def _clean(text: str) -> str:
+    """Whatever a request had in it can be written, and is not long."""
+    return text[:MESSAGE_CHARS_MAX].encode("utf-8", "replace").decode()
 
 
 def _status(error: CloudError, protocol: str) -> int:

@@ -40,6 +40,7 @@ CONNECTIONS_MAX = 4_096
 HEAD_S, BODY_S, IDLE_S = 10.0, 30.0, 75.0
 BODIES_BYTES_MAX = 256 * 1024 * 1024  # ours: what half-read and waiting bodies of all connections may take
 GRACE_S = 2.0
+LINGER_S, LINGER_BYTES_MAX = 2.0, 64 * 1024 * 1024  # for whoever sends on after a refusal
 _STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n" for one in HTTPStatus}
 Handler = Callable[[Request], Awaitable[Answer]]
 Welcome = Callable[[Request], bool]
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._refusal: CloudError | None = None
         self._paused = False
+        self._thrown = 0
         self._read = 0  # bytes of the head or the body that is being read
         self._in_body = False
         self.busy = False
@@ -127,6 +129,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
+            self._thrown += len(data)
+            if self._thrown > LINGER_BYTES_MAX:
+                self._transport.abort()
             return
         if not self._in_body:
             if self._read == 0 and not self.busy:
@@ -289,7 +294,14 @@ class Connection(asyncio.Protocol):
             answer.status = 431
         assert isinstance(answer.body, bytes)
         self._transport.write(self._head(answer, keep_alive=False, length=len(answer.body)) + answer.body)
-        self._transport.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """What is still coming is read and thrown away for a moment: closing at once would take the answer back."""
+        self.busy = False
+        self.deadline = self._server.now + LINGER_S
+        self._transport.write_eof()
+        self._transport.resume_reading()
 
     def late(self) -> None:
         """The deadline has passed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from minicloud.aws import events, jsons, wire
@@ -16,36 +16,43 @@ from minicloud.aws.wire import Answer, BadInput, Request
 Labels = dict[str, str]
 _LABEL = re.compile(r"\{([^}]+)\}")
 JSON = "application/json"
+ANY = 0  # the depth of a path whose last label takes the rest
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    pattern: re.Pattern[str]
+    fixed: frozenset[str]  # what the query must have, as `name=value`
+    name: str
+    labels: int
 
 
 class Routes:
-    """The operations of a service, by method and path. Labels match one part of a path, `{Name+}` the rest of it."""
+    """The operations of a service, by method and path. Labels match one part of a path, `{Name+}` the rest of it.
+
+    Where several match, the one that fixes most wins.
+    """
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._routes: dict[tuple[str, int], list[tuple[int, re.Pattern[str], str]]] = defaultdict(list)
-        self._greedy: list[tuple[str, re.Pattern[str], str]] = []
+        self._routes: dict[tuple[str, int], list[_Route]] = defaultdict(list)
         for one in operations:
-            path = one.uri.partition("?")[0].rstrip("/")
-            pattern = re.compile("/".join(map(_pattern, path.split("/"))))
-            if "+}" in path:
-                self._greedy.append((one.method, pattern, one.name))
-            else:
-                key = (one.method, path.count("/"))
-                self._routes[key].append((path.count("{"), pattern, one.name))
+            path, _, query = one.uri.partition("?")
+            parts = path.rstrip("/").split("/")
+            pattern = re.compile("/".join(map(_pattern, parts)))
+            depth = ANY if "+}" in path else len(parts)
+            fixed = frozenset(filter(None, query.split("&")))
+            self._routes[one.method, depth].append(_Route(pattern, fixed, one.name, path.count("{")))
         for routes in self._routes.values():
-            routes.sort(key=lambda route: route[0])
+            routes.sort(key=lambda route: (-len(route.fixed), route.labels))
 
-    def find(self, method: str, path: str) -> tuple[str, Labels] | None:
+    def find(self, method: str, path: str, query: str = "") -> tuple[str, Labels] | None:
         """The operation and its labels, still quoted."""
         bare = path.rstrip("/")
-        for _, pattern, name in self._routes.get((method, bare.count("/")), ()):
-            match = pattern.fullmatch(bare)
-            if match is not None:
-                return name, match.groupdict()
-        for one_method, pattern, name in self._greedy:
-            match = pattern.fullmatch(bare) if one_method == method else None
-            if match is not None:
-                return name, match.groupdict()
+        for depth in (bare.count("/") + 1, ANY):
+            for route in self._routes.get((method, depth), ()):
+                match = route.pattern.fullmatch(bare)
+                if match is not None and (not route.fixed or route.fixed.issubset(query.split("&"))):
+                    return route.name, match.groupdict()
         return None
 
 
@@ -222,7 +229,7 @@ def _body_writer(shape: Shape) -> Callable[[Mapping[str, Any]], tuple[str, Any]]
     name, payload = shape.payload, shape.members[shape.payload].shape
     if payload.event_stream:
         frames = events.encoder(payload)
-        return lambda result: (events.CONTENT_TYPE, frames(result[name]))
+        return lambda result: (events.CONTENT_TYPE, frames(result.get(name)))
     if payload.kind in ("blob", "string"):
         return lambda result: (JSON, _raw(result.get(name)))
     inner = jsons.writer(payload)

@@ -1,0 +1,239 @@
+"""The AWS face at the level of bytes: what is malformed, too large, too slow or ambiguous; what is passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from minicloud.aws import http
+from minicloud.aws.call import Call, Door
+from minicloud.aws.credentials import open_admit
+from minicloud.aws.forward import Forwarder, Place
+from minicloud.aws.gateway import Gateway, Way
+from minicloud.aws.services import BROKER, CONTROL
+from minicloud.aws.wire import Answer, Request
+
+AUTH = (
+    "Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=a"
+)
+
+
+class Sqs:
+    def __init__(self) -> None:
+        self.called: list[dict[str, Any]] = []
+        self.entered = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def GetQueueUrl(self, params: dict[str, Any], _call: Call) -> dict[str, Any]:
+        self.called.append(params)
+        return {"QueueUrl": params["QueueName"]}
+
+    async def ReceiveMessage(self, _params: dict[str, Any], _call: Call) -> dict[str, Any]:
+        self.entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+        return {}
+
+
+class World:
+    def __init__(self, port: int, sqs: Sqs) -> None:
+        self.port, self.sqs = port, sqs
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def ask(self, raw: bytes) -> bytes:
+        """Everything that comes back until the connection is closed."""
+        reader, writer = await self.connect()
+        writer.write(raw)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        try:
+            async with asyncio.timeout(10):
+                return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def world(forwarder: Forwarder | None = None) -> AsyncIterator[World]:
+    sqs = Sqs()
+    gateway = Gateway([Door("sqs", sqs)], Way(open_admit(), lambda: "request-1", forwarder))
+    server = await http.serve(gateway, "127.0.0.1", 0)
+    try:
+        yield World(server.port, sqs)
+    finally:
+        await server.stop(0)
+
+
+def post(body: bytes, *headers: str, close: bool = True) -> bytes:
+    lines = ["POST / HTTP/1.1", "Host: x", AUTH, "X-Amz-Target: AmazonSQS.GetQueueUrl", *headers]
+    lines += ["Connection: close"] if close else []
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def sized(body: bytes, *headers: str, close: bool = True) -> bytes:
+    return post(body, f"Content-Length: {len(body)}", *headers, close=close)
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+NAME = b'{"QueueName": "a"}'
+
+
+async def test_chunked_bodies_and_keep_alive() -> None:
+    async with world() as one:
+        reader, writer = await one.connect()
+        chunks = b"6\r\n" + NAME[:6] + b"\r\n" + f"{len(NAME) - 6:x}".encode() + b"\r\n" + NAME[6:] + b"\r\n0\r\n\r\n"
+        writer.write(post(chunks, "Transfer-Encoding: chunked", close=False))
+        writer.write(sized(b'{"QueueName": "b"}', close=False) * 20)  # sent ahead
+        found = []
+        for _ in range(21):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"200 OK" in head
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            found.append(json.loads(await reader.readexactly(length))["QueueUrl"])
+        assert found == ["a"] + ["b"] * 20
+        writer.close()
+
+
+BAD: dict[str, tuple[bytes, int]] = {
+    "not HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "no length of a length": (post(NAME, "Content-Length: abc"), 400),
+    "a negative length": (post(NAME, "Content-Length: -1"), 400),
+    "two lengths": (post(NAME, "Content-Length: 18", "Content-Length: 2"), 400),
+    "a length and chunks": (post(b"0\r\n\r\n", "Content-Length: 5", "Transfer-Encoding: chunked"), 400),
+    "a chunk of no size": (post(b"zz\r\n", "Transfer-Encoding: chunked"), 400),
+    "20,000 headers": (post(b"", *(f"h{index}: 1" for index in range(20_000))), 431),
+    "300 headers": (post(b"", *(f"h{index}: 1" for index in range(300))), 431),
+    "a long header": (post(b"", "x: " + "a" * 40_000), 431),
+    "a long path": (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+    "10 MB announced": (post(b"", "Content-Length: 10485760"), 413),
+    "10 MB in chunks": (post(b"100000\r\n" + b"a" * 0x100000 + b"\r\n", "Transfer-Encoding: chunked"), 0),
+    "malformed JSON": (sized(b'{"QueueName": '), 400),
+    "a list": (sized(b"[]"), 400),
+    "a number for a name": (sized(b'{"QueueName": 5}'), 400),
+    "nothing": (sized(b""), 400),
+    "not UTF-8": (sized(b'{"QueueName": "\xff"}'), 400),
+    "deep": (sized(b"[" * 100_000), 400),
+    "unknown parameter": (sized(b'{"QueueName": "a", "Colour": "red"}'), 400),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+async def test_what_is_malformed_is_refused_and_nothing_is_done(case: str) -> None:
+    raw, wanted = BAD[case]
+    if case == "10 MB in chunks":
+        head, _, chunk = raw.partition(b"\r\n\r\n")
+        raw, wanted = head + b"\r\n\r\n" + chunk * 10, 413
+    async with world() as one:
+        answer = await one.ask(raw)
+        assert status(answer) == wanted, answer
+        assert b"request-1" in answer  # in AWS's form, with a request id
+        assert not one.sqs.called
+
+
+async def test_unknown_operations_and_services() -> None:
+    async with world() as one:
+        raw = sized(NAME).replace(b"GetQueueUrl", b"Fly")
+        assert b"UnknownOperationException" in await one.ask(raw)
+        raw = sized(NAME).replace(b"GetQueueUrl", b"PurgeQueue")
+        assert b"PurgeQueue is not served by minicloud" in await one.ask(raw)
+        for old, new in ((b"AmazonSQS", b"DynamoDB_20120810"), (b"AmazonSQS", b"AmazonSSM")):
+            answer = await one.ask(sized(NAME).replace(old, new))
+            assert status(answer) == 400 and b"not serve" in answer
+        assert status(await one.ask(b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == 403
+
+
+async def test_a_caller_that_goes_away_ends_its_request() -> None:
+    async with world() as one:
+        _, writer = await one.connect()
+        body = b'{"QueueUrl": "x", "WaitTimeSeconds": 20}'
+        writer.write(sized(body, close=False).replace(b"GetQueueUrl", b"ReceiveMessage"))
+        async with asyncio.timeout(10):
+            await one.sqs.entered.wait()
+            writer.close()
+            await one.sqs.cancelled.wait()
+
+
+async def test_slow_requests_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEAD_S", "BODY_S", "IDLE_S"):
+        monkeypatch.setattr(http, name, 0.2)
+    async with world() as one:
+        slow = (b"", b"POST / HTTP/1.1\r\nHost:", post(NAME[:3], f"Content-Length: {len(NAME)}"),
+                post(b"5\r\n{", "Transfer-Encoding: chunked"))  # fmt: skip
+        answers = await asyncio.gather(*(one.ask(raw) for raw in slow))
+        assert answers == [b""] * 4
+
+
+async def test_half_read_bodies_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODIES_BYTES_MAX", 100_000)
+    async with world() as one:
+        reader, writer = await one.connect()
+        writer.write(post(b"a" * 90_000, "Content-Length: 100000"))
+        await writer.drain()
+        for _ in range(100):  # until it has been read
+            await asyncio.sleep(0)
+        assert status(await one.ask(sized(b'{"QueueName": "' + b"a" * 20_000 + b'"}'))) == 503
+        writer.close()
+        assert await reader.read() == b""
+        async with asyncio.timeout(10):
+            assert status(await one.ask(sized(NAME))) == 200
+
+
+# --- to another process
+
+
+async def test_what_is_anothers_is_passed_on() -> None:
+    """A control plane gets requests for SQS, a broker's brother gets another's account, and nobody plays ball."""
+    async with world() as broker:
+        way = Forwarder(Place(CONTROL), {CONTROL: (1,), BROKER: (broker.port,)})
+        gateway = Gateway([], Way(open_admit(), lambda: "request-2", way))
+        control = await http.serve(gateway, "127.0.0.1", 0)
+        try:
+            one = World(control.port, broker.sqs)
+            answer = await one.ask(sized(NAME))
+            assert status(answer) == 200 and b'"QueueUrl":"a"' in answer
+            assert answer.lower().count(b"x-amzn-requestid") == 1 and b"request-1" in answer
+            answer = await one.ask(sized(b"{}"))
+            assert status(answer) == 400 and b"MissingParameter" in answer
+            assert status(await one.ask(sized(NAME, "x-minicloud-hops: 2"))) == 503
+            unsigned = b"GET /?Action=GetQueueUrl&QueueName=z&Version=2012-11-05 HTTP/1.1\r\nHost: x\r\n"
+            assert b"<QueueUrl>z</QueueUrl>" in await one.ask(unsigned + b"Connection: close\r\n\r\n")
+        finally:
+            await control.stop(0)
+            await way.close()
+
+
+async def test_a_process_that_is_away_is_a_503() -> None:
+    way = Forwarder(Place(CONTROL), {CONTROL: (1,), BROKER: (1,)})
+    gateway = Gateway([], Way(open_admit(), lambda: "request-2", way))
+    request = Request("POST", "/", "", {"host": "x", "x-amz-target": "AmazonSQS.ListQueues"}, b"{}")
+    answer: Answer = await gateway.handle(request)
+    assert answer.status == 503
+    await way.close()
+
+
+async def test_accounts_of_another_broker_go_there() -> None:
+    async with world() as second:
+        way = Forwarder(Place(BROKER, 0), {BROKER: (1, second.port)})
+        sqs = Sqs()
+        gateway = Gateway([Door("sqs", sqs)], Way(open_admit(), lambda: "request-2", way))
+        for index in range(20):
+            headers = {"host": "x", "x-amz-target": "AmazonSQS.GetQueueUrl"}
+            headers["authorization"] = AUTH.partition(": ")[2].replace("=x/", f"=0000000000{index:02}/")
+            assert (await gateway.handle(Request("POST", "/", "", headers, NAME))).status == 200
+        assert len(sqs.called) + len(second.sqs.called) == 20
+        assert sqs.called and second.sqs.called
+        await way.close()

@@ -97,7 +97,8 @@ def load_of(group: Group, rule: Predictive) -> list[Query]:
         return customized(scope, {"Metrics": spec.get("MetricDataQueries", spec.get("Metrics", []))}, period)
     if rule.pair == "ALBRequestCount":
         dimensions = {"TargetGroup": target_group_of(rule.label)}
-        return [_one(scope, ALB, "RequestCount", dimensions, "Sum", period)]
+        total = _one(scope, ALB, "RequestCount", dimensions, "Sum", period, "total")
+        return [total, Query("load", expression=f"total / {period // 60}", period=period)]  # targets are by the minute
     name = next(name for name, part in EC2_METRICS.items() if part in rule.pair)
     mean = _one(scope, EC2, name, {GROUP: group.name}, "Average", period, "mean")
     count = _one(scope, OURS, IN_SERVICE, {GROUP: group.name}, "Average", period, "count")

@@ -1,9 +1,9 @@
 """Groups whose world dies in the middle of what they do: they end as they were asked to, and clients notice next to
 nothing.
 
-Victims: the autoscaler, the balancer process, its HAProxy, an instance, a host (its raylet). Moments: a scale-out, a
-refresh, a lifecycle hook. Always: as many in service as desired, never more than max on the way, no instance that
-nobody owns, no target left behind.
+Victims: autoscaler, balancer process, its HAProxy, control plane, an instance, a host (its raylet). Moments:
+a scale-out, a refresh, a lifecycle hook. Always: as many in service as desired, never more than max on the way, no
+instance that nobody owns, no target left behind.
 """
 
 from __future__ import annotations
@@ -87,12 +87,13 @@ VICTIMS: dict[str, Callable[[RealCloud, Site], int]] = {
     "autoscaler": lambda cloud, _: cloud.actor_pids("Autoscaler")[0],
     "balancer": lambda cloud, _: cloud.actor_pids("Balancer")[0],
     "haproxy": lambda cloud, _: haproxy(cloud),
+    "control plane": lambda cloud, _: cloud.actor_pids("ControlPlane")[0],
     "instance": an_instance,
     "host": lambda cloud, _: cloud.pid_of("raylet:host-b"),
 }
 # What may fail: what is in flight on a target when it dies, at 40 requests a second of some milliseconds; a host takes
 # its share of all targets along. While there is no HAProxy, nobody listens: see below.
-FAILED_MAX = {"autoscaler": 0, "balancer": 0, "instance": 2, "host": 4}
+FAILED_MAX = {"autoscaler": 0, "balancer": 0, "control plane": 0, "instance": 2, "host": 4}
 HAPROXY_AWAY_S = 2.0
 
 

@@ -1,0 +1,156 @@
+"""How targets fare: what the autoscaler hears of a balancer process that goes and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from minicloud import cloud_streams
+from minicloud.balancer.model import Target
+from minicloud.balancer.state import Touched
+from minicloud.balancer.targets_rpc import DESCRIPTOR, TargetServicer
+from minicloud.base.arn import Scope
+from minicloud.cloud_calls import Calls
+from minicloud.cloud_targets import TargetHealth
+from minicloud.rpc import fleet_auth
+from minicloud.rpc.door import Entry, door
+from minicloud.rpc.server import Listen, RpcServer
+from minicloud.settings import BALANCER, CloudSettings, ShardSettings
+
+SECRET = bytes(range(32))
+GROUP = Scope().arn("elasticloadbalancing", "targetgroup/web/0123456789abcdef")
+OTHER = Scope().arn("elasticloadbalancing", "targetgroup/api/0123456789abcdef")
+
+
+class Balancers:
+    """The balancer service, as TargetServicer sees it, behind a server that can be ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.followers: set[Callable[[Touched], None]] = set()
+        self.targets: dict[tuple[str, str, int], str] = {}
+        self._path = path
+
+    async def start(self) -> None:
+        entry = Entry(fleet_auth.fleet_door(SECRET), lambda: "id")
+        servicer = TargetServicer(self)  # type: ignore[arg-type]
+        self.server = RpcServer([door(servicer, DESCRIPTOR, entry)], lambda: "id", Listen(socket=str(self._path)))
+        await self.server.start()
+
+    async def shown(self, look: Callable[[Any], Any]) -> Any:
+        return look(self)
+
+    def targets_of(self, group: str) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(group=arn, id=id_, port=port, state=state)
+            for (arn, id_, port), state in self.targets.items()
+            if arn == group
+        ]
+
+    def put(self, group: str, instance_id: str, state: str, port: int = 80) -> None:
+        if state:
+            self.targets[group, instance_id, port] = state
+        else:
+            del self.targets[group, instance_id, port]
+        for follower in self.followers:
+            follower(Touched(Target.kind, "", None, SimpleNamespace(group=group)))
+
+
+@dataclass
+class Finder:
+    groups: list[str] = field(default_factory=lambda: [GROUP, OTHER])
+    fared: dict[str, bool] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+    def target_groups(self) -> Iterable[str]:
+        return self.groups
+
+    async def fares(self, instance_id: str, healthy: bool) -> None:
+        self.fared[instance_id] = healthy
+
+    def let_go(self, instance_id: str) -> None:
+        self.left.append(instance_id)
+
+
+async def soon(what: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not what():  # noqa: ASYNC110 - processes of the cloud have no event for a test
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudSettings]:
+    monkeypatch.setattr(cloud_streams, "PAUSE_S", (0.01, 0.05))
+    with tempfile.TemporaryDirectory(prefix="mc-", dir="/tmp") as folder:
+        settings = CloudSettings("0" * 8, folder, balancers=(ShardSettings(1, 2),))
+        settings.socket_path.mkdir(parents=True)
+        yield settings
+
+
+@pytest.fixture
+async def balancers(cloud: CloudSettings) -> AsyncIterator[Balancers]:
+    made = Balancers(cloud.shard_socket(BALANCER, 0))
+    await made.start()
+    yield made
+    await made.server.stop(0)
+
+
+@pytest.fixture
+async def finder(cloud: CloudSettings, balancers: Balancers) -> AsyncIterator[Finder]:
+    made, calls = Finder(), Calls(cloud, SECRET, "autoscaler-0")
+    health = TargetHealth(cloud, SECRET, calls, "autoscaler-0")
+    health.start(made)
+    await soon(lambda: balancers.followers)
+    yield made
+    await health.close()
+    await calls.close()
+
+
+async def test_what_changes_comes_by_itself(balancers: Balancers, finder: Finder) -> None:
+    balancers.put(GROUP, "i-1", "initial")
+    await soon(lambda: finder.fared == {"i-1": True})
+    balancers.put(GROUP, "i-1", "unhealthy")
+    await soon(lambda: finder.fared == {"i-1": False})
+    balancers.put(GROUP, "i-1", "healthy")
+    await soon(lambda: finder.fared == {"i-1": True})
+    assert not finder.left
+    balancers.put(GROUP, "i-1", "")
+    await soon(lambda: finder.left == ["i-1"])
+
+
+async def test_one_group_that_finds_it_unhealthy_is_enough(balancers: Balancers, finder: Finder) -> None:
+    balancers.put(GROUP, "i-1", "healthy")
+    balancers.put(OTHER, "i-1", "unhealthy", 81)
+    await soon(lambda: finder.fared == {"i-1": False})
+    balancers.put(GROUP, "i-1", "draining")
+    balancers.put(OTHER, "i-1", "", 81)
+    await soon(lambda: finder.fared == {"i-1": True} and finder.left == ["i-1"])
+
+
+async def test_a_new_stream_tells_what_happened_meanwhile(balancers: Balancers, finder: Finder) -> None:
+    balancers.put(GROUP, "i-1", "healthy")
+    balancers.put(GROUP, "i-2", "healthy")
+    await soon(lambda: finder.fared == {"i-1": True, "i-2": True})
+    await balancers.server.stop(0)
+    balancers.put(GROUP, "i-1", "unhealthy")
+    balancers.put(GROUP, "i-2", "")
+    await balancers.start()
+    await soon(lambda: not finder.fared["i-1"] and finder.left == ["i-2"])
+
+
+async def test_without_proof_nothing_is_told(cloud: CloudSettings, balancers: Balancers) -> None:
+    made, calls = Finder(), Calls(cloud, SECRET, "autoscaler-0")
+    health = TargetHealth(cloud, b"another", calls, "autoscaler-0")
+    health.start(made)
+    balancers.put(GROUP, "i-1", "healthy")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not balancers.followers and not made.fared
+    await health.close()
+    await calls.close()

@@ -1,8 +1,9 @@
 """`minicloud demo`: a cloud from nothing to nothing, in under two minutes. Every step is real, and checked.
 
 Two hosts come up; three instances of different families run on them and serve HTTP; a command runs inside one; one is
-made larger and uses its new size; a host is killed and the cloud says so; a summary; the end. Whatever happens, also
-Ctrl-C, the cloud is taken down and its data directory removed.
+made larger and uses its new size. A group behind a balancer gets three times the load and grows; a host is killed, the
+cloud says so and the group heals; the load goes and the group shrinks (demo_group.py). A summary; the end. Whatever
+happens, also Ctrl-C, the cloud is taken down and its data directory removed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minicloud.base.errors import CloudError, Internal
+from minicloud.cli.demo_group import follow_the_load
+from minicloud.cli.demo_story import Story
 from minicloud.cli.output import memory, write_line, write_table
 
 if TYPE_CHECKING:
@@ -35,21 +38,6 @@ LARGEST_MIB = 8192  # of the types that the demo looks at: it runs on laptops
 FAMILIES = ("general", "compute", "memory")
 NOTICE_S_MAX = 15.0
 HTTP_S_MAX = 10.0
-
-
-@dataclass(slots=True)
-class Story:
-    """What is told while it happens, and the table at the end."""
-
-    began: float = field(default_factory=time.monotonic)
-    rows: list[tuple[str, str]] = field(default_factory=list)
-
-    def say(self, text: str) -> None:
-        write_line(f"[{time.monotonic() - self.began:6.1f} s] {text}")
-
-    def done(self, step: str, result: str) -> None:
-        self.rows.append((step, result))
-        self.say(f"{step}: {result}")
 
 
 @click.command()
@@ -121,7 +109,9 @@ def _tell(story: Story, endpoint: str, processes: Path) -> None:
         _serve(story, client, instances)
         _look_inside(story, client, instances[0])
         _resize(story, client, instances[0])
-        _lose_a_host(story, client, instances, processes)
+        instances = _make_room(client, instances)
+        lose = partial(_lose_a_host, story, client, instances, processes)
+        follow_the_load(story, client, _port(client), lose)
 
 
 def _launch(story: Story, client: Client) -> list[models.Instance]:
@@ -227,6 +217,15 @@ def _outgrow(client: Client, instance_id: str, old_mib: int) -> str:
     if result.exit_code != 0:
         raise Internal(f"the guest could not use its new memory: {result.stderr!r}")
     return f"a process inside now holds {result.stdout.decode().strip()} MiB"
+
+
+def _make_room(client: Client, instances: list[models.Instance]) -> list[models.Instance]:
+    """End all but one on each host: the group must fit on what is left when one of two hosts is lost."""
+    kept = list({one.host_id: one for one in reversed(instances)}.values())
+    gone = [one.id for one in instances if one not in kept]
+    client.instances.terminate(*gone)
+    client.instances.wait_until(gone, "terminated", 30.0)
+    return kept
 
 
 def _lose_a_host(story: Story, client: Client, instances: list[models.Instance], processes: Path) -> None:

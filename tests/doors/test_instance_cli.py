@@ -193,3 +193,4 @@ def test_the_demo_ends_with_nothing_left(number: int | None, tmp_path: Path) -> 
     if number is None:
         steps = {line.split("  ")[0] for line in out.partition("STEP")[2].splitlines()}
         assert {"up", "launch", "http", "exec", "resize", "lose a host", "down"} <= steps
+        assert {"scale out", "heal", "scale in", "traffic"} <= steps

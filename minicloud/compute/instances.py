@@ -22,6 +22,7 @@ from minicloud.base.errors import (
 from minicloud.base.ids import check_id
 from minicloud.base.machine import Context, Outcome
 from minicloud.base.tags import check_tags
+from minicloud.compute import security
 from minicloud.compute.catalog import Catalog
 from minicloud.compute.checks import check_options, check_user_data_text, check_vcpus
 from minicloud.compute.commands import (
@@ -262,6 +263,8 @@ def modify(state: State, command: ModifyInstance, context: Context, check_user_d
     if command.profile is not None:
         given["profile"] = command.profile
     if command.security_groups is not None:
+        groups = [security.find(state, command.scope, one) for one in command.security_groups]
+        security.check_enforced(state, groups, [instance.host_id])
         given["security_groups"] = list(command.security_groups)
     if command.echo is not None:
         given["echo"] = {**instance.echo, **command.echo}

@@ -26,7 +26,7 @@ from minicloud.base.ids import check_id
 from minicloud.base.machine import Context, Outcome
 from minicloud.base.shape import Shape
 from minicloud.base.tags import check_tags
-from minicloud.compute import images, security, templates
+from minicloud.compute import images, security, templates, vpc
 from minicloud.compute.catalog import Catalog, InstanceType
 from minicloud.compute.checks import check_options, check_user_data_text, check_vcpus
 from minicloud.compute.commands import Launch, LaunchSpec
@@ -68,6 +68,8 @@ def decide(state: State, command: Launch, context: Context, check_user_data: Use
     placed = place(state.fleet, _request(state, command.scope, wanted, low, room))
     if isinstance(placed, Rejection):
         raise InsufficientCapacity(placed.summary(), field="instance_type", details={"instance_type": wanted.type.name})
+    groups = [security.find(state, command.scope, one) for one in wanted.spec.security_groups or _default(command)]
+    security.check_enforced(state, groups, {spot.host_id for spot in placed.spots})
     if command.dry_run:
         return Outcome(Reservation("", []))
     return _write(command, wanted, placed.spots, token, context)
@@ -233,6 +235,10 @@ def _request(state: State, scope: Scope, wanted: _Wanted, low: int, high: int) -
         partitions=wanted.group.partitions if wanted.group else 0,
         partition=spec.partition,
     )
+
+
+def _default(command: Launch) -> tuple[str, ...]:
+    return (vpc.default_group_id(command.scope),)
 
 
 def _shape(wanted: _Wanted) -> Shape:

@@ -23,11 +23,11 @@ END_PREFIX = "end:"
 IMAGE_PREFIX = "image:"
 
 
-def for_instance(instance: Instance) -> pb.HostOrder | None:
+def for_instance(instance: Instance, firewall: pb.Firewall | None = None) -> pb.HostOrder | None:
     if instance.state == "pending":
         return pb.HostOrder(
             order_id=f"{START_PREFIX}{instance.id}:{instance.generation}",
-            start=pb.StartGuest(spec=guest_spec(instance)),
+            start=pb.StartGuest(spec=guest_spec(instance, firewall)),
         )
     if instance.state == "stopping":
         return end(instance.id, instance.generation, force=instance.force_stop)
@@ -64,12 +64,13 @@ def snapshot(image: Image) -> pb.HostOrder:
     return pb.HostOrder(order_id=f"{IMAGE_PREFIX}{image.id}", snapshot=order)
 
 
-def update(instance: Instance, order_id: str) -> pb.HostOrder:
+def update(instance: Instance, order_id: str, firewall: pb.Firewall | None) -> pb.HostOrder:
     order = pb.UpdateGuest(
         instance_id=instance.id,
         metadata_options=_metadata_options(instance),
         tags=instance.tags,
         cpu_credits=instance.cpu_credits,
+        firewall=firewall,
     )
     return pb.HostOrder(order_id=order_id, update=order)
 
@@ -79,7 +80,7 @@ def hostname(instance: Instance) -> str:
     return instance.id
 
 
-def guest_spec(instance: Instance) -> pb.GuestSpec:
+def guest_spec(instance: Instance, firewall: pb.Firewall | None = None) -> pb.GuestSpec:
     kind = Catalog.load().get(instance.type)
     return pb.GuestSpec(
         instance_id=instance.id,
@@ -109,6 +110,7 @@ def guest_spec(instance: Instance) -> pb.GuestSpec:
         launch_time=instance.launched,
         architecture=instance.arch,
         first_boot=instance.generation == 1,
+        firewall=firewall,
     )
 
 

@@ -28,6 +28,7 @@ from minicloud.base.errors import (
     LimitExceeded,
     NotFound,
     OperationNotPermitted,
+    UnsupportedOperation,
 )
 from minicloud.base.ids import check_id
 from minicloud.base.machine import Context, Outcome
@@ -170,6 +171,33 @@ def check_all(state: State, scope: Scope, group_ids: Iterable[str]) -> None:
         )
 
 
+def is_open(rules: Iterable[Rule]) -> bool:
+    """Whether everything may pass (IPv4; guests have no other)."""
+    return any(rule["protocol"] == ANY and rule.get("cidr") == "0.0.0.0/0" for rule in rules)
+
+
+def restricts(groups: Iterable[SecurityGroup]) -> bool:
+    every = list(groups)
+    ingress = is_open(rule for group in every for rule in group.ingress)
+    return not (ingress and is_open(rule for group in every for rule in group.egress))
+
+
+def check_enforced(state: State, groups: Iterable[SecurityGroup], host_ids: Iterable[str]) -> None:
+    """Groups that hold something back need hosts that can: guests in namespaces of their own.
+
+    Raises UnsupportedOperation.
+    """
+    if not restricts(groups):
+        return
+    for host_id in host_ids:
+        host = state.hosts.get(host_id)
+        if host is not None and host.isolation.get("network") == "loopback":
+            raise UnsupportedOperation(
+                f"host {host.name} gives guests no network of their own, so security groups cannot be enforced there; "
+                "run minicloud as root, or use groups that let everything through"
+            )
+
+
 # --- deciding
 
 
@@ -245,9 +273,20 @@ def change(state: State, command: ChangeRules, context: Context) -> Outcome:
             "The maximum number of rules per security group has been reached.",
             code="RulesPerSecurityGroupLimitExceeded",
         )
+    after = replace(group, ingress=rules) if command.direction == "ingress" else replace(group, egress=rules)
+    _check_members(state, command.scope, after)
     draft = Draft()
-    draft.put(replace(group, ingress=rules) if command.direction == "ingress" else replace(group, egress=rules))
+    draft.put(after)
     return draft.outcome((added, removed))
+
+
+def _check_members(state: State, scope: Scope, after: SecurityGroup) -> None:
+    """That those who have the group can be held to what it will be."""
+    if not restricts([after]):
+        return
+    for one in members(state, scope, after.id):
+        others = [find(state, scope, key) for key in ids(one) if key != after.id]
+        check_enforced(state, [*others, after], [one.host_id])
 
 
 def _taken(rules: list[Rule], group: SecurityGroup, which: Any) -> Rule:
@@ -274,6 +313,7 @@ def modify(state: State, command: ReplaceRules, context: Context) -> Outcome:
     )
     if left:
         raise rule_not_found(next(iter(left)))
+    _check_members(state, command.scope, after)
     draft = Draft()
     draft.put(after)
     return draft.outcome(after)

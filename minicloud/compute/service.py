@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from minicloud.base import limits
 from minicloud.base.errors import CloudError, InsufficientCapacity, Internal, Unavailable
 from minicloud.compute import commands, orders
+from minicloud.compute.firewall import Firewalls
 from minicloud.compute.links import HostLink, Links
 from minicloud.compute.machine import Compute, DiskDeleted
 from minicloud.compute.metering import InstanceMeter
@@ -62,6 +63,7 @@ class ComputeService:
         self.links = Links(self._on_silence)
         self.samples: dict[str, pb.GuestSample] = {}
         self.meter = InstanceMeter()
+        self._firewalls = Firewalls(self.state, self.push_options)
         self.followers: set[Callable[[str], None]] = set()  # told the id of each instance that was recorded
         self.closing = False
         self._ports = ports
@@ -104,10 +106,12 @@ class ComputeService:
         for effect in effects:
             if isinstance(effect, Touched):
                 self._touched(effect)
+        self._firewalls.settle()
 
     def _touched(self, effect: Touched) -> None:
         """Acts on the entity as it was recorded: the state may be ahead of the disk already."""
         self.waiters.notify((effect.kind, effect.key))
+        self._firewalls.touched(effect)
         if effect.kind == Instance.kind:
             for follow in self.followers:
                 follow(effect.key)
@@ -127,7 +131,8 @@ class ComputeService:
         link = self.links.get(instance.host_id)
         if link is None:
             return
-        order = orders.for_instance(instance)
+        firewall = self._firewalls.of(instance) if instance.state == "pending" else None
+        order = orders.for_instance(instance, firewall)
         if order is not None:
             link.send(order)
         if instance.state == "pending":
@@ -231,6 +236,7 @@ class ComputeService:
             self._answer_guest(link, guest)
         for instance in self.state.on_host(command.id):
             self.act(instance)
+        self._firewalls.again(self.state.on_host(command.id))
         for image in self.state.pending_images():
             self._snapshot(image)
         self.waiters.notify((Host.kind, command.id))
@@ -350,7 +356,7 @@ class ComputeService:
         """Options that hold at once in a running guest: metadata, tags, credit mode."""
         link = self.links.get(instance.host_id)
         if link is not None and instance.state in ("pending", "running"):
-            link.send(orders.update(instance, self._order_id("update")))
+            link.send(orders.update(instance, self._order_id("update"), self._firewalls.of(instance)))
 
     def _order_id(self, verb: str) -> str:
         self._orders_made += 1

@@ -29,6 +29,7 @@ import grpc.aio
 
 from minicloud.base.errors import CloudError, Internal, InvalidRequest
 from minicloud.base.shape import Overcommit, Shape
+from minicloud.host import firewall
 from minicloud.host.guests import Guests, report_of
 from minicloud.host.images import Images
 from minicloud.host.instances import DoorEnds, InstanceDoor
@@ -268,8 +269,7 @@ class HostAgent:
         elif kind == "reboot":
             await self.guests.reboot(order.reboot.instance_id, order.reboot.generation)
         elif kind == "update":
-            self.guests.update(order.update)
-            self._sampler.options_changed(order.update.instance_id)
+            await self._update(order.update)
         elif kind == "forget":
             self.guests.forget(order.forget.instance_id, order.forget.generation)
         elif kind == "warm" and self._parts.pool is not None:
@@ -277,6 +277,13 @@ class HostAgent:
         elif kind == "snapshot":
             return await self._snapshot(order.snapshot)
         return 0
+
+    async def _update(self, order: wire.UpdateGuest) -> None:
+        walled = "firewall" in self.guests.find(order.instance_id).spec
+        record = self.guests.update(order)
+        self._sampler.options_changed(order.instance_id)
+        if walled or order.HasField("firewall"):
+            await asyncio.to_thread(firewall.enforce, record)
 
     async def _snapshot(self, order: wire.SnapshotGuest) -> int:
         record = self.guests.find(order.instance_id)

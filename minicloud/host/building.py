@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from minicloud.base.errors import CloudError, Conflict
+from minicloud.host import firewall
 from minicloud.host.ahead import AHEAD, Ahead, AheadParts, Blank
 from minicloud.host.blanks import MAKING, Blanks
 from minicloud.host.boot import hostname, init_argv
@@ -169,6 +170,8 @@ class Builder:
             if record.private_ip:
                 with _noted(warnings, f"network of {record.instance_id}"):
                     self._connect(record, spec_of(record))
+                    if "firewall" in record.spec:
+                        firewall.enforce(record)
         known = {record.instance_id for record in live}
         groups = {record.group_name for record in live}
         for endpoint in parts.network.existing():
@@ -207,6 +210,8 @@ class Builder:
             "seccomp": isolation.seccomp,
             "warnings": list(isolation.warnings),
         }
+        if "firewall" in record.spec:  # before anything of the user's runs
+            firewall.enforce(record)
 
     def _connect(self, record: GuestRecord, spec: GuestSpec, netns: str | None = None) -> Endpoint:
         """The address that it had before, where that can still be had."""

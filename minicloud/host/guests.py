@@ -174,6 +174,9 @@ class Guests:
         spec.tags.update(order.tags)
         spec.cpu_credits = order.cpu_credits
         spec.metadata_options.CopyFrom(order.metadata_options)
+        spec.ClearField("firewall")
+        if order.HasField("firewall"):
+            spec.firewall.CopyFrom(order.firewall)
         record.spec = json_format.MessageToDict(spec)
         self._tools.files.save(record)
         return record

@@ -8,7 +8,7 @@ from minicloud.compute.aws.instances import InstanceDoor
 from minicloud.compute.aws.keypairs import KeyPairDoor, PlacementGroupDoor
 from minicloud.compute.aws.network import NetworkDoor
 from minicloud.compute.aws.places import PlaceDoor
-from minicloud.compute.aws.security import SecurityDoor
+from minicloud.compute.aws.security import RuleDoor
 from minicloud.compute.aws.tags import TagDoor
 from minicloud.compute.aws.templates import TemplateDoor
 from minicloud.compute.aws.types import TypeDoor
@@ -26,7 +26,7 @@ class Ec2(
     TagDoor,
     PlaceDoor,
     NetworkDoor,
-    SecurityDoor,
+    RuleDoor,
     VolumeDoor,
 ):
     """For `Door("ec2", Ec2(service, ports))`. TemplateDoor has RunInstances too: they share words."""

@@ -132,10 +132,7 @@ class RuleDoor(SecurityDoor):
         permissions = params.get("IpPermissions")
         if not permissions:
             permissions = [self._plain(params, call)]
-        rules = [rule for one in permissions for rule in self._of_permission(one, call)]
-        if not rules:
-            raise MissingParameter("A permission needs a range or a group as its peer", field="IpPermissions")
-        return tuple(rules)
+        return tuple(rule for one in permissions for rule in self._of_permission(one, call))
 
     def _plain(self, params: Params, call: Call) -> Params:
         if "IpProtocol" not in params and "SourceSecurityGroupName" not in params:
@@ -155,6 +152,8 @@ class RuleDoor(SecurityDoor):
         for name, ours in (("FromPort", "from"), ("ToPort", "to")):
             if name in one:
                 head[ours] = one[name]
+        if not any(one.get(member) for member in _PEERS):
+            raise MissingParameter("A permission needs a range or a group as its peer", field="IpPermissions")
         for member, (peer, ours) in _PEERS.items():
             for given in one.get(member, ()):
                 value = given.get(peer) or (self._peer_named(given, call) if ours == "group" else "")

@@ -40,20 +40,24 @@ class Calls:
         self._cloud = cloud
         self._secret = secret
         self._who = who
+        self._control = f"{cloud.control_host}:{cloud.control_port}"
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._methods: dict[tuple[str, str], Any] = {}
         self._tickets: dict[tuple[str, Scope], tuple[str, float]] = {}
 
     async def control(self, scope: Scope, method: str, request: Message, reply: type[Reply]) -> Reply:
         """method: 'InstanceService/Launch'."""
-        target = f"{self._cloud.control_host}:{self._cloud.control_port}"
-        return await self._call(target, method, request, reply, internal.metadata(self._secret, self._who, scope))
+        proof = internal.metadata(self._secret, self._who, scope)
+        return await self._call(self._control, method, request, reply, proof)
 
     async def shard(self, of: Located, scope: Scope, method: str, request: Message, reply: type[Reply]) -> Reply:
         kind, shards = of
         number = shard_ticket.shard_of(scope, len(self._cloud.shards(kind)))
         target = f"unix:{self._cloud.shard_socket(kind, number)}"
         return await self._call(target, method, request, reply, self._proof(shards, number, scope))
+
+    def control_channel(self) -> grpc.aio.Channel:
+        return self.channel(self._control)
 
     def channel(self, target: str) -> grpc.aio.Channel:
         if target not in self._channels:

@@ -1,6 +1,6 @@
 """Auto scaling groups, plugged in: the machine in its shell, the service over it, and the streams that tell it what is.
 
-    instances    one stream of the control plane: every member's instance is asked for once, then every change comes
+    instances    one stream of the control plane (cloud_members.py)
     targets      one stream of each balancer process (cloud_targets.py)
     the sweep    once after a start: an instance that carries a group's name and is none of its members is ended
 
@@ -13,20 +13,20 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, NotFound
 from minicloud.cloud_alarm_actions import publish, send
-from minicloud.cloud_calls import PACKAGE, Calls
+from minicloud.cloud_calls import Calls
 from minicloud.cloud_group_metrics import GroupReports, PolicyMetrics
 from minicloud.cloud_launches import Launches
-from minicloud.cloud_streams import Line, Stream
+from minicloud.cloud_members import MemberInstances
 from minicloud.cloud_targets import TargetHealth, Targets
 from minicloud.metric.service import MetricService
 from minicloud.rpc import fleet_auth
-from minicloud.scaling.commands import InstanceSeen, TargetSeen
+from minicloud.scaling.commands import TargetSeen
 from minicloud.scaling.errors import no_such_instance
 from minicloud.scaling.machine import Scaling
 from minicloud.scaling.model import Group, Member
@@ -37,23 +37,9 @@ from minicloud.shell.clock import Clock
 from minicloud.shell.shell import Shell
 from minicloud.shell.waiters import Waiters
 from minicloud.store.sqlite import SqliteJournal
-from minicloud.wire import fleet_pb2 as pb
 
 log = logging.getLogger("minicloud.autoscaler")
 
-FOLLOW = f"/{PACKAGE}.PlaceService/FollowPlaces"
-# These ends of an instance tell on what it was launched from; any other is somebody else's doing, or a host's.
-OWN_FAULTS = frozenset(
-    {
-        "Client.InstanceInitiatedShutdown",
-        "GuestExited",
-        "OutOfMemory",
-        "PrepareFailed",
-        "Server.InternalError",
-        "Server.LaunchTimeout",
-    }
-)
-GONE = "terminated"
 SWEEP_AGAIN_S = 5.0
 
 
@@ -65,15 +51,13 @@ class Groups:
         rand = random.SystemRandom()
         self._cloud, self._calls, self._clock, self._rand = cloud, calls, clock, rand
         self._who = who
-        self._metadata = ((fleet_auth.METADATA, fleet_auth.token(secret, who)),)
         self.journal = SqliteJournal(folder / "groups.db")
         self.machine = Scaling()
         self.shell = Shell(self.machine, self.journal, clock=clock, rand=rand, on_effects=self._on_effects)
         self.launches = Launches(calls, self._scope_of)
         self._health = TargetHealth(cloud, secret, calls, who)
-        self._line: Line[pb.PlacesAsked] = Line(_question, ())
-        self._asked: set[str] = set()
-        self._instances = Stream("members' instances", self._opened, self._heard)
+        proof = ((fleet_auth.METADATA, fleet_auth.token(secret, who)),)
+        self._instances = MemberInstances(calls, proof, self.machine.state, self.shell.submit, clock)
         self._sweep: asyncio.Task[None] | None = None
         self.service: ScalingService
         self._reports: GroupReports
@@ -135,41 +119,10 @@ class Groups:
             if not isinstance(one, Touched):
                 continue
             if isinstance(one.entity, Member) and one.entity.instance_id:
-                self._ask(one.entity.instance_id)
+                self._instances.ask(one.entity.instance_id)
             elif isinstance(one.entity, Group):
                 self._health.follow((*one.entity.target_groups, *one.entity.leaving))
         self.service.on_effects(effects)
-
-    def _ask(self, instance_id: str) -> None:
-        if instance_id not in self._asked:
-            self._asked.add(instance_id)
-            self._line.ask(instance_id)
-
-    # --- what instances are
-
-    def _ids(self) -> Iterable[str]:
-        for roster in self.machine.state.rosters.values():
-            yield from (member.instance_id for member in roster.members.values() if member.instance_id)
-
-    async def _opened(self) -> AsyncIterator[pb.InstancePlace]:
-        self._asked = set(self._ids())
-        self._line = Line(_question, self._asked)
-        channel = self._calls.channel(f"{self._cloud.control_host}:{self._cloud.control_port}")
-        stub = channel.stream_stream(
-            FOLLOW,
-            request_serializer=pb.PlacesAsked.SerializeToString,
-            response_deserializer=pb.InstancePlace.FromString,
-        )
-        async for place in stub(self._line.requests(), metadata=self._metadata, wait_for_ready=True):
-            yield place
-
-    async def _heard(self, place: pb.InstancePlace) -> None:
-        state = place.state or GONE
-        if state == GONE:
-            self._asked.discard(place.instance_id)
-        member = self.machine.state.member_of(place.instance_id)
-        if member is not None and member.seen != state:
-            await self.shell.submit(InstanceSeen(place.instance_id, state, fault=place.reason not in OWN_FAULTS))
 
     # --- cloud_targets.Finder
 
@@ -203,7 +156,7 @@ class Groups:
 
     async def _swept(self, scope: Scope) -> bool:
         """End the orphans of a scope. False: a launch is under way, so whose its instance is cannot be said yet."""
-        before, serials = set(self._ids()), self._settled(scope)
+        before, serials = set(self._instances.ids()), self._settled(scope)
         if serials is None:
             return False
         found = [pair async for pair in self.launches.of_groups(scope)]
@@ -239,7 +192,3 @@ class Notices:
             await publish(self._calls, scope, target, subject, text)
         else:
             await send(self._calls, scope, target, text)
-
-
-def _question(ids: list[str], number: int) -> pb.PlacesAsked:
-    return pb.PlacesAsked(instance_ids=ids, number=number)

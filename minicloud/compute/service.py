@@ -64,7 +64,7 @@ class ComputeService:
         self.samples: dict[str, pb.GuestSample] = {}
         self.meter = InstanceMeter()
         self._firewalls = Firewalls(self.state, self.push_options)
-        self.followers: set[Callable[[str], None]] = set()  # told the id of each instance that was recorded
+        self.followers: set[Callable[[str], None]] = set()  # told the id of each instance that is another one now
         self.closing = False
         self._ports = ports
         self._launching: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -113,8 +113,7 @@ class ComputeService:
         self.waiters.notify((effect.kind, effect.key))
         self._firewalls.touched(effect)
         if effect.kind == Instance.kind:
-            for follow in self.followers:
-                follow(effect.key)
+            self._news(effect.key)
         if isinstance(effect.entity, Instance):
             self.act(effect.entity)
         elif effect.kind == Instance.kind:
@@ -253,6 +252,10 @@ class ComputeService:
             gone = instance.state == "terminated"
             link.send(orders.end(guest.instance_id, guest.generation, force=True, delete_disk=gone))
 
+    def _news(self, instance_id: str) -> None:
+        for follow in self.followers:
+            follow(instance_id)
+
     async def guest_report(self, link: HostLink, guest: commands.GuestSeen) -> None:
         if self.closing:
             return
@@ -272,6 +275,7 @@ class ComputeService:
             self.samples[sample.instance_id] = sample
             if before is None or before.answers != sample.answers:
                 self.waiters.notify((Instance.kind, sample.instance_id))
+                self._news(sample.instance_id)
 
     async def order_result(self, link: HostLink, result: pb.OrderResult) -> None:
         """Its id is forgotten last: what its own outcome implies is not ordered again."""

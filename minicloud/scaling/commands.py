@@ -329,11 +329,15 @@ class LaunchFailed:
 
 @dataclass(frozen=True, slots=True)
 class InstanceSeen:
-    """The state of an instance as compute has it now. `fault`: it ended through no fault of its template."""
+    """The state of an instance as compute has it now.
+
+    `fault`: it ended through no fault of its template. `impaired`: it runs, and has failed its status checks too long.
+    """
 
     instance_id: str
     state: str
     fault: bool = False
+    impaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)

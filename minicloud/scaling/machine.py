@@ -68,7 +68,7 @@ class Scaling:
             commands.TerminateMember: membership.terminate,
         }
         self._reports: dict[type[Any], Callable[[Turn, Member, Any], None]] = {
-            commands.InstanceSeen: lambda turn, member, seen: moves.note_seen(turn, member, seen.state, seen.fault),
+            commands.InstanceSeen: lambda turn, member, seen: moves.note_seen(turn, member, seen),
             commands.TargetSeen: lambda turn, member, seen: _note(turn, member, target_bad=not seen.healthy),
             commands.Drained: _drained,
             commands.HookTold: _hook_told,
@@ -207,7 +207,8 @@ def _join(made: Outcome, more: Outcome) -> None:
 
 def _compare(turn: Turn, seen: Mapping[str, str]) -> None:
     for member in _known(turn.members.values()):
-        moves.note_seen(turn, member, seen.get(member.instance_id, "terminated"), fault=True)
+        state = seen.get(member.instance_id, "terminated")
+        moves.note_seen(turn, member, commands.InstanceSeen(member.instance_id, state, fault=True))
 
 
 def _known(members: Iterable[Member]) -> list[Member]:

@@ -126,6 +126,7 @@ class Member(Entity):
     in_service: float | None = None
     unhealthy: str = ""
     target_bad: bool = False
+    impaired: bool = False
     protected: bool = False
     replaces: str = ""
     starting: bool = False
@@ -141,6 +142,7 @@ class Member(Entity):
             self.state == "InService"
             and not self.unhealthy
             and not self.target_bad
+            and not self.impaired
             and not self.replaces
             and self.seen == "running"
         )

@@ -7,6 +7,7 @@ facts into moves; doing it again changes nothing. So it does not matter in which
 from __future__ import annotations
 
 from minicloud.scaling import limits, texts
+from minicloud.scaling.commands import InstanceSeen
 from minicloud.scaling.lifecycle import ACTIVE, ASIDE, DRAINING, ENDING, WARM, Event, step
 from minicloud.scaling.model import Member
 from minicloud.scaling.places import is_stable, round_failed
@@ -158,13 +159,16 @@ def enter(turn: Turn, member: Member, cause: str) -> None:
     advance(turn, member)
 
 
-def note_seen(turn: Turn, member: Member, state: str, fault: bool) -> None:
+def note_seen(turn: Turn, member: Member, report: InstanceSeen) -> None:
     """Write what compute sees now. An instance that died young without another's fault tells on its template."""
+    state = report.state
+    if member.impaired != report.impaired:
+        member = turn.put(member, impaired=report.impaired)
     if member.seen == state:
         return
     died = state in DOWN and member.seen not in DOWN and member.state in ACTIVE
     turn.put(member, seen=state, starting=member.starting and state != "running")
-    if died and not fault and not is_stable(member, turn.now):
+    if died and not report.fault and not is_stable(member, turn.now):
         round_failed(turn)
 
 

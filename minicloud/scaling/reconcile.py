@@ -82,10 +82,12 @@ def _trouble(turn: Turn, member: Member) -> tuple[str, float | None]:
         return member.unhealthy, None
     if member.seen in moves.GONE or (member.seen in moves.DOWN and not member.starting):
         return texts.EC2_CHECK, None
-    if not member.target_bad or "ELB" not in turn.group.health_types or member.in_service is None:
+    bad = member.target_bad and "ELB" in turn.group.health_types
+    if not (bad or member.impaired) or member.in_service is None:
         return "", None
     after = member.in_service + turn.group.grace_s
-    return (texts.ELB_CHECK, None) if turn.now >= after else ("", after)
+    reason = texts.ELB_CHECK if bad else texts.STATUS_CHECK
+    return (reason, None) if turn.now >= after else ("", after)
 
 
 def _delete(turn: Turn) -> None:

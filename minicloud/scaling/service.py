@@ -249,9 +249,7 @@ class ScalingService:
             await self._launch(order)
             return None
         if isinstance(order, Register):
-            for target_group in order.target_groups:
-                await self._register(target_group, order.instance_id)
-            return None
+            return await self._register_all(order)
         if isinstance(order, Deregister):
             return await self._deregister(order)
         if isinstance(order, Notify):
@@ -281,6 +279,18 @@ class ScalingService:
                 order.group, order.number, answer.instance_id, answer.zone, answer.type or order.type, answer.version
             )
         )
+
+    async def _register_all(self, order: Register) -> float | None:
+        """A target group that cannot take it, or is gone, keeps it from no other."""
+        failed: CloudError | None = None
+        for target_group in order.target_groups:
+            try:
+                await self._register(target_group, order.instance_id)
+            except CloudError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return None
 
     async def _register(self, target_group: str, instance_id: str) -> None:
         """Undone where the group, or the instance, left meanwhile: nobody else would think of it."""

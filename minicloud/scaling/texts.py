@@ -100,6 +100,7 @@ def terminating(instance_id: str) -> str:
 
 
 EC2_CHECK = "an EC2 health check indicating it has been terminated or stopped"
+STATUS_CHECK = "an EC2 instance status checks failure"
 ELB_CHECK = "an ELB system health check failure"
 USER_CHECK = "a user health-check"
 NEVER_STARTED = "it not having come into service in time"

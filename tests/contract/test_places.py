@@ -32,6 +32,7 @@ class Control:
     def __init__(self) -> None:
         self.state = SimpleNamespace(instances={})
         self.followers: set[Callable[[str], None]] = set()
+        self.samples: dict[str, Any] = {}
         self.looked = 0
         self.port = 0
 
@@ -54,6 +55,7 @@ class Control:
             private_ip=address,
             zone="z",
             reason_code="",
+            generation=1,
         )
         self.changed(instance_id)
 

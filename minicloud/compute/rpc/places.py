@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
+from minicloud.compute.rpc.translate import instance_status
 from minicloud.compute.service import ComputeService
 from minicloud.wire import fleet_pb2 as pb
 
@@ -93,6 +94,7 @@ class PlaceServicer:
             zone=one.zone,
             answers=answers,
             reason=one.reason_code,
+            impaired=instance_status(self._service, one) == "impaired",
         )
 
 

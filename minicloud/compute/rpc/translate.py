@@ -81,13 +81,20 @@ def _sample(service: ComputeService, one: Instance) -> fleet_pb2.GuestSample | N
 
 def statuses(service: ComputeService, one: Instance) -> tuple[str, str]:
     """System: its host agent reports. Instance: the guest's init answered its last ping."""
-    host, sample = service.state.hosts.get(one.host_id), _sample(service, one)
+    host = service.state.hosts.get(one.host_id)
     if one.state not in ("pending", "running"):
         return "not-applicable", "not-applicable"
     system = "ok" if host is not None and host.state == "up" else "impaired"
-    if one.state == "pending" or sample is None or sample.generation != one.generation:
-        return "initializing" if system == "ok" else system, "initializing"
-    return system, "ok" if sample.answers else "impaired"
+    guest = instance_status(service, one)
+    return "initializing" if guest == "initializing" and system == "ok" else system, guest
+
+
+def instance_status(service: ComputeService, one: Instance) -> str:
+    """Of one that is pending or running."""
+    sample = _sample(service, one)
+    if sample is None or sample.generation != one.generation:
+        return "initializing"
+    return "ok" if sample.answers else "impaired"
 
 
 def host(state: State, one: Host, link: HostLink | None) -> host_pb2.Host:

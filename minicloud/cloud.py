@@ -57,6 +57,7 @@ from minicloud.compute.ssm import Ssm
 from minicloud.host import ticket, user_data
 from minicloud.host.agent import agent_socket
 from minicloud.host.instances import instance_secret
+from minicloud.identity.iam.model import Profile
 from minicloud.identity.machine import IdentityMachine
 from minicloud.identity.rpc import DESCRIPTOR as IDENTITY
 from minicloud.identity.rpc import KEYS, IdentityRpc, KeyServicer
@@ -185,7 +186,14 @@ class ControlPlane:
         )
         self.service = ComputeService(
             self.compute,
-            ComputePorts(Addressed(self.shell, COMPUTE).submit, self.shell.shown, launcher, self.waiters, self._rand),
+            ComputePorts(
+                Addressed(self.shell, COMPUTE).submit,
+                self.shell.shown,
+                launcher,
+                self.waiters,
+                self._rand,
+                self._role_of,
+            ),
         )
         self.identity = Identity(
             self.identity_machine, Addressed(self.shell, IDENTITY_SLICE), Usage(self.compute), self.derived("pages")
@@ -335,6 +343,13 @@ class ControlPlane:
     def _find_key(self, key_id: str) -> Key | None:
         body = self.identity_machine.active_key(key_id)
         return Key(self.identity_machine.secret(key_id), body["account"], body["admin"]) if body is not None else None
+
+    def _role_of(self, account: str, arn: str) -> fleet_pb2.GuestRole | None:
+        """The role of an instance profile, as guests are told of it."""
+        profile = self.identity_machine.iam.get(Profile, account, arn.rpartition("/")[2])
+        if profile is None or not profile.roles:
+            return None
+        return fleet_pb2.GuestRole(name=profile.roles[0], profile_arn=profile.arn, profile_id=profile.id)
 
     def operations(self, shut_down: Callable[[], None]) -> Operations:
         return Operations(

@@ -21,6 +21,7 @@ import uvloop
 
 from minicloud import settings
 from minicloud.base.shape import Shape
+from minicloud.cloud_roles import RoleCredentials
 from minicloud.compute import credits
 from minicloud.host import boot, ticket
 from minicloud.host.agent import AgentParts, HostAgent, HostAgentConfig
@@ -70,7 +71,7 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
     found = await asyncio.to_thread(probing.probe)
     places = Places(cloud.host_path(host.name), socket_dir(cloud, host.name))
     directory, hearing = Directory(places), Hearing(places.init_socket)
-    imds, consoles = Imds(directory, secrets.token_bytes(32)), Consoles()
+    imds, consoles = Imds(directory, secrets.token_bytes(32), RoleCredentials(secret, time.time)), Consoles()
     imds_socket = listening("127.0.0.1")
     network = await _guest_network(cloud, host, found, imds_socket.getsockname()[1])
     metered = MeteredNetwork(network, directory, imds, imds_socket.getsockname()[1])

@@ -11,6 +11,9 @@ An order's id says all that it depends on, so the same need gives the same id.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from minicloud.compute import vpc
 from minicloud.compute.catalog import Catalog
 from minicloud.compute.images import is_builtin
 from minicloud.compute.model import Image, Instance
@@ -23,11 +26,23 @@ END_PREFIX = "end:"
 IMAGE_PREFIX = "image:"
 
 
-def for_instance(instance: Instance, firewall: pb.Firewall | None = None) -> pb.HostOrder | None:
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What of a guest's spec follows from other records than its instance's. `role`: its instance profile's."""
+
+    firewall: pb.Firewall | None = None
+    role: pb.GuestRole | None = None
+    security_groups: tuple[str, ...] = ()
+
+
+NO_EXTRAS = Extras()
+
+
+def for_instance(instance: Instance, extras: Extras = NO_EXTRAS) -> pb.HostOrder | None:
     if instance.state == "pending":
         return pb.HostOrder(
             order_id=f"{START_PREFIX}{instance.id}:{instance.generation}",
-            start=pb.StartGuest(spec=guest_spec(instance, firewall)),
+            start=pb.StartGuest(spec=guest_spec(instance, extras)),
         )
     if instance.state == "stopping":
         return end(instance.id, instance.generation, force=instance.force_stop)
@@ -64,13 +79,15 @@ def snapshot(image: Image) -> pb.HostOrder:
     return pb.HostOrder(order_id=f"{IMAGE_PREFIX}{image.id}", snapshot=order)
 
 
-def update(instance: Instance, order_id: str, firewall: pb.Firewall | None) -> pb.HostOrder:
+def update(instance: Instance, order_id: str, extras: Extras) -> pb.HostOrder:
     order = pb.UpdateGuest(
         instance_id=instance.id,
         metadata_options=_metadata_options(instance),
         tags=instance.tags,
         cpu_credits=instance.cpu_credits,
-        firewall=firewall,
+        firewall=extras.firewall,
+        role=extras.role,
+        security_groups=extras.security_groups,
     )
     return pb.HostOrder(order_id=order_id, update=order)
 
@@ -80,14 +97,14 @@ def hostname(instance: Instance) -> str:
     return instance.id
 
 
-def guest_spec(instance: Instance, firewall: pb.Firewall | None = None) -> pb.GuestSpec:
+def guest_spec(instance: Instance, extras: Extras = NO_EXTRAS) -> pb.GuestSpec:
     kind = Catalog.load().get(instance.type)
     return pb.GuestSpec(
         instance_id=instance.id,
         generation=instance.generation,
         account=instance.account,
         region=instance.region,
-        zone=instance.zone,
+        zone=vpc.shown_zone(instance.zone, instance.region),
         host_id=instance.host_id,
         type=instance.type,
         shape=common_pb2.Shape(
@@ -110,7 +127,9 @@ def guest_spec(instance: Instance, firewall: pb.Firewall | None = None) -> pb.Gu
         launch_time=instance.launched,
         architecture=instance.arch,
         first_boot=instance.generation == 1,
-        firewall=firewall,
+        firewall=extras.firewall,
+        role=extras.role,
+        security_groups=extras.security_groups,
     )
 
 

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from minicloud.base import limits
 from minicloud.base.errors import CloudError, InsufficientCapacity, Internal, Unavailable
-from minicloud.compute import commands, orders
+from minicloud.compute import commands, orders, security
 from minicloud.compute.firewall import Firewalls
 from minicloud.compute.links import HostLink, Links
 from minicloud.compute.machine import Compute, DiskDeleted
@@ -54,6 +54,7 @@ class Ports:
     launcher: Launcher
     waiters: Waiters
     rand: random.Random
+    role_of: Callable[[str, str], pb.GuestRole | None] = lambda _account, _profile: None
 
 
 class ComputeService:
@@ -130,8 +131,9 @@ class ComputeService:
         link = self.links.get(instance.host_id)
         if link is None:
             return
-        firewall = self._firewalls.of(instance) if instance.state == "pending" else None
-        order = orders.for_instance(instance, firewall)
+        order = orders.for_instance(
+            instance, self._extras(instance) if instance.state == "pending" else orders.NO_EXTRAS
+        )
         if order is not None:
             link.send(order)
         if instance.state == "pending":
@@ -360,7 +362,12 @@ class ComputeService:
         """Options that hold at once in a running guest: metadata, tags, credit mode."""
         link = self.links.get(instance.host_id)
         if link is not None and instance.state in ("pending", "running"):
-            link.send(orders.update(instance, self._order_id("update"), self._firewalls.of(instance)))
+            link.send(orders.update(instance, self._order_id("update"), self._extras(instance)))
+
+    def _extras(self, instance: Instance) -> orders.Extras:
+        names = tuple(one["GroupName"] for one in security.named(self.state, instance))
+        role = self._ports.role_of(instance.account, instance.profile) if instance.profile else None
+        return orders.Extras(self._firewalls.of(instance), role, names)
 
     def _order_id(self, verb: str) -> str:
         self._orders_made += 1

@@ -177,6 +177,11 @@ class Guests:
         spec.ClearField("firewall")
         if order.HasField("firewall"):
             spec.firewall.CopyFrom(order.firewall)
+        spec.ClearField("role")
+        if order.HasField("role"):
+            spec.role.CopyFrom(order.role)
+        del spec.security_groups[:]
+        spec.security_groups.extend(order.security_groups)
         record.spec = json_format.MessageToDict(spec)
         self._tools.files.save(record)
         return record

@@ -113,10 +113,13 @@ class Tokens:
 
 
 class Imds:
-    """The service. Needs a running event loop; `token_key`: 32 random bytes."""
+    """The service. Needs a running event loop; `token_key`: 32 random bytes; `credentials`: of guests' roles."""
 
-    def __init__(self, guests: GuestDirectory, token_key: bytes) -> None:
+    def __init__(
+        self, guests: GuestDirectory, token_key: bytes, credentials: metadata.Credentials | None = None
+    ) -> None:
         self.guests = guests
+        self.credentials = credentials
         self.tokens = Tokens(token_key)
         self._servers: dict[asyncio.Server, str | None] = {}
         self._connections: set[_Connection] = set()
@@ -307,7 +310,7 @@ class _Connection(asyncio.Protocol):
             left = self._service.tokens.left(token, facts.spec.instance_id, self._loop.time())
         if left <= 0 and (token is not None or facts.spec.metadata_options.http_tokens == "required"):
             return _Answer(HTTPStatus.UNAUTHORIZED)
-        page = metadata.page(facts, path)
+        page = metadata.page(facts, path, self._service.credentials)
         if page is None:
             return _Answer(HTTPStatus.NOT_FOUND)
         answer = _Answer(HTTPStatus.OK, page.text, page.content_type)

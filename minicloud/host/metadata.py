@@ -2,7 +2,7 @@
 
 Source: EC2 User Guide, "Instance metadata categories" and "Instance identity documents". A directory lists its
 entries, directories with a slash behind them; a path may end in a slash or not. Where minicloud has no such thing,
-the path does not exist: iam/ (guests have no role), spot/, signatures of the identity document (nobody would trust
+the path does not exist: iam/ (without a role), spot/, signatures of the identity document (nobody would trust
 our key), placement/group-name (a host is not told), block-device-mapping/. The mac is made from the instance id
 unless the network driver says otherwise. Tags are listed where AWS allows them in metadata: no spaces, slashes, '.',
 '..' or '_index'.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,7 +29,8 @@ VERSIONS = (
 TEXT, BYTES = "text/plain", "application/octet-stream"
 _TAG_KEY = re.compile(r"(?!\.{1,2}$|_index$)[A-Za-z0-9+\-=._:,@]+")
 
-Tree = Mapping[str, Any]  # leaves are str
+Tree = Mapping[str, Any]  # leaves are str, or make one
+Credentials = Callable[[GuestSpec], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +50,20 @@ class Page:
     content_type: str = TEXT
 
 
-def page(facts: GuestFacts, path: str) -> Page | None:
-    """What `path` (without query) shows; None: nothing there."""
+def page(facts: GuestFacts, path: str, credentials: Credentials | None = None) -> Page | None:
+    """What `path` (without query) shows; None: nothing there. `credentials`: makes the text of a role's."""
     parts = [part for part in path.split("/") if part]
     if not parts:
         return Page("\n".join(VERSIONS))
     if parts[0] not in VERSIONS:
         return None
-    node: Any = tree(facts)
+    node: Any = tree(facts, credentials)
     for part in parts[1:]:
         node = node.get(part) if isinstance(node, Mapping) else None
     if node is None:
         return None
+    if callable(node):
+        node = node()
     if isinstance(node, str):
         return Page(node, _content_type(parts[1:]))
     if parts[1:] == ["meta-data", "public-keys"]:
@@ -74,18 +77,35 @@ def _content_type(parts: list[str]) -> str:
     return TEXT
 
 
-def tree(facts: GuestFacts) -> Tree:
-    """Everything under a version."""
+def tree(facts: GuestFacts, credentials: Credentials | None = None) -> Tree:
+    """Everything under a version. Leaves are texts, or make one when they are asked for."""
     whole: dict[str, Any] = {
         "dynamic": {"instance-identity": {"document": identity_document(facts)}},
         "meta-data": _meta_data(facts),
     }
+    if facts.spec.HasField("role") and credentials is not None:
+        whole["meta-data"]["iam"] = _iam(facts.spec, credentials)
     if facts.spec.user_data:
         whole["user-data"] = facts.spec.user_data
     return whole
 
 
-def _meta_data(facts: GuestFacts) -> Tree:
+def _iam(spec: GuestSpec, credentials: Credentials) -> Tree:
+    role = spec.role
+    launched = datetime.fromtimestamp(int(spec.launch_time), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    info = {
+        "Code": "Success",
+        "LastUpdated": launched,
+        "InstanceProfileArn": role.profile_arn,
+        "InstanceProfileId": role.profile_id,
+    }
+    return {
+        "info": json.dumps(info, indent=2),
+        "security-credentials": {role.name: lambda: credentials(spec)},
+    }
+
+
+def _meta_data(facts: GuestFacts) -> dict[str, Any]:
     spec = facts.spec
     name, mac = private_dns_name(facts), facts.mac or made_up_mac(spec.instance_id)
     placement = {"availability-zone": spec.zone, "region": spec.region, "host-id": spec.host_id}
@@ -105,7 +125,7 @@ def _meta_data(facts: GuestFacts) -> Tree:
         "network": {"interfaces": {"macs": {mac: _interface(facts, name, mac)}}},
         "placement": {key: value for key, value in placement.items() if value},
         "reservation-id": spec.reservation_id,
-        "security-groups": "default",
+        "security-groups": _security_groups(spec),
         "services": {"domain": "amazonaws.com", "partition": "aws"},
     }
     if spec.public_key:
@@ -123,8 +143,12 @@ def _interface(facts: GuestFacts, name: str, mac: str) -> Tree:
         "local-ipv4s": facts.private_ip,
         "mac": mac,
         "owner-id": facts.spec.account,
-        "security-groups": "default",
+        "security-groups": _security_groups(facts.spec),
     }
+
+
+def _security_groups(spec: GuestSpec) -> str:
+    return "\n".join(spec.security_groups) or "default"
 
 
 def identity_document(facts: GuestFacts) -> str:

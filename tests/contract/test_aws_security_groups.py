@@ -104,6 +104,7 @@ async def test_hosts_are_told_what_groups_come_to(tmp_path: Path) -> None:
         (one,) = await world.launch(ec2, SecurityGroupIds=[group])
         assert one["SecurityGroups"] == [{"GroupId": group, "GroupName": "web"}]
         first, second = [order.start.spec for order in await world.host.ordered("start", 2)]
+        assert list(second.security_groups) == ["web"]
         assert not first.HasField("firewall") and second.HasField("firewall") and not second.firewall.ingress
         await world.wait(ec2, "instance_running", InstanceIds=[one["InstanceId"]])
         assert not (await told(world, one["InstanceId"], 1)).ingress  # again, once it runs

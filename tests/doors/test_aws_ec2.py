@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +12,7 @@ import boto3
 import pytest
 
 from minicloud.client import Client
+from minicloud.identity import session
 from tests.real_cloud import RealCloud, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -116,3 +119,33 @@ def test_a_command_runs_in_the_guest(cloud: RealCloud, web: dict[str, Any]) -> N
 def _ended(ssm: Any, given: dict[str, str]) -> dict[str, Any]:
     answer = dict(ssm.get_command_invocation(**given))
     return answer if answer["Status"] not in ("Pending", "InProgress") else {}
+
+
+def test_a_guest_gets_the_credentials_of_its_role(cloud: RealCloud, client: Client, ec2: Any) -> None:
+    iam = boto(cloud, "iam")
+    trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    iam.create_role(RoleName="app", AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
+    iam.create_instance_profile(InstanceProfileName="app")
+    iam.add_role_to_instance_profile(InstanceProfileName="app", RoleName="app")
+    made = ec2.run_instances(
+        ImageId="ami-0abcdef1234567890",
+        InstanceType="t3.nano",
+        MinCount=1,
+        MaxCount=1,
+        IamInstanceProfile={"Name": "app"},
+    )
+    instance_id = made["Instances"][0]["InstanceId"]
+    ec2.get_waiter("instance_running").wait(InstanceIds=[instance_id], WaiterConfig=PACE)
+    script = (
+        'base="$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest"; '
+        'token=$(curl -s -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" $base/api/token); '
+        'ask() { curl -s -H "X-aws-ec2-metadata-token: $token" $base/meta-data/iam/security-credentials/$1; }; '
+        'ask $(ask "")'
+    )
+    given = json.loads(client.instances.exec(instance_id, ["sh", "-c", script]).stdout)
+    secret = (cloud.data / "secret.key").read_bytes()
+    caller = session.opened(secret, given["Token"], given["AccessKeyId"], time.time())
+    assert caller.arn == f"arn:aws:sts::000000000000:assumed-role/app/{instance_id}"
+    assert given["SecretAccessKey"] == session.secret_of(secret, given["AccessKeyId"])
+    ec2.terminate_instances(InstanceIds=[instance_id])
+    iam.close()

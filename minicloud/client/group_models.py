@@ -47,6 +47,14 @@ class MemberCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupNotification:
+    """Which events a topic is told of: autoscaling:EC2_INSTANCE_LAUNCH and so on."""
+
+    topic: str
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ScalingGroup:
     """status '' or 'Delete in progress'. suspended: process -> why. local_tags: keys that instances do not get."""
 
@@ -74,6 +82,7 @@ class ScalingGroup:
     hooks: tuple[LifecycleHook, ...]
     warm_pool: WarmPool | None
     metrics: tuple[str, ...]
+    notifications: tuple[GroupNotification, ...]
     counts: MemberCounts | None
 
     @property

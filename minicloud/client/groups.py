@@ -241,6 +241,15 @@ class AsyncGroups:
         request = scaling_pb2.CollectGroupMetricsRequest(name=name, metrics=metrics, stop=stop)
         return await self._group("CollectGroupMetrics", request)
 
+    async def set_notifications(self, name: str, topic: str, *events: str) -> group_models.ScalingGroup:
+        """Have a topic (ARN) told how launches and terminations ended; no events: no longer.
+
+        events: "launch", "launch-error", "terminate", "terminate-error", or AWS's names. The topic gets a test
+        notification first. Raises NotFound, InvalidParameterValue (it cannot be told).
+        """
+        request = scaling_pb2.SetGroupNotificationsRequest(name=name, topic=topic, events=map(_event, events))
+        return await self._group("SetGroupNotifications", request)
+
     # --- hooks, warm pool
 
     async def put_hook(
@@ -437,6 +446,11 @@ def _transition(name: str | None) -> str | None:
     if name in ("launching", "terminating"):
         return f"autoscaling:EC2_INSTANCE_{name.upper()}"
     return name
+
+
+def _event(name: str) -> str:
+    plain = name in ("launch", "launch-error", "terminate", "terminate-error")
+    return f"autoscaling:EC2_INSTANCE_{name.replace('-', '_').upper()}" if plain else name
 
 
 def _hook(one: group_models.LifecycleHook) -> scaling_pb2.LifecycleHook:

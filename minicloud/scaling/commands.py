@@ -106,6 +106,14 @@ class CollectMetrics(OfGroup):
 
 
 @dataclass(frozen=True, slots=True)
+class SetNotifications(OfGroup):
+    """Which events a topic is told of, in place of those before; none: nothing any more."""
+
+    topic: str
+    events: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SuspendProcesses(OfGroup):
     """`processes` empty: all of them."""
 
@@ -353,6 +361,15 @@ class Drained:
     """No balancer of the group sends the instance anything any more."""
 
     instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A topic has been told of an activity, or cannot be."""
+
+    group: str
+    activity: str
+    topic: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from minicloud.base.machine import Context
-from minicloud.scaling import hooks, limits, texts
+from minicloud.scaling import hooks, limits, notices, texts
 from minicloud.scaling.checks import METRICS, PROCESSES, check_name, merged
 from minicloud.scaling.commands import (
     ChangeTargets,
@@ -16,12 +16,22 @@ from minicloud.scaling.commands import (
     GroupSettings,
     PutWarmPool,
     SetDesired,
+    SetNotifications,
     SuspendProcesses,
     TagGroup,
     TargetsLeft,
+    Told,
     UpdateGroup,
 )
-from minicloud.scaling.errors import activity_in_progress, group_exists, group_in_use, invalid, too_many, unsupported
+from minicloud.scaling.errors import (
+    activity_in_progress,
+    group_exists,
+    group_in_use,
+    invalid,
+    no_such,
+    too_many,
+    unsupported,
+)
 from minicloud.scaling.model import Group
 from minicloud.scaling.state import State, Turn
 
@@ -123,6 +133,28 @@ def collect_metrics(turn: Turn, command: CollectMetrics) -> None:
             raise invalid(f"{name[:64]} is not a valid metric type. Valid metrics are {', '.join(METRICS)}", "metrics")
     wanted = set(turn.group.metrics) - set(named) if command.stop else {*turn.group.metrics, *named}
     turn.change(metrics=[name for name in METRICS if name in wanted])
+
+
+def set_notifications(turn: Turn, command: SetNotifications) -> None:
+    """Raises InvalidParameterValue, LimitExceeded."""
+    after = {topic: events for topic, events in turn.group.notifications.items() if topic != command.topic}
+    for event in command.events:
+        if event not in notices.EVENTS:
+            raise invalid(f"'{event[:64]}' is not a valid notification type", "notification_types")
+    if command.events:
+        check_alive(turn)
+        after[command.topic] = list(dict.fromkeys(command.events))
+    elif command.topic not in turn.group.notifications:
+        raise no_such("notification configuration", command.topic, "topic")
+    if len(after) > limits.TOPICS_MAX:
+        raise too_many("SNS topics of a group", limits.TOPICS_MAX, "topic")
+    turn.change(notifications=after)
+
+
+def told(turn: Turn, command: Told) -> None:
+    found = turn.activity(command.activity)
+    if found is not None and command.topic in found.tell:
+        turn.write(replace(found, tell=[topic for topic in found.tell if topic != command.topic]))
 
 
 def check_alive(turn: Turn) -> None:

@@ -10,6 +10,7 @@ GROUP_SIZE_MAX = 10_000  # ours: what max may be; AWS leaves it to the quota of 
 ZONES_MAX = 16  # ours: zones a group may name
 OVERRIDES_MAX = 40  # API, LaunchTemplate: overrides of a mixed instances policy
 TARGET_GROUPS_MAX = 50  # quotas: target groups of a group
+TOPICS_MAX = 10  # quotas: SNS topics of a group
 HOOKS_MAX = 50  # quotas: lifecycle hooks of a group
 COOLDOWN_S_DEFAULT = 300  # API, DefaultCooldown
 WARMUP_S_MAX = 21_600  # ours: six hours; no instance may count as warming up for ever
@@ -32,6 +33,7 @@ HOOK_METADATA_CHARS_MAX = 4_000
 # --- pace of the reconciler (ours)
 LAUNCH_BACKOFF_S_MIN = 5.0
 LAUNCH_BACKOFF_S_MAX = 600.0
+COLD_S_MAX = 60.0  # a place without room is tried again at least so often: room comes when others leave
 COLD_REMEMBERED_S = 3_600.0  # so long a full group does not end an instance to balance into a zone that failed
 STABLE_S = 60.0  # an instance that dies sooner after its launch says something about the template
 DRAIN_S_MAX = 3_660.0  # deregistration delay is at most 3,600 s (elbv2 API); after that the balancer is not waited for

@@ -41,6 +41,7 @@ class Scaling:
             commands.ChangeTargets: groups.change_targets,
             commands.TagGroup: groups.tag,
             commands.CollectMetrics: groups.collect_metrics,
+            commands.SetNotifications: groups.set_notifications,
             commands.SuspendProcesses: groups.suspend,
             commands.PutWarmPool: groups.put_warm_pool,
             commands.DeleteWarmPool: lambda turn, _: turn.change(warm=None),
@@ -93,8 +94,8 @@ class Scaling:
             return turn.outcome(turn.group)
         if kind in (commands.Launched, commands.LaunchFailed):
             return self._answer(command, context)
-        if kind is commands.TargetsLeft:
-            return self._left(command, context)
+        if kind in (commands.TargetsLeft, commands.Told):
+            return self._done(command, context)
         if kind is commands.Sweep:
             return self._sweep(command.observed, context)
         assert kind is Tick, kind
@@ -156,12 +157,18 @@ class Scaling:
         reconcile.settle(turn)
         return turn.outcome()
 
-    def _left(self, command: commands.TargetsLeft, context: Context) -> Outcome:
+    def _done(self, command: commands.TargetsLeft | commands.Told, context: Context) -> Outcome:
+        """Something that the group itself had to do in the world."""
         group = self.state.groups.get(command.group)
         if group is None:
             return Outcome()
         turn = Turn(self.state, group, context)
-        groups.targets_left(turn, command)
+        if isinstance(command, commands.Told):
+            groups.told(turn, command)
+        else:
+            groups.targets_left(turn, command)
+        if turn.group.deleting:
+            reconcile.settle(turn)
         return turn.outcome()
 
     # --- all groups

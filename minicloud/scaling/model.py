@@ -42,6 +42,7 @@ class Group(Entity):
     why desired last changed, until it is reached. `failures` counts rounds of launches in a row that failed, `retry_at`
     ends their back-off; `cold` remembers places without capacity: "zone/type" -> [until, failures]. `leaving`:
     target groups that it was detached from and that may still know its instances. `metrics`: its own that are reported.
+    `notifications`: topic -> which events it is told of.
     """
 
     kind: ClassVar[str] = "scaling-group"
@@ -70,6 +71,7 @@ class Group(Entity):
     tags: dict[str, str] = field(default_factory=dict)
     local_tags: list[str] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
+    notifications: dict[str, list[str]] = field(default_factory=dict)
     suspended: dict[str, str] = field(default_factory=dict)
     hooks: dict[str, dict[str, Any]] = field(default_factory=dict)
     warm: dict[str, Any] | None = None
@@ -150,7 +152,7 @@ class Member(Entity):
 
 @dataclass(frozen=True, slots=True)
 class Activity(Entity):
-    """One line of a group's history. `end` None: under way."""
+    """One line of a group's history. `end` None: under way. `tell`: topics that are still to be told how it ended."""
 
     kind: ClassVar[str] = "scaling-activity"
 
@@ -165,6 +167,7 @@ class Activity(Entity):
     message: str = ""
     progress: int = 0
     instance_id: str = ""
+    tell: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""What the target of a lifecycle hook is told. Source: EC2 Auto Scaling User Guide, "Lifecycle hook notifications"."""
+"""What targets of lifecycle hooks and topics are told. Source: EC2 Auto Scaling User Guide, "Lifecycle hook
+notifications" and "Amazon SNS notification options"."""
 
 from __future__ import annotations
 
@@ -6,9 +7,69 @@ import json
 from typing import Any
 
 from minicloud.scaling import texts
-from minicloud.scaling.model import Group, Member
+from minicloud.scaling.model import Activity, Group, Member
 
 SERVICE = "AWS Auto Scaling"
+LAUNCHED, LAUNCH_FAILED = "autoscaling:EC2_INSTANCE_LAUNCH", "autoscaling:EC2_INSTANCE_LAUNCH_ERROR"
+ENDED, END_FAILED = "autoscaling:EC2_INSTANCE_TERMINATE", "autoscaling:EC2_INSTANCE_TERMINATE_ERROR"
+TEST = "autoscaling:TEST_NOTIFICATION"
+EVENTS = (LAUNCHED, LAUNCH_FAILED, ENDED, END_FAILED, TEST)
+_WORDS = {LAUNCHED: "launch", LAUNCH_FAILED: "failed launch", ENDED: "termination", END_FAILED: "failed termination"}
+
+
+def event_of(description: str, status: str) -> str:
+    """What the end of an activity is called; "" where nobody is told."""
+    both = {"Launching": (LAUNCHED, LAUNCH_FAILED), "Terminating": (ENDED, END_FAILED)}.get(description.split(" ")[0])
+    return "" if both is None else {"Successful": both[0], "Failed": both[1]}.get(status, "")
+
+
+def activity_subject(group: Group, activity: Activity) -> str:
+    words = _WORDS[event_of(activity.description, activity.status)]
+    return f'Auto Scaling: {words} for group "{group.name}"'[:100]
+
+
+def activity_notice(group: Group, activity: Activity) -> str:
+    event = event_of(activity.description, activity.status)
+    launch = event in (LAUNCHED, LAUNCH_FAILED)
+    told: dict[str, Any] = {
+        "Origin": "EC2" if launch else "AutoScalingGroup",
+        "Destination": "AutoScalingGroup" if launch else "EC2",
+        "Progress": activity.progress,
+        "AccountId": group.account,
+        "Description": activity.description,
+        "RequestId": activity.id,
+        "EndTime": texts.stamp(activity.end or activity.start),
+        "AutoScalingGroupARN": group.arn,
+        "ActivityId": activity.id,
+        "StartTime": texts.stamp(activity.start),
+        "Service": SERVICE,
+        "Time": texts.stamp(activity.end or activity.start),
+        "EC2InstanceId": activity.instance_id,
+        "StatusCode": activity.status,
+        "StatusMessage": activity.message,
+        "Details": {},
+        "AutoScalingGroupName": group.name,
+        "Cause": activity.cause,
+        "Event": event,
+    }
+    return json.dumps(told)
+
+
+def trial_subject(group: Group) -> str:
+    return f'Auto Scaling: test notification for group "{group.name}"'[:100]
+
+
+def trial_notice(group: Group, now: float) -> str:
+    told = {
+        "AccountId": group.account,
+        "RequestId": group.uid,
+        "AutoScalingGroupARN": group.arn,
+        "AutoScalingGroupName": group.name,
+        "Service": SERVICE,
+        "Event": TEST,
+        "Time": texts.stamp(now),
+    }
+    return json.dumps(told)
 
 
 def hook_subject(group: Group, hook: str) -> str:

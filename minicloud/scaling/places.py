@@ -1,8 +1,8 @@
 """Where the next instance goes: the emptiest zone that has a place with capacity, and the first type that has it there.
 
 A *place* is a zone and a type. A launch that failed for want of capacity makes its place cold for a while, twice as
-long each time; another place is taken at once. Only when every place is cold does the group wait, for the first that
-warms up.
+long each time, a minute at most; another place is taken at once. Only when every place is cold does the group wait, for
+the first that warms up.
 
 Another failure (the template, the image, a quota) is not the place's fault: the group as a whole waits. One round of
 launches that failed together counts once. After two rounds in a row the group sends one instance ahead, and goes on
@@ -80,7 +80,8 @@ def is_stable(member: Member, now: float) -> bool:
 def place_failed(turn: Turn, zone: str, kind: str) -> None:
     place = f"{zone}/{kind}"
     failures = turn.group.cold.get(place, [0.0, 0.0])[1] + 1
-    turn.change(cold={**turn.group.cold, place: [turn.now + backoff_s(failures), failures]})
+    until = turn.now + min(backoff_s(failures), limits.COLD_S_MAX)
+    turn.change(cold={**turn.group.cold, place: [until, failures]})
 
 
 def place_worked(turn: Turn, zone: str, kind: str) -> None:

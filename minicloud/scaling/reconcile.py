@@ -44,7 +44,7 @@ def settle(turn: Turn) -> None:
         wakes = [wake for step in STEPS if (wake := step(turn)) is not None]
         if turn.changes == before:
             break
-    if turn.group.deleting and not turn.members:
+    if turn.group.deleting and not turn.members and turn.is_told():
         turn.end()
         return
     wake = min(wakes, default=None)

@@ -6,6 +6,7 @@
     a member that is not plain    its orders are carried out, again and again until a report changes it
     a group with policies         every minute its metrics are read, every hour its load is forecast
     a target group that it left   is told to forget its instances
+    an activity that has ended    the topics that want to know of it are told
 
 Orders are looked up when their turn comes, behind a barrier: nothing is done in the world that is not on disk. After a
 restart every member is looked at once, so a crash at any point costs a repetition, and repetitions are harmless.
@@ -35,8 +36,15 @@ from minicloud.base.errors import (
 from minicloud.scaling import commands, errors, limits
 from minicloud.scaling.forecast import forecast, history
 from minicloud.scaling.machine import Scaling
-from minicloud.scaling.model import Group, Member, Policy, group_of
-from minicloud.scaling.notices import hook_notice, hook_subject
+from minicloud.scaling.model import Activity, Group, Member, Policy, group_of
+from minicloud.scaling.notices import (
+    activity_notice,
+    activity_subject,
+    hook_notice,
+    hook_subject,
+    trial_notice,
+    trial_subject,
+)
 from minicloud.scaling.orders import Deregister, Launch, Notify, Order, Register, Start, Stop, orders
 from minicloud.scaling.ports import (
     FoundTemplate,
@@ -88,6 +96,7 @@ class ScalingService:
         self._hands: Reconciler[str] = Reconciler(self._serve, clock=ports.clock, rand=ports.rand)
         self._eyes: Reconciler[str] = Reconciler(self._watch, clock=ports.clock, rand=ports.rand)
         self._farewells: Reconciler[str] = Reconciler(self._leave, clock=ports.clock, rand=ports.rand)
+        self._heralds: Reconciler[str] = Reconciler(self._tell, clock=ports.clock, rand=ports.rand)
         self._forecast_at: dict[str, float] = {}
 
     def start(self) -> None:
@@ -95,14 +104,19 @@ class ScalingService:
         for key, group in self.state.groups.items():
             self._wake(group)
             self._eyes.wake(key)
+            for activity in self.state.rosters[key].activities.values() if key in self.state.rosters else ():
+                if activity.tell:
+                    self._heralds.wake(activity.key)
         self._hands.start()
         self._eyes.start()
         self._farewells.start()
+        self._heralds.start()
 
     async def close(self) -> None:
         await self._hands.stop()
         await self._eyes.stop()
         await self._farewells.stop()
+        await self._heralds.stop()
         self.waiters.notify_all()
 
     @property
@@ -123,6 +137,8 @@ class ScalingService:
             command = await self._fixed(command)
         elif isinstance(command, commands.ChangeTargets):
             await self._check_targets(command.scope, command.add)
+        elif isinstance(command, commands.SetNotifications) and command.events:
+            await self._try_topic(command)
         reply = await self._ports.submit(command)
         if isinstance(command, commands.Attach):
             await self._claim(command)
@@ -198,6 +214,16 @@ class ScalingService:
             except (NotFound, InvalidRequest):
                 raise errors.no_such_target_group() from None
 
+    async def _try_topic(self, command: commands.SetNotifications) -> None:
+        """It gets a test notification, as at AWS. Raises InvalidParameterValue where it cannot be told."""
+        group = await self.shown(lambda state: state.group(command.scope, command.name))
+        text = trial_notice(group, self._ports.clock.wall())
+        try:
+            await self._ports.notifier.tell(group.scope, command.topic, trial_subject(group), text)
+        except (NotFound, InvalidRequest) as error:
+            why = f"Unable to publish test message to notification target {command.topic[:255]} ({error.message})"
+            raise errors.invalid(why, "topic") from None
+
     # --- what comes of records
 
     def on_effects(self, effects: Iterable[Any]) -> None:
@@ -210,6 +236,8 @@ class ScalingService:
                 self._wake(effect.entity)
             elif isinstance(effect.entity, Policy):
                 self._eyes.wake(effect.entity.group)
+            elif isinstance(effect.entity, Activity) and effect.entity.tell:
+                self._heralds.wake(effect.key)
             self.waiters.notify(group_of(effect.kind, effect.key))
 
     def wake(self, instance_id: str) -> None:
@@ -327,6 +355,25 @@ class ScalingService:
         except CloudError as error:
             log.warning("the target of the lifecycle hook %s of %s is not told: %s", order.hook, group.key, error)
         await self._ports.submit(commands.HookTold(order.instance_id, order.hook, order.token))
+
+    async def _tell(self, key: str, now: float) -> float | None:
+        """Tell topics how an activity ended. A topic that is not there any more is told no more."""
+        group_key = group_of(Activity.kind, key)
+        group, roster = self.state.groups.get(group_key), self.state.rosters.get(group_key)
+        activity = roster.activities.get(key) if roster is not None else None
+        if group is None or activity is None:
+            return None
+        await self._ports.barrier()
+        subject, text = activity_subject(group, activity), activity_notice(group, activity)
+        for topic in activity.tell:
+            try:
+                await self._ports.notifier.tell(group.scope, topic, subject, text)
+            except UNKNOWN:
+                raise
+            except CloudError as error:
+                log.warning("%s is not told of an activity of %s: %s", topic, group_key, error)
+            await self._ports.submit(commands.Told(group_key, key, topic))
+        return None
 
     async def _leave(self, key: str, now: float) -> float | None:
         """Have the target groups that a group was detached from forget its instances."""

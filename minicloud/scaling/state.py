@@ -18,6 +18,7 @@ from minicloud.scaling import limits
 from minicloud.scaling.errors import no_such_group
 from minicloud.scaling.lifecycle import ACTIVE
 from minicloud.scaling.model import KINDS, Activity, Entity, Group, Member, Policy, Refresh, Scheduled
+from minicloud.scaling.notices import event_of
 
 
 class Touched(NamedTuple):
@@ -260,7 +261,15 @@ class Turn:
             return
         if fields.get("status") in ("Successful", "Failed", "Cancelled"):
             fields = {"end": self.now, "progress": 100, **fields}
-        self.write(replace(found, **fields))
+        after = replace(found, **fields)
+        event = event_of(after.description, after.status)
+        told = [topic for topic, events in self.group.notifications.items() if event in events]
+        self.write(replace(after, tell=told) if told else after)
+
+    def is_told(self) -> bool:
+        """Every topic knows how every activity ended."""
+        keys = {*self.roster.activities, *(key for kind, key in self._others if kind == Activity.kind)}
+        return not any(found.tell for key in keys if (found := self.activity(key)) is not None)
 
     # --- the outcome
 

@@ -420,5 +420,34 @@ async def test_what_there_is_to_choose_from(world: World) -> None:
     assert "Default" in (await asg.describe_termination_policy_types())["TerminationPolicyTypes"]
     assert (await asg.describe_metric_collection_types())["Granularities"] == [{"Granularity": "1Minute"}]
     assert (await asg.describe_account_limits())["NumberOfAutoScalingGroups"] == 0
-    with refused("InvalidAction"):
+    assert len((await asg.describe_auto_scaling_notification_types())["AutoScalingNotificationTypes"]) == 5
+    with refused("UnsupportedOperation", "Use launch templates"):
         await asg.create_launch_configuration(LaunchConfigurationName="old")
+    assert (await asg.describe_launch_configurations())["LaunchConfigurations"] == []
+    with refused("ValidationError", "Launch configuration old not found"):
+        await asg.delete_launch_configuration(LaunchConfigurationName="old")
+    with refused("InvalidAction"):
+        await asg.attach_load_balancers(AutoScalingGroupName="web", LoadBalancerNames=["classic"])
+
+
+async def test_topics_are_told(world: World) -> None:
+    topic = "arn:aws:sns:us-east-1:000000000000:ops"
+    await world.create()
+    asg, named = world.asg, {"AutoScalingGroupName": "web"}
+    both = ["autoscaling:EC2_INSTANCE_LAUNCH", "autoscaling:EC2_INSTANCE_TERMINATE"]
+    await asg.put_notification_configuration(**named, TopicARN=topic, NotificationTypes=both)
+    rows = (await asg.describe_notification_configurations())["NotificationConfigurations"]
+    assert rows == [{**named, "TopicARN": topic, "NotificationType": one} for one in both]
+    await asg.set_desired_capacity(**named, DesiredCapacity=1)
+    await world.cloud.run(40)
+    told = [json.loads(text) for target, text in world.cloud.told.told if target == topic]
+    assert [one["Event"] for one in told] == ["autoscaling:TEST_NOTIFICATION", both[0]]
+    assert told[1]["EC2InstanceId"].startswith("i-") and told[1]["Origin"] == "EC2"
+    await asg.delete_notification_configuration(**named, TopicARN=topic)
+    assert (await asg.describe_notification_configurations(AutoScalingGroupNames=["web"]))[
+        "NotificationConfigurations"
+    ] == []
+    with refused("ValidationError", "notification configuration"):
+        await asg.delete_notification_configuration(**named, TopicARN=topic)
+    with refused("ValidationError", "not a valid notification type"):
+        await asg.put_notification_configuration(**named, TopicARN=topic, NotificationTypes=["launch"])

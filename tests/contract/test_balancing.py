@@ -108,6 +108,27 @@ async def test_target_groups_and_their_targets(world: World) -> None:
             await cloud.target_groups.modify("app", nonsense=1)  # type: ignore[call-arg]
 
 
+async def test_bad_input_has_awss_error_and_changes_nothing(world: World) -> None:
+    (certificate, _), (_, key) = certs_pair(), certs_pair()
+    async with world.client() as cloud:
+        await cloud.target_groups.create("app", 8080)
+        await cloud.balancers.create("web")
+        listener = await cloud.balancers.listen("web", 80, forward("app"))
+        path = RuleCondition("path-pattern", ("/old/*",))
+        await cloud.balancers.create_rule(listener.arn, 10, [path], fixed_response(410))
+        before = {kind: dict(table) for kind, table in world.service.machine.state.tables.items()}
+        for call, code in (
+            (cloud.balancers.create_rule(listener.arn, 10, [path], fixed_response(404)), "PriorityInUse"),
+            (cloud.target_groups.delete("app"), "ResourceInUse"),
+            (cloud.balancers.import_certificate(certificate, key), "ValidationError"),
+            (cloud.balancers.listen("web", 80, forward("app")), "DuplicateListener"),
+        ):
+            with pytest.raises(errors.CloudError) as caught:
+                await call
+            assert caught.value.code == code
+        assert {kind: dict(table) for kind, table in world.service.machine.state.tables.items()} == before
+
+
 async def test_certificates_are_never_shown_with_their_key(world: World) -> None:
     pair = certs_pair()
     async with world.client() as cloud:

@@ -45,6 +45,9 @@ async def test_a_group_from_its_making_to_its_end(world: World, shell: Shell) ->
     assert await shell.json("group", "tag", "web", "c=d", "--local") == {"a": "b", "c": "d"}
     assert await shell.json("group", "untag", "web", "c") == {"a": "b"}
     assert await shell.json("group", "metrics", "web", "GroupMinSize") == {"metrics": ["GroupMinSize"]}
+    topic = "arn:aws:sns:us-east-1:000000000000:ops"
+    assert len((await shell.json("group", "notify", "web", topic))[0]["events"]) == 4
+    assert await shell.json("group", "notify", "web", topic, "--stop") == []
     await shell("group", "delete", "web", code=1)
     assert "ResourceInUse" in shell.err and "--force" in shell.err
     assert "ending" in await shell("group", "delete", "web", "--force")
@@ -147,7 +150,7 @@ async def test_a_group_is_watched(world: World, shell: Shell) -> None:
             async with world.client() as cloud:
                 if [one async for one in cloud.groups.list("web")]:
                     await cloud.groups.delete("web", force=True)
-    assert "Terminating EC2 instance" in task.result().splitlines()[-1]
+    assert task.result().startswith("desired 2 (0-4), in service 2")  # and it ended with the group
 
 
 async def test_the_picture_of_a_group(world: World) -> None:

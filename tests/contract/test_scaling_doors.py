@@ -120,6 +120,13 @@ async def test_processes_tags_metrics_and_target_groups(world: World) -> None:
         assert not world.cloud.targets.registered
         with pytest.raises(errors.InvalidParameterValue):
             await cloud.groups.collect_metrics("web", "GroupHappiness")
+        told = await cloud.groups.set_notifications(
+            "web", "arn:aws:sns:us-east-1:000000000000:ops", "launch", "terminate"
+        )
+        assert [one.events[1] for one in told.notifications] == ["autoscaling:EC2_INSTANCE_TERMINATE"]
+        assert (
+            await cloud.groups.set_notifications("web", "arn:aws:sns:us-east-1:000000000000:ops")
+        ).notifications == ()
 
 
 async def test_hooks_hold_instances_until_they_are_told(world: World) -> None:

@@ -208,3 +208,21 @@ def metrics(session: Session, name: str, metrics: tuple[str, ...], stop: bool) -
     """Report group metrics, such as GroupDesiredCapacity (none named: all)."""
     changed = session.client.groups.collect_metrics(name, *metrics, stop=stop)
     say(session, {"metrics": list(changed.metrics)}, "\n".join(changed.metrics) or "none is reported")
+
+
+@verb(group, "notify")
+@NAME
+@click.argument("topic", metavar="TOPIC_ARN")
+@click.option(
+    "--event",
+    "events",
+    multiple=True,
+    type=click.Choice(["launch", "launch-error", "terminate", "terminate-error"]),
+    help="Only these (all).",
+)
+@click.option("--stop", is_flag=True, help="Tell it nothing any more.")
+def notify(session: Session, name: str, topic: str, events: tuple[str, ...], stop: bool) -> None:
+    """Have a topic told how launches and terminations ended."""
+    wanted = () if stop else events or ("launch", "launch-error", "terminate", "terminate-error")
+    changed = session.client.groups.set_notifications(name, topic, *wanted)
+    show_list(session, changed.notifications, (("TOPIC", lambda n: n.topic), ("EVENTS", lambda n: n.events)))

@@ -172,6 +172,14 @@ class Groups:
         """Report group metrics (GroupDesiredCapacity, ...) once a minute, or no longer; none named: all."""
         return self._loop.run(self._inner.collect_metrics(name, *metrics, stop=stop))
 
+    def set_notifications(self, name: str, topic: str, *events: str) -> group_models.ScalingGroup:
+        """Have a topic (ARN) told how launches and terminations ended; no events: no longer.
+
+        events: "launch", "launch-error", "terminate", "terminate-error", or AWS's names. The topic gets a test
+        notification first. Raises NotFound, InvalidParameterValue (it cannot be told).
+        """
+        return self._loop.run(self._inner.set_notifications(name, topic, *events))
+
     def put_hook(
         self,
         name: str,

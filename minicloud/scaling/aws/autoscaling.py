@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from minicloud.aws.call import Call, only
-from minicloud.scaling import checks, hooks, steps
+from minicloud.base.errors import UnsupportedOperation
+from minicloud.scaling import checks, hooks, notices, steps
 from minicloud.scaling.aws import shown
 from minicloud.scaling.aws.base import Params, Result
 from minicloud.scaling.aws.groups import GroupDoor
 from minicloud.scaling.aws.members import MemberDoor
 from minicloud.scaling.aws.policies import PolicyDoor
+from minicloud.scaling.errors import invalid
 
 
 class AutoScaling(GroupDoor, MemberDoor, PolicyDoor):
@@ -17,6 +19,10 @@ class AutoScaling(GroupDoor, MemberDoor, PolicyDoor):
     async def DescribeAdjustmentTypes(self, params: Params, call: Call) -> Result:
         only(params, call)
         return {"AdjustmentTypes": [{"AdjustmentType": name} for name in steps.KINDS]}
+
+    async def DescribeAutoScalingNotificationTypes(self, params: Params, call: Call) -> Result:
+        only(params, call)
+        return {"AutoScalingNotificationTypes": list(notices.EVENTS)}
 
     async def DescribeLifecycleHookTypes(self, params: Params, call: Call) -> Result:
         only(params, call)
@@ -36,3 +42,22 @@ class AutoScaling(GroupDoor, MemberDoor, PolicyDoor):
     async def DescribeTerminationPolicyTypes(self, params: Params, call: Call) -> Result:
         only(params, call)
         return {"TerminationPolicyTypes": list(checks.TERMINATION_POLICIES)}
+
+    # --- launch configurations: AWS has closed them to new accounts, and so it is here; the answers are the same
+
+    async def CreateLaunchConfiguration(self, params: Params, call: Call) -> Result:
+        raise UnsupportedOperation(
+            "The Launch Configuration creation operation is not available in your account. "
+            "Use launch templates to create configuration templates for your Auto Scaling groups."
+        )
+
+    async def DescribeLaunchConfigurations(self, params: Params, call: Call) -> Result:
+        only(params, call, "LaunchConfigurationNames", "NextToken", "MaxRecords")
+        return {"LaunchConfigurations": []}
+
+    async def DeleteLaunchConfiguration(self, params: Params, call: Call) -> Result:
+        only(params, call, "LaunchConfigurationName")
+        name = params["LaunchConfigurationName"]
+        raise invalid(
+            f"Launch configuration name not found - Launch configuration {name} not found", "LaunchConfigurationName"
+        )

@@ -172,6 +172,39 @@ class GroupDoor(Noun):
         await self._service.ask(commands.CollectMetrics(call.caller.scope, params[GROUP], names, stop))
         return {}
 
+    # --- notifications
+
+    async def PutNotificationConfiguration(self, params: Params, call: Call) -> Result:
+        only(params, call, GROUP, "TopicARN", "NotificationTypes")
+        if not params["NotificationTypes"]:
+            raise invalid("NotificationTypes must not be empty", "NotificationTypes")
+        return await self._notify(params, call, tuple(params["NotificationTypes"]))
+
+    async def DeleteNotificationConfiguration(self, params: Params, call: Call) -> Result:
+        only(params, call, GROUP, "TopicARN")
+        return await self._notify(params, call, ())
+
+    async def _notify(self, params: Params, call: Call, events: tuple[str, ...]) -> Result:
+        await self._service.ask(commands.SetNotifications(call.caller.scope, params[GROUP], params["TopicARN"], events))
+        return {}
+
+    async def DescribeNotificationConfigurations(self, params: Params, call: Call) -> Result:
+        only(params, call, "AutoScalingGroupNames", "NextToken", "MaxRecords")
+
+        def look(state: State) -> Result:
+            found = {
+                f"{name}:{topic}:{event}": {GROUP: name, "TopicARN": topic, "NotificationType": event}
+                for name, one in queries.groups(
+                    state, call.caller.scope, params.get("AutoScalingGroupNames", ())
+                ).items()
+                for topic, events in one.notifications.items()
+                for event in events
+            }
+            kept, token = self._page(params, call, dict(sorted(found.items())))
+            return {"NotificationConfigurations": kept, **token}
+
+        return await self._service.shown(look)
+
     # --- tags
 
     async def CreateOrUpdateTags(self, params: Params, call: Call) -> Result:

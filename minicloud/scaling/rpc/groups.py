@@ -145,6 +145,13 @@ class GroupServicer:
         )
         return await self._done(command)
 
+    async def SetGroupNotifications(
+        self, request: wire.SetGroupNotificationsRequest, caller: Caller
+    ) -> wire.ScalingGroup:
+        return await self._done(
+            commands.SetNotifications(caller.scope, request.name, request.topic, tuple(request.events))
+        )
+
     async def CollectGroupMetrics(self, request: wire.CollectGroupMetricsRequest, caller: Caller) -> wire.ScalingGroup:
         return await self._done(
             commands.CollectMetrics(caller.scope, request.name, tuple(request.metrics), request.stop)

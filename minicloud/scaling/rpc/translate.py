@@ -38,6 +38,9 @@ def group(one: Group, its: Roster) -> wire.ScalingGroup:
         template=_template(one.template),
         hooks=[hook(name, body) for name, body in one.hooks.items()],
         warm_pool=None if one.warm is None else wire.WarmPool(**one.warm),
+        notifications=[
+            wire.GroupNotification(topic=topic, events=events) for topic, events in sorted(one.notifications.items())
+        ],
         counts=wire.MemberCounts(**queries.counts(its.members.values())),
     )
 

@@ -25,6 +25,7 @@ from minicloud.aws.http import Handler, HttpServer, Welcome, serve
 from minicloud.aws.signature import Key, Verifier
 from minicloud.aws.wire import Request
 from minicloud.identity.seal import AesGcmSeal
+from minicloud.identity.session import Sessions
 from minicloud.proxy.front_door import LOOPBACK, known_names
 from minicloud.rpc.http import known_host
 from minicloud.rpc.key_ring import KeyRing
@@ -59,14 +60,15 @@ def entrance(cloud: CloudSettings, place: Place, find_key: FindKey | None = None
     if place.owner != services.CONTROL:
         host, port = LOOPBACK, getattr(cloud, PARTS[place.owner])[place.number].http_port
     ring: KeyRing[Key] | None = None
-    admit: Admit = open_admit(cloud.region)
+    secret = settings.read_secret(cloud)
+    sessions = Sessions(secret)
+    admit: Admit = open_admit(cloud.region, lambda token, key, asked: sessions.opened(token, key, time.time(), asked))
     if cloud.auth:
         if find_key is None:
-            secret = settings.read_secret(cloud)
             address = f"{cloud.control_host}:{cloud.control_port}"
             ring = KeyRing(address, secret, f"{place.owner}-{place.number}", _opener(secret))
             find_key = ring.find
-        admit = Verifier(find_key, time.time)
+        admit = Verifier(find_key, time.time, sessions)
     forwarder = Forwarder(place, _ports(cloud), {services.CONTROL: cloud.control_host})
     return Entrance(admit, host, port, ring, forwarder, _welcome(cloud))
 

@@ -1,26 +1,36 @@
 """Who asks, where authentication is off: an access key id of 12 digits is the account, whoever signs and however.
 
-The region is what the credential is for; nothing is verified. Without a credential: account 000000000000, the cloud's
-own region.
+The region is what the credential is for; no signature is verified. A session token that this cloud gave out tells the
+account and the role; any other is not looked at. Without a credential: account 000000000000, the cloud's own region.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
+from urllib.parse import unquote
 
 from minicloud.aws.services import Known
 from minicloud.aws.wire import Request
 from minicloud.base.arn import ACCOUNT, DEFAULT_ACCOUNT, DEFAULT_REGION, Caller, Scope, check_region
+from minicloud.base.errors import Unauthenticated
 
 _HEADER = re.compile(r"Credential=([^/,\s]{1,128})/[0-9]{0,8}/([^/,\s]{1,64})/")
 _QUERY = re.compile(r"X-Amz-Credential=([^&/%]{1,128})(?:/|%2F)[0-9]{0,8}(?:/|%2F)([^&/%]{1,64})(?:/|%2F)", re.I)
+_TEMPORARY = "ASIA"  # how the access key ids of sessions begin
 REGION_GLOBAL = "aws-global"  # of credentials for services without regions
 
 
-def open_admit(region: str = DEFAULT_REGION) -> Callable[[Request, Known], Caller]:
-    """For Way.admit. `region`: the cloud's own."""
+_TOKEN = re.compile(r"(?:^|&)X-Amz-Security-Token=([^&]{1,4096})", re.I)
+# (token, access key id, region) -> who that is. Raises Unauthenticated.
+Open = Callable[[str, str, str], Caller]
+
+
+def open_admit(region: str = DEFAULT_REGION, opened: Open | None = None) -> Callable[[Request, Known], Caller]:
+    """For Way.admit. `region`: the cloud's own. `opened`: of session tokens."""
 
     @lru_cache(maxsize=1024)
     def caller(key_id: str, asked: str) -> Caller:
@@ -29,6 +39,19 @@ def open_admit(region: str = DEFAULT_REGION) -> Callable[[Request, Known], Calle
 
     def admit(request: Request, service: Known) -> Caller:
         match = _HEADER.search(request.headers.get("authorization", "")) or _QUERY.search(request.query)
-        return caller(match[1], match[2]) if match is not None else caller("", region)
+        if match is None:
+            return caller("", region)
+        if opened is not None and match[1].startswith(_TEMPORARY) and (token := _token(request)):
+            with contextlib.suppress(Unauthenticated):
+                asked = region if match[2] == REGION_GLOBAL else match[2]
+                return replace(opened(token, match[1], asked), admin=True)
+        return caller(match[1], match[2])
 
     return admit
+
+
+def _token(request: Request) -> str:
+    found = request.headers.get("x-amz-security-token", "")
+    if not found and (match := _TOKEN.search(request.query)) is not None:
+        found = unquote(match[1])
+    return found

@@ -15,7 +15,7 @@ import json
 import random
 from dataclasses import asdict, dataclass
 
-from minicloud.base.arn import DEFAULT_REGION, Caller, Scope
+from minicloud.base.arn import DEFAULT_REGION, Caller, Scope, check_region
 from minicloud.base.errors import Unauthenticated
 
 _MAC_BYTES = 32
@@ -64,6 +64,20 @@ def opened(cluster_secret: bytes, token: str, key_id: str, now: float, region: s
     if now >= session.expires:
         raise Unauthenticated("The security token included in the request is expired.", code="ExpiredToken")
     return Caller(Scope(session.account, region), key_id, session.admin, arn=session.arn)
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """The two questions of who verifies requests, for one cloud."""
+
+    cluster_secret: bytes
+
+    def secret_of(self, key_id: str) -> str:
+        return secret_of(self.cluster_secret, key_id)
+
+    def opened(self, token: str, key_id: str, now: float, region: str) -> Caller:
+        """Raises Unauthenticated, InvalidParameterValue (the region)."""
+        return opened(self.cluster_secret, token, key_id, now, check_region(region))
 
 
 def _read(cluster_secret: bytes, token: str) -> Session | None:

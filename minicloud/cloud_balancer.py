@@ -26,6 +26,7 @@ from minicloud.balancer.targets_rpc import DESCRIPTOR as TARGETS
 from minicloud.balancer.targets_rpc import TargetServicer
 from minicloud.base import limits
 from minicloud.cloud_broker import broker_bind
+from minicloud.cloud_feeds import Reporting, way_to_metrics
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_places import InstancePlaces
 from minicloud.cluster.processes import ProcessTable, end, is_alive, marks, read_table
@@ -37,6 +38,8 @@ from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import BALANCERS, ticket_door
 from minicloud.rpc.tls import server_credentials
 from minicloud.settings import BALANCER, CloudSettings, child_env
+from minicloud.shell.clock import SystemClock
+from minicloud.shell.reports import MINUTE_S, Report
 from minicloud.store.sqlite import SqliteJournal
 
 log = logging.getLogger("minicloud.balancer")
@@ -56,6 +59,8 @@ class BalancerProcess:
         seal = AesGcmSeal(secret, "keys of certificates")
         work = Work(folder / "proxy", child_env() | marks(cloud), stats=self._stats, seal=seal, loopback=not cloud.auth)
         self.service = BalancerService(self.journal, work, self.places, on_pid=self._started)
+        way = way_to_metrics(cloud, secret, BALANCER.called(number))
+        self._reporting = Reporting(way, self._measured, SystemClock())
         entry = Entry(ticket_door(BALANCERS, secret, number, time.time), lambda: secrets.token_hex(16))
         pages = hmac.new(secret, b"balancer pages", hashlib.sha256).digest()
         listen = Listen(
@@ -81,6 +86,7 @@ class BalancerProcess:
             await asyncio.to_thread(end, read_table(self._processes))
         await self.service.start()
         self.places.start(self.service)
+        self._reporting.start()
         for damage in self.journal.damage:
             log.error("%s: %s", self.journal.path, damage)
         await self.face.start()
@@ -91,9 +97,13 @@ class BalancerProcess:
     async def stop(self, grace_s: float = 2.0) -> None:
         await self.face.stop(grace_s)
         await self.server.stop(grace_s)
+        await self._reporting.close()
         await self.places.close()
         await self.service.stop(grace_s)
         self.journal.close()
+
+    async def _measured(self, moment: int) -> list[Report]:
+        return await self.service.measure(moment - MINUTE_S)
 
     def _started(self, pid: int) -> None:
         for record in self._table.all():

@@ -21,6 +21,7 @@ from minicloud.balancer.routing import lines, plain, straight
 from minicloud.balancer.state import State
 from minicloud.proxy.config import Acl, Backend, Bind, DelHeader, Frontend, Global, ProxyConfig, Rule, Timeouts, When
 from minicloud.proxy.directives import DropAnswerHeader, Fetch, Header, TraceId
+from minicloud.proxy.timing import LINE, RING, Ring, Sampled
 
 HEAD_MS_MAX = 60_000  # ours: a request's head that takes longer is a slow loris
 LEAVE_S_MAX = 3_600  # ours: how long a process that was reloaded may finish what it has; a WebSocket may last
@@ -30,11 +31,15 @@ XFF = "X-Forwarded-For"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where one HAProxy keeps what. `second_ms`: how long a second of a health check takes; tests are short of time."""
+    """Where one HAProxy keeps what. `times_socket`: who hears how long targets take, '' for nobody.
+
+    `second_ms`: how long a second of a health check takes; tests are short of time.
+    """
 
     stats_socket: str
     states: str
     certificates: str
+    times_socket: str = ""
     connections_max: int = 4_000
     threads: int = 0
     second_ms: int = 1_000
@@ -60,7 +65,8 @@ def layout(state: State, places: Places, left_out: Collection[str] = ()) -> Prox
         server_states=places.states,
         hot_bytes=64 * HEAD_BYTES_MAX,
     )
-    return ProxyConfig(process, tuple(frontends), tuple(sections))
+    rings = (Ring(places.times_socket),) if places.times_socket else ()
+    return ProxyConfig(process, tuple(frontends), tuple(sections), rings)
 
 
 def skeleton(state: State, config: ProxyConfig, second_ms: int) -> str:
@@ -89,10 +95,12 @@ def _frontend(state: State, balancer: Balancer, listener: Listener, places: Plac
     if web:
         idle_ms = int(attributes.value(balancer, attributes.IDLE)) * 1000
         timeouts = Timeouts(client=idle_ms, http_request=HEAD_MS_MAX, http_keep_alive=idle_ms)
-        rules = (*_headers(balancer, listener), *lines(state, listener))
+        sampled = (Sampled(),) if places.times_socket and not logs else ()
+        rules = (*sampled, *_headers(balancer, listener), *lines(state, listener))
     else:
         timeouts = Timeouts(client=int(attributes.value(listener, attributes.TCP_IDLE)) * 1000)
         rules = tuple(straight(alone)) if alone else ()
+    log_format, log_to = _log(balancer, listener, places, logs)
     return Frontend(
         section(listener),
         (_bind(balancer, listener, places),),
@@ -104,7 +112,8 @@ def _frontend(state: State, balancer: Balancer, listener: Listener, places: Plac
         forwarded_for_once=web and _appends(balancer) and not _with_port(balancer),
         maxconn=places.connections_max,
         timeouts=timeouts,
-        log_format=(_log_web(balancer, listener) if web else _log_tcp(balancer, listener)) if logs else "",
+        log_format=log_format,
+        log_to=log_to,
     )
 
 
@@ -157,6 +166,14 @@ def _appends(balancer: Balancer) -> bool:
 
 def _with_port(balancer: Balancer) -> bool:
     return attributes.value(balancer, attributes.XFF_PORT) == attributes.TRUE
+
+
+def _log(balancer: Balancer, listener: Listener, places: Places, logs: bool) -> tuple[str, tuple[str, ...]]:
+    """Each request's line, and where it goes: a listener has one form of line for all places."""
+    if listener.protocol not in WEB_PROTOCOLS:
+        return (_log_tcp(balancer, listener), ("stdout",)) if logs else ("", ())
+    to = (*(("stdout",) if logs else ()), *((f"ring@{RING}",) if places.times_socket else ()))
+    return (_log_web(balancer, listener) if logs else LINE if to else ""), to
 
 
 _TIME = "%[date,utime(%Y-%m-%dT%H:%M:%SZ)]"

@@ -1,13 +1,14 @@
 """HAProxy's counters -> CloudWatch's metrics of balancers and target groups. Pure.
 
-Source: ALB guide, "CloudWatch metrics for your Application Load Balancer", and NLB's page of that name.
+Source: ALB guide, "CloudWatch metrics for your Application Load Balancer", and NLB's page of that name: what has no
+requests is not reported, and counts of 0 are left out, but for those that the guide reports always.
 
 Counters are read from time to time; what is reported is what was added since. A process that is new starts from
 nothing; a server that is gone takes what was added since the last reading with it. What targets answered is counted by
 servers, what clients got by listeners: the difference is what the balancer answered by itself.
 
-Where we differ: TargetResponseTime is HAProxy's mean over a target's last 1,024 requests, so it has no percentiles; the
-access log has each request's time.
+Times of answers come request by request (proxy/timing.py), in milliseconds; of a busy listener from a sample, which is
+weighted so that it stands for every answer that was counted.
 """
 
 from __future__ import annotations
@@ -20,33 +21,28 @@ from minicloud.balancer import groups, listeners
 from minicloud.balancer.backends import OPEN
 from minicloud.balancer.model import APPLICATION, Balancer, Group
 from minicloud.balancer.state import State
-from minicloud.base.arn import Scope
+from minicloud.proxy.timing import Times
+from minicloud.shell.reports import Reading, Report
 
 Row = Mapping[str, str]
 APPLICATION_NAMESPACE, NETWORK_NAMESPACE = "AWS/ApplicationELB", "AWS/NetworkELB"
 _CLASSES = ("2xx", "3xx", "4xx", "5xx")
 _ADDED = ("req_tot", "stot", "conn_tot", "bin", "bout", "econ", "dcon", "dses", *(f"hrsp_{one}" for one in _CLASSES))
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One value for one metric, as PutMetricData takes it."""
-
-    scope: Scope
-    namespace: str
-    name: str
-    dimensions: tuple[tuple[str, str], ...]
-    unit: str
-    value: float
+_ALWAYS = frozenset(("RequestCount", "RequestCountPerTarget", "HealthyHostCount", "UnHealthyHostCount"))
+_Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True)
 class _Seen:
-    """One section's counters: what was added since the last reading, and what is there now."""
+    """One section's counters: what was added since the last reading, and what is there now. times: by milliseconds."""
 
     added: Counter[str] = field(default_factory=Counter)
     open: int = 0
-    times: list[float] = field(default_factory=list)  # seconds, one for each server that answered
+    times: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def answers(self) -> int:
+        return sum(self.added[f"hrsp_{one}"] for one in _CLASSES)
 
 
 class Meter:
@@ -68,34 +64,41 @@ class Meter:
             key = (row["pxname"], row["svname"])
             now[key] = {name: int(row[name] or 0) for name in _ADDED}
             before = self._before.get(key, {})
-            seen = self._sections.setdefault(row["pxname"].removesuffix(OPEN), _Seen())
-            fresh = {name: max(0, value - before.get(name, 0)) for name, value in now[key].items()}
-            seen.added.update(fresh)
+            seen = self._section(row["pxname"])
+            seen.added.update({name: max(0, value - before.get(name, 0)) for name, value in now[key].items()})
             seen.open += int(row["scur"] or 0)
-            if row["rtime"] and any(fresh[f"hrsp_{one}"] for one in _CLASSES):
-                seen.times.append(int(row["rtime"]) / 1000)
         self._before = now
 
-    def report(self, state: State) -> list[Measure]:
-        """Everything since the last report."""
+    def report(self, state: State, times: Times, start: float) -> list[Report]:
+        """Everything since the last report, as of the period that began at `start`."""
+        for backend, mine in times.items():
+            self._section(backend).times.update(mine)
         sections, self._sections = self._sections, {}
-        found: list[Measure] = []
+        found: list[Report] = []
         for balancer in state.balancers.values():
-            found += _of_balancer(state, balancer, sections)
+            found += _of_balancer(state, balancer, sections, start)
         return found
 
+    def _section(self, name: str) -> _Seen:
+        return self._sections.setdefault(name.removesuffix(OPEN), _Seen())
 
-def _of_balancer(state: State, balancer: Balancer, sections: Mapping[str, _Seen]) -> list[Measure]:
+
+def _of_balancer(state: State, balancer: Balancer, sections: Mapping[str, _Seen], start: float) -> list[Report]:
+    web = balancer.type == APPLICATION
     fronts = [sections.get(listeners.section(one), _Seen()) for one in state.listeners_of(balancer.arn)]
-    added, answered = Counter[str](), Counter[str]()
+    added, answered, times = Counter[str](), Counter[str](), Counter[float]()
     for front in fronts:
         added.update(front.added)
-    found: list[Measure] = []
+    found: list[Report] = []
+    mine = (("LoadBalancer", _tail(balancer.arn)),)
     for group in state.groups_of(balancer.arn):
         seen = sections.get(groups.section(group), _Seen())
         answered.update(seen.added)
-        found += _of_group(state, balancer, group, seen)
-    web = balancer.type == APPLICATION
+        of_group = _of_group(state, group, seen, web)
+        times.update(_weighted(seen))
+        readings = [*_readings(of_group), *_times(_weighted(seen))]
+        target = ("TargetGroup", group.arn.split(":", 5)[5])
+        found += [_report(balancer, dimensions, start, readings) for dimensions in ((*mine, target), (target,))]
     kind = "Connection" if web else "Flow"
     values = {
         f"Active{kind}Count": float(sum(front.open for front in fronts)),
@@ -104,38 +107,50 @@ def _of_balancer(state: State, balancer: Balancer, sections: Mapping[str, _Seen]
         "RejectedConnectionCount" if web else "RejectedFlowCount": float(added["dcon"] + added["dses"]),
     }
     if web:
+        values |= {f"HTTPCode_Target_{one.upper()}_Count": float(answered[f"hrsp_{one}"]) for one in _CLASSES}
         values["RequestCount"] = float(added["req_tot"])
         for one in _CLASSES[1:]:
             ours = max(0, added[f"hrsp_{one}"] - answered[f"hrsp_{one}"])
             values[f"HTTPCode_ELB_{one.upper()}_Count"] = float(ours)
-    return found + _measures(balancer, (("LoadBalancer", _tail(balancer.arn)),), values)
+    return [*found, _report(balancer, mine, start, [*_readings(values), *_times(times)])]
 
 
-def _of_group(state: State, balancer: Balancer, group: Group, seen: _Seen) -> list[Measure]:
+def _of_group(state: State, group: Group, seen: _Seen, web: bool) -> dict[str, float]:
     states = Counter(target.state for target in state.targets_of(group.arn))
     healthy, unhealthy = states["healthy"], states["unhealthy"]
     values = {"HealthyHostCount": float(healthy), "UnHealthyHostCount": float(unhealthy)}
-    if balancer.type == APPLICATION:
-        answers = sum(seen.added[f"hrsp_{one}"] for one in _CLASSES)
-        values["RequestCount"] = float(answers)
-        values["RequestCountPerTarget"] = answers / max(1, healthy)
+    if web:
+        values["RequestCount"] = float(seen.answers)
+        values["RequestCountPerTarget"] = seen.answers / max(1, healthy)
         values["TargetConnectionErrorCount"] = float(seen.added["econ"])
         values |= {f"HTTPCode_Target_{one.upper()}_Count": float(seen.added[f"hrsp_{one}"]) for one in _CLASSES}
-        if seen.times:
-            values["TargetResponseTime"] = sum(seen.times) / len(seen.times)
-    name = group.arn.split(":", 5)[5]
-    return _measures(balancer, (("LoadBalancer", _tail(balancer.arn)), ("TargetGroup", name)), values)
+    return values
 
 
-def _measures(
-    balancer: Balancer, dimensions: tuple[tuple[str, str], ...], values: Mapping[str, float]
-) -> list[Measure]:
-    namespace = APPLICATION_NAMESPACE if balancer.type == APPLICATION else NETWORK_NAMESPACE
-    units = {"ProcessedBytes": "Bytes", "TargetResponseTime": "Seconds"}
+def _weighted(seen: _Seen) -> dict[float, float]:
+    """Seconds -> answers: the times that were told stand for all that were counted."""
+    told = seen.times.total()
+    share = seen.answers / told if told and seen.answers else 1.0
+    return {ms / 1000: weight * share for ms, weight in sorted(seen.times.items())}
+
+
+def _times(weighted: Mapping[float, float]) -> list[Reading]:
+    if not weighted:
+        return []
+    return [Reading("TargetResponseTime", "Seconds", tuple(weighted), tuple(weighted.values()))]
+
+
+def _readings(values: Mapping[str, float]) -> list[Reading]:
     return [
-        Measure(balancer.scope, namespace, name, dimensions, units.get(name, "Count"), value)
+        Reading(name, "Bytes" if name == "ProcessedBytes" else "Count", (value,))
         for name, value in values.items()
+        if value or name in _ALWAYS
     ]
+
+
+def _report(balancer: Balancer, dimensions: _Pairs, start: float, readings: list[Reading]) -> Report:
+    namespace = APPLICATION_NAMESPACE if balancer.type == APPLICATION else NETWORK_NAMESPACE
+    return Report(balancer.scope, namespace, dimensions, start, readings)
 
 
 def _tail(arn: str) -> str:

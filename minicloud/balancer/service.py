@@ -36,7 +36,7 @@ from minicloud.balancer.layout import Places
 from minicloud.balancer.limits import CONNECTIONS_MAX
 from minicloud.balancer.links import DataPlane
 from minicloud.balancer.machine import Balancers
-from minicloud.balancer.metering import Measure, Meter
+from minicloud.balancer.metering import Meter
 from minicloud.balancer.model import Balancer, Group, Listener, Rule, Target
 from minicloud.balancer.ports import Instances, NoInstances, NoSeal, Place, Seal, Shell
 from minicloud.balancer.state import State, Touched
@@ -45,7 +45,9 @@ from minicloud.balancer.verdicts import judge
 from minicloud.base.errors import CloudError
 from minicloud.base.machine import Journal
 from minicloud.proxy.process import Haproxy, ProxyEvents
+from minicloud.proxy.timing import TimesReader
 from minicloud.shell.clock import Clock, SystemClock
+from minicloud.shell.reports import Report
 from minicloud.shell.shell import Shell as DurableShell
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,11 @@ class Work:
     seal: Seal = field(default_factory=NoSeal)
     loopback: bool = True
 
+    @property
+    def times(self) -> Path:
+        """The socket at which HAProxy tells how long targets take."""
+        return (self.stats or self.folder / "stats").with_suffix(".times")
+
     def places(self) -> Places:
         folder = self.folder
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -82,6 +89,7 @@ class Work:
             str(self.stats or folder / "stats"),
             str(folder / "states"),
             str(folder / "certificates"),
+            str(self.times),
             connections,
             self.threads,
             self.second_ms,
@@ -125,6 +133,7 @@ class BalancerService:
         self.followers: set[Callable[[Touched], None]] = set()  # told of every change, at once
         self._dirty = _Dirty()
         self._meter = Meter()
+        self._times = TimesReader(work.times)
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
@@ -136,6 +145,7 @@ class BalancerService:
         Raises what the journal raises.
         """
         self._work.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._times.start()
         await self.shell.start()
         self._tasks = [asyncio.create_task(self._forever(each)) for each in (self._follow, self._watch)]
         self._tasks.append(asyncio.create_task(self._give_up()))
@@ -151,6 +161,7 @@ class BalancerService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.shell.stop()
         await self.plane.stop(grace_s)
+        await self._times.stop()
 
     async def submit(self, command: Any) -> Any:
         """One of balancer.commands; its reply, once it is on disk. Raises as Balancers.decide and the shell do."""
@@ -171,14 +182,15 @@ class BalancerService:
             await self._followed.wait()
             await asyncio.sleep(0)
 
-    async def measure(self) -> list[Measure]:
-        """What balancers and groups did since the last call, and how they are. Raises Unavailable."""
+    async def measure(self, start: float = 0.0) -> list[Report]:
+        """What balancers and groups did since the last call, at `start`, and how they are. Raises Unavailable."""
         closed, self.plane.closed = self.plane.closed, []
         for pid, rows in closed:
             self._meter.read(pid, rows)
         if self.plane.pid is not None:
             self._meter.read(self.plane.pid, await self.plane.stats())
-        return self.read(self._meter.report)
+        times = self._times.take()
+        return self.read(lambda state: self._meter.report(state, times, start))
 
     async def _still_owner(self) -> None:
         await self.shell.submit(ProxyStarts())

@@ -11,7 +11,7 @@ Directive reference: HAProxy 2.8 configuration manual, sections 3 (global), 4 (p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +23,7 @@ _ALPN = re.compile(r"^[a-z0-9/.,]+$")
 _TLS = re.compile(r"^TLSv1\.[23]$")
 _EXPECT = re.compile(r"^[0-9]{1,3}([,-][0-9]{1,3})*$")
 _COOKIE = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+_LOG = re.compile(r"^(stdout|ring@[a-z]+)$")
 _BALANCE = frozenset({"roundrobin", "leastconn", "random", "random(1)", "source", "first"})
 
 
@@ -336,7 +337,7 @@ class Frontend:
     long where streams are), and has no request to apply rules to yet: they go into the backend.
     `per_source_max`: connections that one address may have, 0: any number.
     `patient`: a process that leaves closes an idle connection with the next answer on it, not at once.
-    `log_format`: of a line for each request, on the process's standard output; '' for none. `silent`: nor of failures.
+    `log_format`: of a line for each request, '' for none; `log_to`: where it goes. `silent`: nor of failures.
     `forwarded_for`: add X-Forwarded-For; `forwarded_for_once`: where there is none.
     """
 
@@ -352,6 +353,7 @@ class Frontend:
     h2_within_ms: int = 0
     per_source_max: int = 0
     log_format: str = ""
+    log_to: tuple[str, ...] = ("stdout",)
     patient: bool = False
     silent: bool = False
     forwarded_for_once: bool = False
@@ -384,7 +386,8 @@ class Frontend:
 
     def _log(self) -> Iterator[str]:
         if self.log_format:
-            yield from ("log stdout format raw local0 info", "no option dontlog-normal")
+            yield from (f"log {matching(_LOG, one, 'log_to')} format raw local0 info" for one in self.log_to)
+            yield "no option dontlog-normal"
             yield f"log-format {quote(self.log_format)}"
         elif self.silent:
             yield "no log"
@@ -460,6 +463,12 @@ _H2_PREFACE_BYTES = 24
 _REWRITE_BYTES = 1024  # room in a buffer for the headers that HAProxy adds itself
 
 
+class Section(Protocol):
+    def render(self) -> Iterable[str]:
+        """Its lines, the head first. Raises InvalidParameterValue."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ProxyConfig:
     """A whole haproxy.cfg."""
@@ -467,6 +476,7 @@ class ProxyConfig:
     process: Global
     frontends: tuple[Frontend, ...] = ()
     backends: tuple[Backend, ...] = ()
+    rings: tuple[Section, ...] = ()
 
     def render(self) -> str:
         """Raises InvalidParameterValue, also where a rule names a backend that is not there."""
@@ -478,10 +488,10 @@ class ProxyConfig:
             for wanted in filter(None, [*used, frontend.default_backend]):
                 if wanted not in backends:
                     raise InvalidParameterValue(f"{frontend.name} uses backend {wanted}, which is not there")
-        sections: list[Global | Frontend | Backend] = [self.process, *self.frontends, *self.backends]
+        sections: list[Section] = [self.process, *self.rings, *self.frontends, *self.backends]
         return "\n".join(_indent(list(section.render())) for section in sections) + "\n"
 
 
 def _indent(lines: list[str]) -> str:
-    heads = ("global", "defaults", "frontend ", "backend ")
+    heads = ("global", "defaults", "ring ", "frontend ", "backend ")
     return "\n".join(line if line.startswith(heads) else f"    {line}" for line in lines)

@@ -12,8 +12,8 @@ import grpc
 import pytest
 import trustme
 
+from minicloud.balancer import attributes, service
 from minicloud.balancer import commands as ask
-from minicloud.balancer import service
 from minicloud.balancer.commands import HealthSpec, TargetSpec
 from minicloud.balancer.model import Action, Balancer, Condition
 from tests.cluster.balancer_world import HOME, QUICK, Client, World, forward, specs, spread, until
@@ -330,16 +330,35 @@ async def test_metrics_say_who_answered_what(world: World) -> None:
     await spread(web.address, 8080, 3)
     await spread(web.address, 8080, 2, "/x")
     of_web, of_app = ("LoadBalancer", web.arn.split(":loadbalancer/")[1]), ("TargetGroup", app.arn.split(":", 5)[5])
-    said = {(one.name, one.dimensions): one for one in await world.service.measure()}
+    await until(lambda: sum(times.total() for times in world.service._times._times.values()) == 8)
+    reports = await world.service.measure(60.0)
+    said = {(each.name, one.dimensions): each for one in reports for each in one.readings}
 
     def value(name: str, *dimensions: tuple[str, str]) -> float:
-        return said[(name, dimensions)].value
+        return said[(name, dimensions)].values[0]
 
     assert value("RequestCount", of_web) == 10
-    assert value("RequestCount", of_web, of_app) == value("HTTPCode_Target_2XX_Count", of_web, of_app) == 8
-    assert value("HTTPCode_ELB_4XX_Count", of_web) == 2 and value("HTTPCode_ELB_5XX_Count", of_web) == 0
-    assert value("NewConnectionCount", of_web) == 3 and value("HealthyHostCount", of_web, of_app) == 1
-    assert value("TargetResponseTime", of_web, of_app) < 1
-    again = {(one.name, one.dimensions): one.value for one in await world.service.measure()}
-    assert again[("RequestCount", (of_web,))] == 0
-    assert {one.namespace for one in said.values()} == {"AWS/ApplicationELB"}
+    for where in ((of_web, of_app), (of_app,)):
+        assert value("RequestCount", *where) == value("HTTPCode_Target_2XX_Count", *where) == 8
+        assert value("RequestCountPerTarget", *where) == 8 and value("HealthyHostCount", *where) == 1
+    assert value("HTTPCode_Target_2XX_Count", of_web) == 8
+    assert value("HTTPCode_ELB_4XX_Count", of_web) == 2 and ("HTTPCode_ELB_5XX_Count", (of_web,)) not in said
+    assert value("NewConnectionCount", of_web) == 3
+    for where in ((of_web,), (of_web, of_app), (of_app,)):
+        times = said[("TargetResponseTime", where)]
+        assert sum(times.counts) == 8 and max(times.values) < 1
+    assert {(one.namespace, one.time) for one in reports} == {("AWS/ApplicationELB", 60.0)}
+    again = await world.service.measure()
+    assert [each.values for one in again for each in one.readings if each.name == "RequestCount"] == [(0.0,)] * 3
+
+
+async def test_times_of_answers_are_told_where_an_access_log_is_kept_too(world: World) -> None:
+    one = await world.web("one")
+    web, app = await world.balancer(), await world.group(one)
+    await world.listener(web, forward(app))
+    await world.service.submit(ask.SetAttributes(HOME, web.arn, {attributes.LOGS: "true", attributes.LOGS_BUCKET: "b"}))
+    await world.service.settled()
+    await world.healthy(app, 1)
+    await spread(web.address, 8080, 5, "/a%20b")
+    await until(lambda: sum(times.total() for times in world.service._times._times.values()) == 5)
+    assert (world.service._work.folder / "access.log").read_text().count("a%20b") == 5

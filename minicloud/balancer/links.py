@@ -3,7 +3,8 @@
     targets come, go, change weight    by the runtime API; nothing is interrupted
     anything else changes              by a reload: a second process takes the sockets over, the first finishes what it
                                        has (proxy/process.py); what is known of servers goes with it (proxy/states.py)
-    HAProxy is killed                  it is started again with the configuration that the state says now
+    HAProxy is killed                  it is started again with the configuration that the state says now; who comes
+                                       meanwhile waits (proxy/sockets.py)
     this process was killed            the HAProxy that it left behind is relieved by a new one, as by a reload
 
 A server that goes is put into maintenance, and deleted once nothing is in flight on it. A port that another program has
@@ -140,7 +141,7 @@ class DataPlane:
         if orphan is not None:
             ours = await self._ports_of_orphan()
         else:
-            ours = self._in_force.ports if self.pid is not None else frozenset()
+            ours = self._in_force.ports if self.pid is not None else self._haproxy.held.ports
         self._find_ports(ours)
         try:
             await self._follow(orphan)

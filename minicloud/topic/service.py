@@ -28,12 +28,14 @@ from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError
 from minicloud.base.machine import Context, Outcome, Record
 from minicloud.shell.clock import Clock, Timer
+from minicloud.shell.reports import Report
 from minicloud.topic import errors, ids, limits
 from minicloud.topic.attributes import shown_of_subscription, shown_of_topic
 from minicloud.topic.directory import Directory, DropQueue, Greet, OpenQueue
 from minicloud.topic.envelope import Origin, Renderer, pack
 from minicloud.topic.links import Couriers, Gear
 from minicloud.topic.message import Entry, check_bulk, size_of
+from minicloud.topic.metering import PUBLISHED, SIZE, TopicMeter
 from minicloud.topic.model import SUBSCRIPTION, TOPIC, Subscription, Topic
 from minicloud.topic.ports import Disk, Mail, Note, Poster, Queues, Shelf, Target
 from minicloud.topic.publish import Accepted, Plan, Publication, Route, routes_of
@@ -45,7 +47,6 @@ T = TypeVar("T")
 _Take = Callable[[Publication, slice, float], None]  # part, now
 RETRY_S = 60.0  # a clearing away that failed (a full disk) is tried again after this
 _EIGHT_BYTES = struct.Struct(">Q").pack
-_PUBLISHED, _SIZE = "NumberOfMessagesPublished", "PublishSize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class TopicService:
         self.totals: Counter[str] = Counter()  # of all topics since the start, by metric
         self._metrics: dict[str, Counter[str]] = {}
         self._of_subscriptions: dict[str, Counter[str]] = {}
+        self._meter = TopicMeter()
         self._ids = _MessageIds(ports.rand)
         self._timer: Timer | None = None
         self._tick: asyncio.Task[None] | None = None
@@ -331,9 +333,9 @@ class TopicService:
     def _note(self, topic: Topic, plan: Plan) -> None:
         metrics = self._metrics.setdefault(topic.arn, Counter())
         published = plan.published()
-        metrics[_PUBLISHED] += published
-        metrics[_SIZE] += plan.bytes if published else 0
-        self.totals[_PUBLISHED] += published
+        metrics[PUBLISHED] += published
+        metrics[SIZE] += plan.bytes if published else 0
+        self.totals[PUBLISHED] += published
         for (key, metric), count in plan.counts.items():
             self.totals[metric] += count
             self._of_subscriptions.setdefault(key, Counter())[metric] += count
@@ -355,6 +357,10 @@ class TopicService:
             one.arn: dict(self._of_subscriptions[one.id]) for one in subscriptions if one.id in self._of_subscriptions
         }
         return dict(self._metrics.get(topic.arn, {})), own
+
+    def report(self, start: float) -> list[Report]:
+        """What was added since the last report, as of the period that began at `start`."""
+        return self._meter.report(self._metrics, start)
 
     # --- what couriers ask
 

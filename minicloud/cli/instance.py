@@ -60,6 +60,7 @@ def instance() -> None:
 @click.option("--http-endpoint", type=click.Choice(["enabled", "disabled"]), help="The metadata service.")
 @click.option("--shutdown-behavior", type=click.Choice(["stop", "terminate"]))
 @click.option("--cpu-credits", type=click.Choice(["standard", "unlimited"]))
+@click.option("--monitoring", is_flag=True, default=None, help="Detailed: metrics every 10 s.")
 @click.option("--template", help="A launch template's id or name.")
 @click.option("--template-version", help="A number, $Default or $Latest.")
 @click.option("--client-token", help="Makes the launch safe to repeat.")
@@ -225,6 +226,7 @@ def _until(session: Session, ids: tuple[str, ...], state: str, timeout: float) -
 @options.user_data
 @click.option("--shutdown-behavior", type=click.Choice(["stop", "terminate"]))
 @click.option("--cpu-credits", type=click.Choice(["standard", "unlimited"]))
+@click.option("--monitoring/--no-monitoring", default=None, help="Detailed: metrics every 10 s.")
 @click.option("--http-tokens", type=click.Choice(["optional", "required"]))
 @click.option("--http-endpoint", type=click.Choice(["enabled", "disabled"]))
 def modify(session: Session, instance_id: str, **given: Any) -> None:

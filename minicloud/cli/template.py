@@ -42,6 +42,7 @@ def preset(function: F) -> F:
     for option in (
         click.option("--instance-tag", metavar="KEY=VALUE", multiple=True, callback=options.parse_pairs),
         click.option("--cpu-credits", type=click.Choice(["standard", "unlimited"])),
+        click.option("--monitoring/--no-monitoring", default=None, help="Detailed: metrics every 10 s."),
         click.option("--shutdown-behavior", type=click.Choice(["stop", "terminate"])),
         click.option("--http-tokens", type=click.Choice(["optional", "required"]), help="Of the metadata service."),
         click.option("--termination-protection/--no-termination-protection", default=None),

@@ -44,8 +44,9 @@ class LaunchOptions(TypedDict, total=False):
 
     count: exactly so many; or min_count and max_count. user_data: text, at most 16 KiB. group_name, partition: a
     placement group. strategy: binpack | spread. http_tokens: optional | required. http_endpoint: enabled | disabled.
-    shutdown_behavior: stop | terminate. cpu_credits: standard | unlimited. template: id or name; template_version:
-    number, "$Default" or "$Latest". dry_run: all checks, nothing created.
+    shutdown_behavior: stop | terminate. cpu_credits: standard | unlimited. monitoring: detailed, metrics every 10 s and
+    not every minute. template: id or name; template_version: number, "$Default" or "$Latest". dry_run: all checks,
+    nothing created.
     """
 
     count: int
@@ -65,6 +66,7 @@ class LaunchOptions(TypedDict, total=False):
     http_endpoint: str
     shutdown_behavior: str
     cpu_credits: str
+    monitoring: bool
     template: str
     template_version: str
     dry_run: bool
@@ -78,6 +80,7 @@ class ModifyOptions(TypedDict, total=False):
     user_data: str
     shutdown_behavior: str
     cpu_credits: str
+    monitoring: bool
     http_tokens: str
     http_endpoint: str
 
@@ -278,6 +281,7 @@ def _launch_request(type: str, image: str, options: LaunchOptions) -> instance_p
         termination_protection=options.get("termination_protection", False),
         shutdown_behavior=options.get("shutdown_behavior", ""),
         cpu_credits=options.get("cpu_credits", ""),
+        monitoring=options.get("monitoring", False),
         dry_run=options.get("dry_run", False),
     )
     _fill_messages(request, options)
@@ -326,6 +330,7 @@ def _modify_request(instance_id: str, options: ModifyOptions) -> instance_pb2.Mo
         user_data=options.get("user_data"),
         shutdown_behavior=options.get("shutdown_behavior"),
         cpu_credits=options.get("cpu_credits"),
+        monitoring=options.get("monitoring"),
     )
     metadata = instance_pb2.MetadataOptions(
         http_tokens=options.get("http_tokens", ""), http_endpoint=options.get("http_endpoint", "")

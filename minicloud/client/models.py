@@ -96,6 +96,7 @@ class Instance:
     generation: int
     exit_code: int | None
     gpu_ids: tuple[str, ...]
+    monitoring: bool
 
     @property
     def name(self) -> str:
@@ -244,6 +245,7 @@ class TemplateData:
     http_tokens: str = ""
     shutdown_behavior: str = ""
     cpu_credits: str = ""
+    monitoring: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

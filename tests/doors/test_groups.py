@@ -12,6 +12,7 @@ import pytest
 
 from minicloud.client import Client
 from minicloud.client.group_models import LifecycleHook
+from minicloud.client.models import TemplateData
 from tests.group_site import GROUP_TAG, Load, Site
 from tests.real_cloud import RealCloud, kill, until
 
@@ -102,3 +103,23 @@ def test_an_instance_that_serves_nothing_is_replaced(cloud: RealCloud, client: C
         assert any("ELB" in cause for cause in reasons), reasons
     finally:
         site.end()
+
+
+def test_a_busy_group_grows_by_what_its_instances_really_use(client: Client) -> None:
+    """Detailed monitoring reports every ten seconds; three of them above the target make the group grow."""
+    name = f"busy{time.time_ns() % 10**10}"
+    burn = "#!/bin/sh\nsetsid python3 -c 'while True: pass' </dev/null &\n"
+    client.templates.create(name, TemplateData("base", "t3.nano", user_data=burn, monitoring=True))
+    client.groups.create(name, name, min_size=1, max_size=2, warmup_s=0)
+    try:
+        client.groups.wait_stable(name, 30)
+        (one,) = client.groups.members(name)
+        assert client.instances.get(one.instance_id).monitoring
+        client.policies.put_target_tracking(name, "cpu", 1.0, metric="ASGAverageCPUUtilizationHighResolution")
+        until(lambda: client.groups.get(name).desired == 2, 90, "it grows")
+        assert client.groups.wait_stable(name, 30).desired == 2
+        assert any("against a target of 1" in one.cause for one in client.groups.activities(name))
+    finally:
+        client.groups.delete(name, force=True)
+        client.groups.wait_gone(name)
+        client.templates.delete(name)

@@ -132,6 +132,7 @@ class InstanceServicer:
             user_data=given("user_data"),  # type: ignore[arg-type]
             shutdown_behavior=given("shutdown_behavior"),  # type: ignore[arg-type]
             cpu_credits=given("cpu_credits"),  # type: ignore[arg-type]
+            monitoring=given("monitoring"),  # type: ignore[arg-type]
             http_tokens=request.metadata_options.http_tokens or None,
             http_endpoint=request.metadata_options.http_endpoint or None,
         )
@@ -206,4 +207,5 @@ def launch_spec(request: pb.LaunchRequest) -> commands.LaunchSpec:
         http_endpoint=request.metadata_options.http_endpoint,
         shutdown_behavior=request.shutdown_behavior,
         cpu_credits=request.cpu_credits,
+        monitoring=request.monitoring or None,
     )

@@ -64,6 +64,7 @@ def instance(service: ComputeService, one: Instance) -> instance_pb2.Instance:
         user_data_exit=one.user_data_exit,
         generation=one.generation,
         gpu_ids=one.gpu_ids,
+        monitoring=one.monitoring,
     )
     if one.reason_code:
         message.state_reason.code = one.reason_code
@@ -231,8 +232,9 @@ def template_data(message: catalog_pb2.TemplateData) -> dict[str, Any]:
     }
     if message.tags:
         data["tags"] = dict(message.tags)
-    if message.HasField("termination_protection"):
-        data["termination_protection"] = message.termination_protection
+    for name in ("termination_protection", "monitoring"):
+        if message.HasField(name):
+            data[name] = getattr(message, name)
     return data
 
 

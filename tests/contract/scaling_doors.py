@@ -9,7 +9,7 @@ async with scaling_doors() as world:
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -29,8 +29,11 @@ SECRET = bytes(range(32))
 
 @dataclass
 class World:
+    """`again`: the autoscaler's door falls shut and opens again, on the same port."""
+
     cloud: Cloud
     address: str
+    again: Callable[[], Awaitable[None]]
 
     def client(self, account: str = "000000000000") -> AsyncClient:
         """The front door of this world takes the name of a key for an account."""
@@ -50,11 +53,19 @@ async def scaling_doors() -> AsyncIterator[World]:
         door(policies.PolicyServicer(cloud.service, b"pages"), policies.DESCRIPTOR, entry),
     ]
     shard = RpcServer(doors, _id, Listen())
-    locator = Locator(AUTOSCALERS, Listening("127.0.0.1", (await shard.start(),)), SECRET, time.time)
+    port = await shard.start()
+    locator = Locator(AUTOSCALERS, Listening("127.0.0.1", (port,)), SECRET, time.time)
+
+    async def again(shard_port: int = port) -> None:
+        nonlocal shard
+        await shard.stop(0)
+        shard = RpcServer(doors, _id, Listen(port=shard_port))
+        await shard.start()
+
     front = RpcServer([door(locator, AUTOSCALING, Entry(visitors(_admit), _id))], _id, Listen())
     port = await front.start()
     try:
-        yield World(cloud, f"127.0.0.1:{port}")
+        yield World(cloud, f"127.0.0.1:{port}", again)
     finally:
         await front.stop(0)
         await shard.stop(0)

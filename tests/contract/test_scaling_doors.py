@@ -11,8 +11,9 @@ import pytest
 from minicloud.base import errors
 from minicloud.client import AsyncClient
 from minicloud.client.group_models import LifecycleHook, Step
+from minicloud.scaling import commands as c
 from tests.contract.scaling_doors import World, scaling_doors
-from tests.pure.scaling_world import ZONES
+from tests.pure.scaling_world import SCOPE, ZONES
 
 OTHER = "111122223333"
 TARGETS = "arn:aws:elasticloadbalancing:us-east-1:000000000000:targetgroup/web/0123456789abcdef"
@@ -258,6 +259,18 @@ async def test_a_group_is_watched(world: World) -> None:
             await anext(cloud.groups.watch("nothing"))
         stable = await cloud.groups.wait_stable("web", 5)
         assert stable.stable
+
+
+async def test_a_watch_outlives_the_autoscaler(world: World) -> None:
+    async with world.client() as cloud:
+        await cloud.groups.create("web", "lt-1", min_size=0, max_size=8)
+        views = cloud.groups.watch("web")
+        assert (await anext(views)).group.desired == 0
+        await world.again()
+        await world.cloud.shell.submit(c.SetDesired(SCOPE, "web", 1))
+        async with asyncio.timeout(20):
+            assert (await anext(views)).group.desired == 1  # and nothing is told twice
+        await views.aclose()  # type: ignore[attr-defined]
 
 
 Call = Callable[[AsyncClient], Awaitable[Any]]

@@ -135,6 +135,7 @@ class Cloud:
             ahead = {
                 "target": trace.target,
                 "pair": "ALBRequestCount",
+                "label": "app/web/1/targetgroup/web/1",
                 "mode": "ForecastAndScale",
                 "buffer_s": BOOT_S[1],
             }

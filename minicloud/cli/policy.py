@@ -12,6 +12,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.groups.noun import COLUMNS as GROUPS
+from minicloud.cli.groups.noun import target_arns
 from minicloud.cli.output import Columns, cell, say, show_list, show_one, write_json, write_table
 from minicloud.cli.session import Session, verb
 
@@ -49,6 +50,7 @@ KIND = click.option(
     show_default=True,
 )
 MAGNITUDE = click.option("--min-magnitude", type=int, default=0, help="Of a percentage: at least so many instances.")
+TARGET_GROUP = click.option("--target-group", metavar="NAME", help="Of a balancer's metric; a name or an ARN.")
 CUSTOMIZED = click.option(
     "--customized", callback=lambda c, o, v: _document(c, o, v), metavar="JSON|@FILE", help="A metric of your own."
 )
@@ -99,7 +101,8 @@ def put() -> None:
 @NAME
 @click.argument("target", type=float)
 @click.option("--metric", default="", help="ASGAverageCPUUtilization, SQSBacklogPerInstance, ...")
-@click.option("--label", default="", help="What the metric is of: a balancer's target group, a queue.")
+@click.option("--label", default="", help="What the metric is of: a queue, or as --target-group.")
+@TARGET_GROUP
 @CUSTOMIZED
 @click.option("--no-scale-in", "disable_scale_in", is_flag=True, help="It only adds instances.")
 @WARMUP
@@ -108,6 +111,7 @@ def target_tracking(session: Session, group: str, name: str, target: float, disa
     """Keep a metric at its target (without --metric and --customized: the average CPU)."""
     if not given["metric"] and given["customized"] is None:
         given["metric"] = "ASGAverageCPUUtilization"
+    given["label"] = _label(session, given.pop("target_group")) or given["label"]
     given["warmup_s"] = given.pop("warmup")
     _made(session, session.client.policies.put_target_tracking(group, name, target, enabled=not disabled, **given))
 
@@ -151,7 +155,8 @@ def simple(session: Session, group: str, name: str, adjustment: int, disabled: b
 @NAME
 @click.argument("target", type=float)
 @click.option("--pair", default="", help="ASGCPUUtilization, ASGNetworkIn, ASGNetworkOut, ALBRequestCount.")
-@click.option("--label", default="", help="Of ALBRequestCount: which target group.")
+@click.option("--label", default="", help="Of ALBRequestCount: as --target-group.")
+@TARGET_GROUP
 @CUSTOMIZED
 @click.option("--scale", is_flag=True, help="Not only forecast.")
 @click.option("--buffer", callback=options.seconds, help="How far ahead (5m).")
@@ -163,6 +168,7 @@ def predictive(
     """Scale ahead of the load, as up to 14 days of history let one expect it."""
     if not given["pair"] and given["customized"] is None:
         given["pair"] = "ASGCPUUtilization"
+    given["label"] = _label(session, given.pop("target_group")) or given["label"]
     over = given.pop("over_max")
     breach = "HonorMaxCapacity" if over is None else "IncreaseMaxCapacity"
     made = session.client.policies.put_predictive(
@@ -177,6 +183,11 @@ def predictive(
         **given,
     )
     _made(session, made)
+
+
+def _label(session: Session, target_group: str | None) -> str:
+    """The target group's part of a resource label."""
+    return "" if target_group is None else target_arns(session, [target_group])[0].rpartition(":")[2]
 
 
 def _made(session: Session, one: ScalingPolicy) -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from minicloud.scaling import limits
 from minicloud.scaling.errors import invalid
 from minicloud.scaling.forecast import Forecast
+from minicloud.scaling.tracking import check_label
 
 MODES = ("ForecastOnly", "ForecastAndScale")
 BREACHES = ("HonorMaxCapacity", "IncreaseMaxCapacity")
@@ -57,6 +58,8 @@ class Predictive:
             raise invalid("exactly one of a predefined metric pair and customized metrics is needed", "predictive.pair")
         if self.pair and self.pair not in PAIRS:
             raise invalid(f"PredefinedMetricType must be one of {', '.join(PAIRS)}", "predictive.pair")
+        if self.pair == "ALBRequestCount":
+            check_label(self.label, "predictive.label")
         if not 0 <= self.buffer_s <= limits.BUFFER_S_MAX:
             raise invalid(f"SchedulingBufferTime must be 0 to {limits.BUFFER_S_MAX}", "predictive.buffer_s")
         self._check_breach()

@@ -39,6 +39,9 @@ def _rosters(state: State, scope: Scope, name: str) -> Iterator[tuple[Group, Ros
 def members(state: State, scope: Scope, name: str = "", ids: Sequence[str] = ()) -> dict[str, Member]:
     """By key. Raises NotFound: there is no such group."""
     wanted = frozenset(ids)
+    if wanted and not name:  # however many others there are
+        known = filter(None, map(state.member_of, wanted))
+        return {one.key: one for one in sorted(known, key=lambda one: one.key) if owner(one.group)[0] == scope}
     found = {
         key: member
         for _, its in _rosters(state, scope, name)

@@ -20,6 +20,7 @@ math of the user, so a group at zero can come back; and the two windows are fixe
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,8 @@ PREDEFINED = (
     "ALBRequestCountPerTarget",
 )
 BACKLOG = "SQSBacklogPerInstance"  # ours: messages of the queue that the resource label names, per instance
+# API, ResourceLabel; ours: the target group's part alone, or in its ARN, says as much.
+_LABEL = re.compile(r"(?:app/[^/]+/[^/]+/|arn:aws:elasticloadbalancing:[^/]+:)?targetgroup/[^/]+/[^/]+\Z")
 _NOISE = 1e-9  # 4 x 60 / 60 may come out as 4.0000000000000001
 
 
@@ -95,6 +98,8 @@ class TargetTracking:
                 f"ResourceLabel is for ALBRequestCountPerTarget and {BACKLOG}, and they need it",
                 "target_tracking.label",
             )
+        if self.metric == "ALBRequestCountPerTarget":
+            check_label(self.label, "target_tracking.label")
         if self.customized is not None:
             _check_customized(self.customized)
 
@@ -144,6 +149,16 @@ class TargetTracking:
     def _needed(self, value: float, ready: int) -> int:
         load = value if self.metric == BACKLOG else value * ready
         return math.ceil(load / self.target - _NOISE)
+
+
+def check_label(label: str, field: str) -> None:
+    """Of a balancer's metric: which target group it is of. Raises InvalidParameterValue (ValidationError)."""
+    if not _LABEL.match(label):
+        raise invalid(
+            f"Invalid resource label: {label[:255]}; it must be of the form app/load-balancer-name/load-balancer-id/"
+            "targetgroup/target-group-name/target-group-id",
+            field,
+        )
 
 
 def _check_customized(metric: dict[str, Any]) -> None:

@@ -141,6 +141,8 @@ async def test_subnets_mixed_instances_and_pages(world: World) -> None:
     ("given", "text"),
     [
         ({"MinSize": 7}, "greater than"),
+        ({"AvailabilityZones": []}, "At least one Availability Zone or VPC Subnet is required"),
+        ({"ServiceLinkedRoleARN": "arn:aws:iam::000000000000:role/mine"}, "ServiceLinkedRoleARN"),
         ({"DesiredCapacity": 9}, "max"),
         ({"AvailabilityZones": ["us-east-1z"]}, "us-east-1z"),
         ({"VPCZoneIdentifier": "subnet-z"}, "subnet-z"),

@@ -106,6 +106,11 @@ async def test_policies_and_schedules(world: World, shell: Shell) -> None:
     await shell("group", "create", "web", "lt-1", "--min", "1", "--max", "8", "--warmup", "0")
     await world.run(40)
     assert "ASGAverageCPUUtilization at 50" in await shell("policy", "put", "target-tracking", "web", "cpu", "50")
+    arn = "arn:aws:elasticloadbalancing:us-east-1:000000000000:targetgroup/app/0123456789abcdef"
+    requests = ["--metric", "ALBRequestCountPerTarget", "--target-group", arn]
+    made = await shell.json("policy", "put", "target-tracking", "web", "requests", "100", *requests)
+    assert made[0]["target_tracking"]["label"] == "targetgroup/app/0123456789abcdef"
+    await shell("policy", "delete", "web", "requests")
     own = json.dumps({"MetricName": "Load", "Namespace": "My/App", "Statistic": "Average"})
     await shell("policy", "put", "target-tracking", "web", "own", "5", "--customized", own, "--disabled")
     steps = await shell("policy", "put", "step", "web", "steps", "--step", "0:10=1", "--step", "10:=2")

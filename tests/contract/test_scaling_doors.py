@@ -294,6 +294,10 @@ Call = Callable[[AsyncClient], Awaitable[Any]]
         (lambda c: c.policies.put_schedule("web", "zone", recurrence="* * * * *", time_zone="Mars", desired=2), "Mars"),
         (lambda c: c.policies.put_target_tracking("web", "cpu", 0.0, metric="ASGAverageCPUUtilization"), "TargetValue"),
         (lambda c: c.policies.put_target_tracking("web", "cpu", 1.0, metric="Happiness"), "Happiness"),
+        (
+            lambda c: c.policies.put_target_tracking("web", "r", 1.0, metric="ALBRequestCountPerTarget", label="x"),
+            "label",
+        ),
         (lambda c: c.policies.put_steps("web", "s", [Step(1, 0, 10), Step(1, 5)]), "overlap"),
         (lambda c: c.policies.put_predictive("web", "p", 1.0, pair="ASGCPUUtilization", mode="Guess"), "Mode"),
         (lambda c: c.groups.put_hook("web", "h", "launching", timeout_s=5), "HeartbeatTimeout"),

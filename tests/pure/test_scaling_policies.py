@@ -174,7 +174,7 @@ FORECAST = Forecast(NOW, 900, (100.0, 200.0, 900.0, 100.0))
 
 
 def test_the_forecast_counts_ahead_of_time_and_only_as_far_as_it_reaches() -> None:
-    policy = Predictive(100.0, "ALBRequestCount", mode="ForecastAndScale", buffer_s=300)
+    policy = Predictive(100.0, "ALBRequestCount", "targetgroup/a/b", mode="ForecastAndScale", buffer_s=300)
     policy.check()
     assert policy.needed(FORECAST, NOW) == 1
     assert policy.needed(FORECAST, NOW + 600) == 2
@@ -186,15 +186,20 @@ def test_the_forecast_counts_ahead_of_time_and_only_as_far_as_it_reaches() -> No
 
 def test_the_maximum_is_honoured_or_lifted() -> None:
     at = NOW + 1_800
-    honour = Predictive(100.0, "ALBRequestCount", mode="ForecastAndScale")
+    honour = Predictive(100.0, "ALBRequestCount", "targetgroup/a/b", mode="ForecastAndScale")
     assert honour.floor(FORECAST, at, 5) == Floor(5, 5)
     lift = Predictive(
-        100.0, "ALBRequestCount", mode="ForecastAndScale", breach="IncreaseMaxCapacity", max_buffer_percent=10
+        100.0,
+        "ALBRequestCount",
+        "targetgroup/a/b",
+        mode="ForecastAndScale",
+        breach="IncreaseMaxCapacity",
+        max_buffer_percent=10,
     )
     lift.check()
     assert lift.floor(FORECAST, at, 5) == Floor(9, 10)
     assert lift.floor(FORECAST, at, 20) == Floor(9, 20)
-    assert Predictive(100.0, "ALBRequestCount").floor(FORECAST, at, 5) is None  # it only forecasts
+    assert Predictive(100.0, "ALBRequestCount", "targetgroup/a/b").floor(FORECAST, at, 5) is None  # it only forecasts
 
 
 @pytest.mark.parametrize(

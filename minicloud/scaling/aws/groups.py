@@ -30,10 +30,13 @@ _TAG_FILTERS: dict[str, Callable[[tuple[Group, str], Sequence[str]], bool]] = {
 class GroupDoor(Noun):
     async def CreateAutoScalingGroup(self, params: Params, call: Call) -> Result:
         more = ("Tags", "TargetGroupARNs", "TrafficSources", "LifecycleHookSpecificationList")
-        only(params, call, GROUP, *settings.PARTS, *settings.HARMLESS, *more)
-        nothing_of(call, params, settings.HARMLESS)
         scope = call.caller.scope
+        harmless = settings.harmless(scope)
+        only(params, call, GROUP, *settings.PARTS, *harmless, *more)
+        nothing_of(call, params, harmless)
         given = settings.to_settings(params, call, await self._places.shown_zones(scope))
+        if not given.zones:
+            raise invalid("At least one Availability Zone or VPC Subnet is required.", "AvailabilityZones")
         targets = [*params.get("TargetGroupARNs", ()), *_sources(params, call)]
         hooks = settings.to_hooks(params.get("LifecycleHookSpecificationList", ()))
         command = commands.CreateGroup(scope, params[GROUP], _with_targets(given, targets), hooks)
@@ -41,9 +44,10 @@ class GroupDoor(Noun):
         return {}
 
     async def UpdateAutoScalingGroup(self, params: Params, call: Call) -> Result:
-        only(params, call, GROUP, *settings.PARTS, *settings.HARMLESS)
-        nothing_of(call, params, settings.HARMLESS)
         scope = call.caller.scope
+        harmless = settings.harmless(scope)
+        only(params, call, GROUP, *settings.PARTS, *harmless)
+        nothing_of(call, params, harmless)
         given = settings.to_settings(params, call, await self._places.shown_zones(scope))
         await self._service.ask(commands.UpdateGroup(scope, params[GROUP], given))
         return {}
@@ -100,7 +104,7 @@ class GroupDoor(Noun):
 
     async def AttachTrafficSources(self, params: Params, call: Call) -> Result:
         only(params, call, GROUP, "TrafficSources", "SkipZonalShiftValidation")
-        nothing_of(call, params, settings.HARMLESS)
+        nothing_of(call, params, settings.harmless(call.caller.scope))
         return await self._targets(params, call, _sources(params, call), ())
 
     async def DetachTrafficSources(self, params: Params, call: Call) -> Result:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minicloud.aws.call import Call, refused
+from minicloud.base.arn import Scope
 from minicloud.scaling.aws.base import Params, Zone
 from minicloud.scaling.commands import GroupSettings, HookSpec
 from minicloud.scaling.errors import invalid, no_such_zone
@@ -22,8 +23,7 @@ _PLAIN = {
     "DefaultInstanceWarmup": "warmup_s",
 }
 PARTS = (*_PLAIN, "AvailabilityZones", "VPCZoneIdentifier", "HealthCheckType", "LaunchTemplate", "MixedInstancesPolicy")
-# Values that say what is so anyway: tools send them.
-HARMLESS: dict[str, Any] = {
+_HARMLESS: dict[str, Any] = {
     "CapacityRebalance": False,
     "DesiredCapacityType": "units",
     "DeletionProtection": "none",
@@ -38,6 +38,17 @@ _DISTRIBUTION: dict[str, tuple[Any, ...]] = {
     "OnDemandAllocationStrategy": ("prioritized", "lowest-price"),
     "OnDemandPercentageAboveBaseCapacity": (100,),
 }
+
+
+def harmless(scope: Scope) -> dict[str, Any]:
+    """Values that say what is so anyway: tools send them."""
+    return {**_HARMLESS, "ServiceLinkedRoleARN": service_role(scope)}
+
+
+def service_role(scope: Scope) -> str:
+    """The role that AWS makes for Auto Scaling in every account; here nobody takes it on."""
+    path = "role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
+    return f"arn:aws:iam::{scope.account}:{path}"
 
 
 def to_settings(params: Params, call: Call, zones: Mapping[str, Zone]) -> GroupSettings:

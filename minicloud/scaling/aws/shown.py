@@ -8,6 +8,7 @@ from typing import Any
 
 from minicloud.scaling import limits, queries
 from minicloud.scaling.aws.base import GROUP, Result, Zone
+from minicloud.scaling.aws.settings import service_role
 from minicloud.scaling.lifecycle import WARM
 from minicloud.scaling.model import Activity, Group, Member, Policy, Refresh, Scheduled, owner
 from minicloud.scaling.rules import rule_of
@@ -69,6 +70,7 @@ def group(one: Group, its: Roster, zones: Mapping[str, Zone], instances: bool) -
         "TerminationPolicies": one.termination_policies,
         "NewInstancesProtectedFromScaleIn": one.protect_new,
         "CapacityRebalance": False,
+        "ServiceLinkedRoleARN": service_role(one.scope),
         "Instances": [member(one, names, each) for each in members if instances and each.state not in WARM],
         **_source(one.template, one.types),
     }

@@ -101,6 +101,14 @@ class Cgroup(Protocol):
         """CPU seconds and memory bytes of `usage`, for who asks every second."""
         ...
 
+    def peak_bytes(self) -> int:
+        """The most memory that was in use at once, since the group was made."""
+        ...
+
+    def oom_kills(self) -> int:
+        """Of `usage`, alone."""
+        ...
+
     def freeze(self) -> None:
         """Stops every process; returns when they have stopped. TimeoutError if one does not."""
         ...

@@ -145,6 +145,12 @@ class V1Cgroup:
         used = read_int(self.directories["memory"] / "memory.usage_in_bytes")
         return (read_int(cpu / "cpuacct.usage") / 1e9 if cpu is not None else 0.0), used
 
+    def peak_bytes(self) -> int:
+        return read_int(self.directories["memory"] / "memory.max_usage_in_bytes")
+
+    def oom_kills(self) -> int:
+        return read_flat(self.directories["memory"] / "memory.oom_control").get("oom_kill", 0)
+
     def freeze(self) -> None:
         self._set_freezer("FROZEN")
 

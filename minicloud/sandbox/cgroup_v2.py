@@ -163,6 +163,12 @@ class V2Cgroup:
         used = read_int(self.directory / "memory.current")
         return read_flat(self.directory / "cpu.stat").get("usage_usec", 0) / 1e6, used
 
+    def peak_bytes(self) -> int:
+        return read_int(self.directory / "memory.peak") or read_int(self.directory / "memory.current")
+
+    def oom_kills(self) -> int:
+        return read_flat(self.directory / "memory.events").get("oom_kill", 0)
+
     def freeze(self) -> None:
         self._set_frozen(1)
 

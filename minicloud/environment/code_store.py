@@ -1,0 +1,124 @@
+"""Code and layers, unpacked once per host: `code/<sha256>`, and for several layers together `layers/<digest>`.
+
+A directory appears under its name by a rename, whole, so a name that is there is good; what a crash left half done has
+another name and is swept at the start. Layers are laid over one another by hard links: later ones win, and no byte is
+copied. Nobody writes into these directories afterwards: environments see them read-only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from minicloud.base.errors import InvalidRequest
+from minicloud.function.errors import broken_package
+from minicloud.function.limits import ENTRIES_MAX, UNZIPPED_BYTES_MAX
+from minicloud.function.ports import Package
+from minicloud.store.zips import Caps, unpack
+
+CAPS = Caps(UNZIPPED_BYTES_MAX, ENTRIES_MAX)
+_HALF = ".half-"
+
+
+class CodeStore:
+    """Below one directory, which every environment's zygote can see. One unpacking of the same thing at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._known: set[str] = set()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        for name in ("code", "layers"):
+            (directory / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+            for half in (directory / name).glob(f"{_HALF}*"):
+                shutil.rmtree(half, ignore_errors=True)
+
+    def ready(self, code: Package, layers: Sequence[Package]) -> tuple[str, str] | None:
+        """Names below the directory, layers "" where there are none; None: something must be unpacked first."""
+        names = _code(code), _layers(layers)
+        return names if all(name in self._known for name in names if name) else None
+
+    async def get(self, code: Package, layers: Sequence[Package]) -> tuple[str, str]:
+        """Raises InvalidRequest (errors.broken_package), OSError."""
+        code_name, layers_name = _code(code), _layers(layers)
+        await self._once(code_name, lambda path: _unpack(code, path))
+        for layer in layers:
+            await self._once(_code(layer), lambda path, layer=layer: _unpack(layer, path))  # type: ignore[misc]
+        if len(layers) > 1:
+            parts = [self.directory / _code(layer) for layer in layers]
+            await self._once(layers_name, lambda path: _lay_over(parts, path))
+        return code_name, layers_name
+
+    def forget(self, keep: set[str]) -> list[Path]:
+        """Directories that nobody needs: the caller removes them (blocking) when no environment of them is left."""
+        found = [f"{kind}/{path.name}" for kind in ("code", "layers") for path in (self.directory / kind).iterdir()]
+        doomed = [name for name in found if name not in keep and name not in self._under_way]
+        self._known.difference_update(doomed)
+        return [self.directory / name for name in doomed]
+
+    async def _once(self, name: str, make: Callable[[Path], None]) -> None:
+        if name in self._known:
+            return
+        task = self._under_way.get(name)
+        if task is None:
+            task = asyncio.ensure_future(asyncio.to_thread(_whole, self.directory / name, make))
+            self._under_way[name] = task
+            task.add_done_callback(lambda _: self._under_way.pop(name, None))
+        await asyncio.shield(task)
+        self._known.add(name)
+
+
+def _code(package: Package) -> str:
+    return f"code/{package.sha256}"
+
+
+def _layers(layers: Sequence[Package]) -> str:
+    if len(layers) < 2:
+        return _code(layers[0]) if layers else ""
+    return "layers/" + hashlib.sha256("/".join(layer.sha256 for layer in layers).encode()).hexdigest()
+
+
+def _whole(path: Path, make: Callable[[Path], None]) -> None:
+    if path.is_dir():
+        return
+    half = path.with_name(f"{_HALF}{uuid.uuid4().hex}")
+    half.mkdir(mode=0o755)
+    try:
+        make(half)
+        with contextlib.suppress(FileExistsError):
+            half.rename(path)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _unpack(package: Package, into: Path) -> None:
+    into.chmod(0o755)
+    try:
+        with open(package.path, "rb") as file:
+            unpack(file, into, CAPS)
+    except InvalidRequest as error:
+        raise broken_package(str(error)) from None
+    except FileNotFoundError:
+        raise broken_package("the package is not there any more") from None
+
+
+def _lay_over(layers: Sequence[Path], into: Path) -> None:
+    into.chmod(0o755)
+    for layer in layers:
+        for folder, folders, files in os.walk(layer):
+            there = into / Path(folder).relative_to(layer)
+            for name in folders:
+                if (there / name).is_file():
+                    (there / name).unlink()
+                (there / name).mkdir(mode=0o755, exist_ok=True)
+                (there / name).chmod(0o755)
+            for name in files:
+                if (there / name).is_dir():
+                    shutil.rmtree(there / name)
+                (there / name).unlink(missing_ok=True)
+                os.link(Path(folder) / name, there / name)

@@ -1,0 +1,321 @@
+"""One execution environment: a sandboxed process tree that answers one invocation at a time.
+
+    starting --next--> idle --run--> busy --answer, next--> idle --> ... --kill, or it dies--> ended
+
+It ends at once, without a word to the guest, when an invocation runs out of time, when it was not up in time, when it
+loses the connection it was born with, and when it is not needed any more. What its invocation gets then is decided here
+(`outcomes`). After `ended` no process of it is left, and what it stood in is taken down (`Resources.free`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from minicloud.base.errors import Unavailable
+from minicloud.environment import outcomes
+from minicloud.environment.limits import RESPONSE_BYTES_MAX
+from minicloud.environment.log_pipe import LogPipe
+from minicloud.environment.outcomes import Failure, Report
+from minicloud.environment.runtime_api import RuntimeApi
+from minicloud.environment.runtime_http import Connection
+from minicloud.environment.zygotes import Zygote
+from minicloud.function.limits import INIT_S_MAX
+from minicloud.function.ports import UNHANDLED, EnvironmentSpec, Invocation, Logs, Outcome
+
+log = logging.getLogger("minicloud.environment")
+
+STARTING, IDLE, BUSY, ENDED = "starting", "idle", "busy", "ended"
+MEMORY_EVERY_S = 0.1  # how old the memory of a REPORT line may be
+
+
+class Resources(Protocol):
+    """What an environment stands in on its host."""
+
+    def memory_max_mib(self) -> int:
+        """The most it has used, 0 where nobody counts."""
+        ...
+
+    def out_of_memory(self) -> bool:
+        """The kernel has killed in it for memory."""
+        ...
+
+    def kill(self) -> None:
+        """What the zygote's kill does not reach, where there is no pid namespace. Does not wait."""
+        ...
+
+    def free(self) -> None:
+        """It has ended. Does not wait."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who is told: it waits for an invocation; it never came up (and why); it is gone. `logs`: where its lines go."""
+
+    idle: Callable[[Environment], None]
+    never: Callable[[Environment, Failure], None]
+    ended: Callable[[Environment], None]
+    logs: Logs
+
+
+class Environment:
+    """Fulfils `runtime_api.Runner`. Everything on the event loop."""
+
+    def __init__(self, spec: EnvironmentSpec, owner: Owner, zygote: Zygote, resources: Resources) -> None:
+        now = time.time()
+        self.spec = spec
+        self.name = uuid.uuid4().hex
+        day = time.strftime("%Y/%m/%d", time.gmtime(now))
+        self.stream = f"{day}/[{spec.version}]{self.name}"
+        self.state = STARTING
+        self.counted = True  # its memory, by the host
+        self.init_ms: float | None = None  # until an invocation has reported it
+        self.resources = resources
+        self._owner = owner
+        self._zygote = zygote
+        self._loop = asyncio.get_running_loop()
+        self._api = RuntimeApi(self)
+        self._log: LogPipe | None = None
+        self._listener: asyncio.Server | None = None
+        self._born = time.perf_counter()
+        self._timer: asyncio.TimerHandle | None = None
+        self._invocation: Invocation | None = None
+        self._result: asyncio.Future[tuple[bytes, Failure | None]] | None = None
+        self._doom: Failure | None = None  # why it was killed
+        self._memory = (0.0, 0)
+        self.idle_since = self._loop.time()
+
+    @property
+    def ready(self) -> bool:
+        return self.state == IDLE and self._api.parked
+
+    # ------------------------------------------------------------ coming up
+
+    async def start(self, order: dict[str, Any], fds: dict[str, int]) -> None:
+        """Orders it. It is up when the owner hears `idle`, or `never`. Raises OSError, Unavailable."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        mine, theirs = socket.socketpair()
+        self._log = LogPipe(reader, self._write)
+        self._timer = self._loop.call_later(INIT_S_MAX, self._late)
+        try:
+            if order["kind"] == "python":
+                mine.setblocking(False)
+                await self._loop.create_connection(lambda: Connection(self._api, own=True), sock=mine)
+            else:
+                mine.close()
+            self._zygote.make({**order, "id": self.name}, {"api": theirs.fileno(), "log": writer, **fds}, self._news)
+        except BaseException:
+            self.state = ENDED
+            self._timer.cancel()
+            self._close()
+            raise
+        finally:
+            theirs.close()
+            os.close(writer)
+
+    def _news(self, words: dict[str, Any], listener: socket.socket | None) -> None:
+        """From the zygote."""
+        if words["op"] == "up" and listener is not None:
+            if self.state == ENDED:
+                listener.close()
+            else:
+                listener.setblocking(False)
+                task = asyncio.ensure_future(self._listen(listener))
+                task.add_done_callback(_log_failure)
+        elif words["op"] == "failed":
+            log.error("an environment of %s cannot be made: %s", self.spec.arn, words["error"])
+            text = f"the sandbox could not be made: {words['error']}"
+            self._doom = outcomes.failure("Sandbox.Failure", text)
+        elif words["op"] == "exited":
+            self._over(int(words["status"]))
+
+    async def _listen(self, listener: socket.socket) -> None:
+        server = await self._loop.create_server(lambda: Connection(self._api), sock=listener, backlog=64)
+        if self.state == ENDED:
+            server.close()
+        else:
+            self._listener = server
+
+    def _late(self) -> None:
+        self.kill(outcomes.timed_out(self._request_id(), INIT_S_MAX))
+
+    # ------------------------------------------------------------ one invocation
+
+    async def run(self, invocation: Invocation) -> Outcome:
+        """In an idle environment. The owner hears `idle` or `ended` of it afterwards; cancelling kills it.
+
+        Raises Unavailable where it died before it had the event.
+        """
+        if not self.ready:
+            raise Unavailable("the environment is gone")
+        assert self._log is not None
+        spec, self.state = self.spec, BUSY
+        result = self._result = self._loop.create_future()
+        self._invocation = invocation
+        as_json = spec.log.format == "JSON"
+        self._log.begin(outcomes.start_line(invocation.request_id, spec.version, as_json))
+        began = time.perf_counter()
+        self._timer = self._loop.call_later(spec.timeout_s, self._out_of_time)
+        self._api.dispatch(invocation, int((time.time() + spec.timeout_s) * 1000))
+        try:
+            payload, failed = await result
+        except asyncio.CancelledError:
+            self.kill(outcomes.failure("Sandbox.Cancelled", "the invocation was cancelled"))
+            raise
+        finally:
+            self._timer.cancel()
+        duration_ms = (time.perf_counter() - began) * 1000
+        return await self._outcome(invocation, payload, failed, duration_ms)
+
+    async def _outcome(
+        self, invocation: Invocation, payload: bytes, failed: Failure | None, duration_ms: float
+    ) -> Outcome:
+        init_ms, self.init_ms = self.init_ms, None
+        outcome = self._reported(invocation, payload, failed, duration_ms, init_ms)
+        if invocation.sink is not None and failed is None and payload:
+            await invocation.sink.open("application/json")
+            await invocation.sink.write(payload)
+            return replace(outcome, payload=b"")
+        return outcome
+
+    def stillborn(self, invocation: Invocation, failed: Failure) -> Outcome:
+        """What an invocation gets that waited for this environment, which never came up."""
+        assert self._log is not None
+        self._log.write([outcomes.start_line(invocation.request_id, self.spec.version, self.spec.log.format == "JSON")])
+        init_ms = (time.perf_counter() - self._born) * 1000
+        return self._reported(invocation, b"", failed.of(invocation.request_id), 0.0, init_ms)
+
+    def _reported(
+        self,
+        invocation: Invocation,
+        payload: bytes,
+        failed: Failure | None,
+        duration_ms: float,
+        init_ms: float | None,
+    ) -> Outcome:
+        """The last lines of its log, and the outcome."""
+        assert self._log is not None
+        spec = self.spec
+        timed_out = failed is not None and failed.kind == outcomes.TIMED_OUT
+        ours = self._doom is not None or self.state == ENDED  # else the runtime said so itself
+        report = Report(
+            invocation.request_id,
+            spec.timeout_s * 1000.0 if timed_out else duration_ms,
+            outcomes.billed(duration_ms, init_ms),
+            spec.memory_mib,
+            self._memory_max_mib(),
+            init_ms,
+            "" if failed is None or not ours else "timeout" if timed_out else "error",
+            "" if failed is None else failed.kind,
+        )
+        lines = outcomes.end_lines(report, spec.log.format == "JSON")
+        if timed_out and spec.log.format != "JSON":
+            lines.insert(0, outcomes.timeout_line(invocation.request_id, spec.timeout_s, time.time()))
+        tail = self._log.end(lines)
+        return Outcome(
+            payload=payload if failed is None else failed.payload,
+            function_error="" if failed is None else UNHANDLED,
+            tail=tail if invocation.tail else b"",
+            duration_ms=report.duration_ms,
+            billed_ms=report.billed_ms,
+            init_ms=init_ms,
+            memory_max_mib=report.memory_max_mib,
+        )
+
+    def _out_of_time(self) -> None:
+        self.kill(outcomes.timed_out(self._request_id(), self.spec.timeout_s))
+
+    def _request_id(self) -> str:
+        return self._invocation.request_id if self._invocation is not None else ""
+
+    def _memory_max_mib(self) -> int:
+        now = self._loop.time()
+        if now - self._memory[0] > MEMORY_EVERY_S:
+            self._memory = (now, self.resources.memory_max_mib())
+        return min(self._memory[1], self.spec.memory_mib)
+
+    # ------------------------------------------------------------ the end
+
+    def kill(self, why: Failure | None = None) -> None:
+        """`why`: what its invocation is told, at once. Idempotent."""
+        if self.state == ENDED:
+            return
+        if self._doom is None:
+            self._doom = why
+        self._zygote.kill(self.name)
+        self.resources.kill()
+        if why is not None:
+            self._conclude(why)
+
+    def _over(self, status: int | None) -> None:
+        """No process of it is left."""
+        if self.state == ENDED:
+            return
+        was, self.state = self.state, ENDED
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._log is not None:
+            self._log.drain()
+        out_of_memory = self._doom is None and status == 137 and self.resources.out_of_memory()
+        failed = self._doom or outcomes.exited(self._request_id(), status, out_of_memory=out_of_memory)
+        self._conclude(failed)
+        if was == STARTING:
+            self._owner.never(self, failed)
+        self._loop.call_soon(self._close)  # after whoever waited has written its last lines
+        self._owner.ended(self)
+
+    def _close(self) -> None:
+        self._api.close()
+        if self._listener is not None:
+            self._listener.close()
+        if self._log is not None:
+            self._loop.call_soon(self._log.close)
+        self.resources.free()
+
+    def _conclude(self, failed: Failure) -> None:
+        if self._result is not None and not self._result.done():
+            self._result.set_result((b"", failed))
+
+    # ------------------------------------------------------------ runtime_api.Runner
+
+    def runtime_ready(self) -> None:
+        if self.state == STARTING:
+            assert self._timer is not None
+            self._timer.cancel()
+            self.init_ms = (time.perf_counter() - self._born) * 1000
+        elif self.state != BUSY:
+            return
+        self.state, self.idle_since = IDLE, self._loop.time()
+        self._invocation = self._result = None
+        self._owner.idle(self)
+
+    def runtime_answered(self, payload: bytes, failed: Failure | None) -> None:
+        if self._result is not None and not self._result.done():
+            if len(payload) > RESPONSE_BYTES_MAX:
+                failed = outcomes.too_large()
+            self._result.set_result((payload, failed))
+
+    def runtime_never(self, failed: Failure) -> None:
+        self._doom = failed
+        self.kill()
+
+    def runtime_closed(self) -> None:
+        """It may run on, but there is no way to it."""
+        if self.state != ENDED:
+            self._loop.call_later(0.05, self.kill)  # most often it is dead, and its status is under way
+
+    def _write(self, lines: list[tuple[float, str]]) -> None:
+        self._owner.logs.write(self.spec.scope, self.spec.log.group, self.stream, lines)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("an environment's Runtime API: %s", task.exception())

@@ -1,0 +1,20 @@
+"""Bounds of execution environments, beside those of function/limits.py. "ours" where AWS publishes none."""
+
+from __future__ import annotations
+
+MIB = 1024 * 1024
+
+RESPONSE_BYTES_MAX = 6_291_556  # AWS, the text of ResponseSizeTooLarge: 6 MiB and a hundred
+HEAD_BYTES_MAX = 16 * 1024  # ours
+CONNECTIONS_MAX = 64  # ours: of one environment to its Runtime API
+ERROR_BYTES_MAX = 256 * 1024  # ours: what a runtime says of an error
+LINE_BYTES_MAX = 256 * 1024  # CloudWatch Logs: one event
+LOG_BYTES_PER_S_MAX = 8 * MIB  # ours: who writes faster waits
+PROCESSES_MAX = 1_024  # AWS quotas: processes and threads of an environment
+FILES_MAX = 1_024  # AWS quotas: file descriptors
+IDLE_S_MAX = 300.0  # ours: how long a warm environment waits for another invocation
+ENVIRONMENTS_MAX = 1_000  # ours, of a host
+SETUP_S_MAX = 10.0  # ours: from the order to a running process
+MEMORY_OVERCOMMIT = 4.0  # ours: sum of the environments' limits against the host's memory; most use a tenth
+MEMORY_FREE_MIB_MIN = 256  # ours: less than this left on the host, and no further environment starts
+CPU_MIN = 1.0  # ours: vCPUs that the smallest function may use while nobody else wants them

@@ -1,0 +1,244 @@
+"""The Lambda Runtime API of one environment: what its runtime asks and answers, as HTTP paths.
+
+    GET  /2018-06-01/runtime/invocation/next           waits for an event; headers: id, deadline, ARN, trace, context
+    POST /2018-06-01/runtime/invocation/<id>/response  202; whole, or streamed (Lambda-Runtime-Function-Response-Mode)
+    POST /2018-06-01/runtime/invocation/<id>/error     202
+    POST /2018-06-01/runtime/init/error                202; before the first `next` only
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Refusals: 400 InvalidRequestID for another id than the
+one under way, 403 InvalidStateTransition for a word out of turn, 413 for a response above 6 MiB, 404 for other paths.
+
+The order is `next`, answer, `next`, ...: `next` before the answer is out of turn. A parked `next` whose connection
+closes is forgotten; the environment is idle again when another one comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from minicloud.environment.limits import CONNECTIONS_MAX, ERROR_BYTES_MAX, RESPONSE_BYTES_MAX
+from minicloud.environment.outcomes import Failure, too_large
+from minicloud.environment.runtime_http import BodySink, Connection, reply
+from minicloud.function.limits import STREAM_BYTES_MAX
+from minicloud.function.ports import Invocation, Sink
+
+NEXT = "/2018-06-01/runtime/invocation/next"
+_ANSWER = re.compile(r"/2018-06-01/runtime/invocation/([^/]{1,128})/(response|error)")
+_INIT_ERROR = "/2018-06-01/runtime/init/error"
+_ACCEPTED = reply(202, b'{"status":"OK"}')
+_KIND = "lambda-runtime-function-error-type"
+_STREAM_QUEUE_MAX = 1024 * 1024
+_KIND_USUAL = "Runtime.UnknownReason"
+
+
+class Runner(Protocol):
+    """Whose API it is."""
+
+    def runtime_ready(self) -> None:
+        """It asks for an event."""
+        ...
+
+    def runtime_answered(self, payload: bytes, failed: Failure | None) -> None:
+        """Of the invocation under way."""
+        ...
+
+    def runtime_never(self, failed: Failure) -> None:
+        """It will not come up."""
+        ...
+
+    def runtime_closed(self) -> None:
+        """The connection that it was born with is gone."""
+        ...
+
+
+class RuntimeApi:
+    """Fulfils `runtime_http.Api`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._connections: set[Connection] = set()
+        self._parked: Connection | None = None
+        self._invocation: Invocation | None = None
+        self._begun = False
+
+    @property
+    def parked(self) -> bool:
+        return self._parked is not None
+
+    def dispatch(self, invocation: Invocation, deadline_ms: int) -> None:
+        """To the runtime that waits."""
+        assert self._parked is not None
+        self._invocation = invocation
+        connection, self._parked = self._parked, None
+        headers = (
+            f"Lambda-Runtime-Aws-Request-Id: {invocation.request_id}\r\n"
+            f"Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\n"
+            f"Lambda-Runtime-Invoked-Function-Arn: {invocation.arn}\r\n"
+        )
+        if invocation.trace_id:
+            headers += f"Lambda-Runtime-Trace-Id: {_one_line(invocation.trace_id)}\r\n"
+        if invocation.client_context:
+            headers += f"Lambda-Runtime-Client-Context: {_one_line(invocation.client_context)}\r\n"
+        connection.answer(reply(200, invocation.payload, headers))
+
+    def close(self) -> None:
+        self._parked = self._invocation = None
+        for connection in list(self._connections):
+            connection.close()
+
+    # ------------------------------------------------------------ runtime_http.Api
+
+    def opened(self, connection: Connection) -> bool:
+        if len(self._connections) >= CONNECTIONS_MAX:
+            return False
+        self._connections.add(connection)
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if self._parked is connection:
+            self._parked = None
+        if connection.own:
+            self._runner.runtime_closed()
+
+    def handle(
+        self, connection: Connection, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> bytes | None:
+        if method == "GET" and path == NEXT:
+            return self._next(connection)
+        if method == "POST":
+            match = _ANSWER.fullmatch(path)
+            if match is not None:
+                return self._answer(match[1], match[2], headers, body)
+            if path == _INIT_ERROR:
+                return self._init_error(headers, body)
+        return _refusal(404, "InvalidPath", f"there is no {method[:16]} {path[:256]}")
+
+    def streams(self, method: str, path: str, headers: Mapping[str, str]) -> BodySink | None:
+        match = _ANSWER.fullmatch(path) if method == "POST" else None
+        if match is None or match[2] != "response" or self._invocation is None:
+            return None
+        if headers.get("lambda-runtime-function-response-mode", "").lower() != "streaming":
+            return None
+        if match[1] != self._invocation.request_id or self._invocation.sink is None:
+            return None
+        return _Stream(self, self._invocation, headers)
+
+    def _next(self, connection: Connection) -> bytes | None:
+        if self._invocation is not None or (self._parked is not None and self._parked is not connection):
+            return _refusal(403, "InvalidStateTransition", "Transition from Running to Ready is not allowed")
+        self._parked = connection
+        self._begun = True
+        # Not before this packet was read to its end: what is told now may come back as `dispatch`.
+        asyncio.get_running_loop().call_soon(self._ready, connection)
+        return None
+
+    def _ready(self, connection: Connection) -> None:
+        if self._parked is connection:
+            self._runner.runtime_ready()
+
+    def _answer(self, request_id: str, what: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        if self._invocation is None or self._invocation.request_id != request_id:
+            return _refusal(400, "InvalidRequestID", "Invalid request ID")
+        self._invocation = None
+        failed = _failure(headers, body) if what == "error" else None
+        self._runner.runtime_answered(body, failed)
+        return _ACCEPTED
+
+    def too_long(self, path: str) -> bytes:
+        match = _ANSWER.fullmatch(path)
+        if match is not None and self._invocation is not None and match[1] == self._invocation.request_id:
+            self._invocation = None
+            failed = too_large()
+            self._runner.runtime_answered(failed.payload, failed)
+        text = f"Exceeded maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."
+        return _refusal(413, "RequestEntityTooLarge", text)
+
+    def finished(self, invocation: Invocation, failed: Failure | None) -> bytes:
+        """A streamed answer is complete."""
+        if self._invocation is not invocation:
+            return _refusal(400, "InvalidRequestID", "Invalid request ID")
+        self._invocation = None
+        self._runner.runtime_answered(b"" if failed is None else failed.payload, failed)
+        return _ACCEPTED
+
+    def _init_error(self, headers: Mapping[str, str], body: bytes) -> bytes:
+        if self._begun:
+            return _refusal(403, "InvalidStateTransition", "Transition from Ready to InitError is not allowed")
+        self._begun = True
+        self._runner.runtime_never(_failure(headers, body))
+        return _ACCEPTED
+
+
+class _Stream:
+    """A response on its way to who reads it while it is made. The runtime is read no faster than that."""
+
+    def __init__(self, api: RuntimeApi, invocation: Invocation, headers: Mapping[str, str]) -> None:
+        assert invocation.sink is not None
+        self._api = api
+        self._invocation = invocation
+        self._sink: Sink = invocation.sink
+        self._kind = headers.get("content-type", "application/octet-stream")
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._task = asyncio.ensure_future(self._pump())
+        self._size = 0
+        self._trailers: Mapping[str, str] = {}
+
+    def feed(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size <= STREAM_BYTES_MAX:
+            self._queue.put_nowait(data)
+
+    def finish(self, trailers: Mapping[str, str]) -> bytes | None:
+        self._trailers = trailers
+        self._queue.put_nowait(None)
+        return _ACCEPTED
+
+    async def _pump(self) -> None:
+        failed: Failure | None = None
+        try:
+            await self._sink.open(self._kind)
+            while (chunk := await self._queue.get()) is not None:
+                await self._sink.write(chunk)
+        except Exception as error:  # noqa: BLE001 - whoever reads it went away: the invocation ends all the same
+            text = f"the reader of the response is gone: {error}"
+            failed = Failure("Runtime.StreamError", json.dumps({"errorMessage": text}).encode())
+        kind = self._trailers.get(_KIND)
+        if kind:
+            failed = Failure(kind, _decoded(self._trailers.get("lambda-runtime-function-error-body", "")))
+        elif self._size > STREAM_BYTES_MAX:
+            failed = too_large()
+        self._api.finished(self._invocation, failed)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b"{}"
+
+
+def _failure(headers: Mapping[str, str], body: bytes) -> Failure:
+    """What a runtime says of an error, bounded. Without a type of its own in the header, the body's counts."""
+    kind = headers.get(_KIND, "")[:256]
+    body = body[:ERROR_BYTES_MAX]
+    if not kind:
+        try:
+            said = json.loads(body)
+            kind = str(said.get("errorType", "")) if isinstance(said, dict) else ""
+        except ValueError:
+            kind = ""
+    return Failure(kind or _KIND_USUAL, body)
+
+
+def _refusal(status: int, kind: str, text: str) -> bytes:
+    return reply(status, json.dumps({"errorMessage": text, "errorType": kind}).encode())
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", " ").replace("\n", " ")

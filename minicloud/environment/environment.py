@@ -97,6 +97,11 @@ class Environment:
     def ready(self) -> bool:
         return self.state == IDLE and self._api.parked
 
+    @property
+    def turning(self) -> bool:
+        """It has answered, and will ask for the next event any moment."""
+        return self.state == BUSY and self._result is not None and self._result.done() and self._doom is None
+
     # ------------------------------------------------------------ coming up
 
     async def start(self, order: dict[str, Any], fds: dict[str, int]) -> None:

@@ -96,6 +96,11 @@ class Fleet:
                 waiter.set_exception(error)
                 return
 
+    def let_go(self, environment: Environment) -> None:
+        """Of an idle one: it takes nothing any more, and ends."""
+        self.idle.remove(environment)
+        environment.kill()
+
     def gone(self, environment: Environment) -> None:
         self.members.discard(environment)
         if environment in self.idle:
@@ -109,7 +114,8 @@ class Fleet:
         missing = self.waiting() - self.starting
         if missing <= 0:
             return
-        if self._soon(missing):
+        missing -= sum(environment.turning for environment in self.members)
+        if missing <= 0 or self._soon(missing):
             if self._timer is None:
                 self._timer = self._loop.call_later(self._cold_s, self._patience_ends)
             return

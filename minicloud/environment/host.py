@@ -157,7 +157,7 @@ class FunctionHost:
             if spec.arn == arn and version in ("", spec.version) and spec.revision != revision:
                 fleet.retired, fleet.wanted = True, 0
                 for environment in list(fleet.idle):
-                    environment.kill()
+                    fleet.let_go(environment)
 
     def counts(self, arn: str = "", version: str = "") -> Counts:
         counts = [
@@ -170,6 +170,9 @@ class FunctionHost:
     def runtimes(self) -> Sequence[str]:
         pythons = [f"python{version}" for version in sorted(self._pythons)]
         return [*pythons, *([f"nodejs{self._node_version}.x"] if self._node_version else []), *machine.PROVIDED]
+
+    def zygotes(self) -> Sequence[Zygote]:
+        return tuple(self._zygotes.values())
 
     # ------------------------------------------------------------ starting
 
@@ -298,17 +301,18 @@ class FunctionHost:
         lacking = self._lacking(spec)
         if not lacking:
             return
-        spare = sorted(
-            (one for fleet in self._fleets.values() for one in fleet.idle[: len(fleet.members) - fleet.wanted or None]),
-            key=lambda one: one.idle_since,
-        )
-        for environment in spare:
-            if environment.spec != spec:
-                environment.kill()
-                self._memory_mib -= environment.spec.memory_mib
-                environment.counted = False
-                if not (lacking := self._lacking(spec)):
-                    return
+        spare = [
+            (fleet, one)
+            for fleet in self._fleets.values()
+            if fleet.spec != spec
+            for one in fleet.idle[: max(len(fleet.members) - fleet.wanted, 0)]
+        ]
+        for fleet, environment in sorted(spare, key=lambda pair: pair[1].idle_since):
+            fleet.let_go(environment)
+            self._memory_mib -= environment.spec.memory_mib
+            environment.counted = False
+            if not (lacking := self._lacking(spec)):
+                return
         raise no_room(lacking)
 
     def _lacking(self, spec: EnvironmentSpec) -> str:
@@ -368,7 +372,7 @@ class FunctionHost:
         for fleet in list(self._fleets.values()):
             count = len(fleet.members) - fleet.wanted
             for environment in [one for one in fleet.idle if one.idle_since < line][: max(count, 0)]:
-                environment.kill()
+                fleet.let_go(environment)
             self._forget(fleet)
 
     async def forget_code(self, keep: Iterable[EnvironmentSpec]) -> None:

@@ -285,4 +285,3 @@ def _length(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise BadRequest("not a length")
     return int(text)
-

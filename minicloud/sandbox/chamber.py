@@ -194,8 +194,9 @@ def furnish(order: dict[str, Any], config: dict[str, Any], fds: dict[str, int]) 
 
 def _mounts(order: dict[str, Any]) -> None:
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | 8)
-    if os.path.isdir("/proc/pressure"):
-        bind("/proc/pressure", "/proc/pressure")  # anybody may write to these
+    for path in ("/proc/sys", "/proc/pressure"):  # some files there can be opened for writing by anybody
+        if os.path.isdir(path):
+            bind(path, path)
     mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={order['tmp_mib']}m,mode=1777,nr_inodes=200000")
     bind(f"{STORE}/{order['code']}", TASK)
     if order["layers"]:

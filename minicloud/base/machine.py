@@ -14,7 +14,7 @@ commit undoable (put the previous bodies back), and a snapshot unnecessary: the 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +25,38 @@ class Record(NamedTuple):
     kind: str
     key: str
     body: dict[str, Any] | None
+
+
+class Tables:
+    """A machine's entities, by kind and key. `apply` is the only mutator; who derives keeps its indexes with them."""
+
+    def __init__(self, kinds: Mapping[str, Any], tables: dict[str, dict[str, Any]]) -> None:
+        """kinds: the class of each, with `load(body)` and `body()`. tables: one for each kind."""
+        self._kinds = kinds
+        self._tables = tables
+
+    def apply(self, record: Record) -> None:
+        table = self._tables[record.kind]
+        before = table.get(record.key)
+        after = None if record.body is None else self._kinds[record.kind].load(record.body)
+        if before is not None:
+            self._unindex(before)
+        if after is None:
+            table.pop(record.key, None)
+        else:
+            table[record.key] = after
+            self._index(after)
+
+    def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
+        entity = self._tables[kind].get(key)
+        body: dict[str, Any] | None = None if entity is None else entity.body()
+        return body
+
+    def _index(self, entity: Any) -> None:
+        """It is there now."""
+
+    def _unindex(self, entity: Any) -> None:
+        """It is about to go, or to become another one."""
 
 
 @dataclass(slots=True)

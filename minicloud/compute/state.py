@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Outcome, Record
+from minicloud.base.machine import Outcome, Record, Tables
 from minicloud.base.shape import Shape
 from minicloud.compute.lifecycle import COUNTS_FOR_VCPUS, HOLDS_CAPACITY
 from minicloud.compute.model import (
@@ -76,7 +76,7 @@ def key_of(entity: Entity) -> str:
     return str(entity.id)  # type: ignore[attr-defined]
 
 
-class State:
+class State(Tables):
     """All entities of the cloud's compute slice."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class State:
         self.security_groups: dict[str, SecurityGroup] = {}
         self.tokens: dict[str, Token] = {}
         self.fleet = Fleet()
-        self._tables: dict[str, dict[str, Any]] = {
+        tables: dict[str, dict[str, Any]] = {
             Instance.kind: self.instances,
             Host.kind: self.hosts,
             Image.kind: self.images,
@@ -101,6 +101,7 @@ class State:
             SecurityGroup.kind: self.security_groups,
             Token.kind: self.tokens,
         }
+        super().__init__(KINDS, tables)
         self._scoped: dict[tuple[str, Scope], list[str]] = defaultdict(list)
         self._names: dict[tuple[str, Scope, str], str] = {}
         self._on_host: dict[str, set[str]] = defaultdict(set)
@@ -111,24 +112,6 @@ class State:
         self._pending_images: set[str] = set()
         self._host_names: dict[str, str] = {}
         self._due: list[tuple[float, str, str]] = []
-
-    # --- mutation
-
-    def apply(self, record: Record) -> None:
-        table = self._tables[record.kind]
-        before = table.get(record.key)
-        after = None if record.body is None else KINDS[record.kind].load(record.body)
-        if before is not None:
-            self._unindex(before)
-        if after is None:
-            table.pop(record.key, None)
-        else:
-            table[record.key] = after
-            self._index(after)
-
-    def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
-        entity = self._tables[kind].get(key)
-        return None if entity is None else entity.body()
 
     # --- questions
 

@@ -64,6 +64,7 @@ from minicloud.shell.waiters import Waiters
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+ARRIVED_S = 3.0  # ours: by then what a period measured has arrived
 AGAIN_S = 5.0  # ours: an order that no report has answered is given again
 DRAIN_AGAIN_S = 30.0  # ours: balancers tell when an instance is drained (see `wake`); so often they are asked anyway
 UNKNOWN = (Unavailable, DeadlineExceeded, Throttled, Internal)  # whether it was done is not known
@@ -393,7 +394,7 @@ class ScalingService:
     # --- the eyes
 
     async def _watch(self, key: str, now: float) -> float | None:
-        """Let a group's policies see their metrics. Returns the next whole period; None: it has no such policies."""
+        """Let a group's policies see their metrics. Returns when to do it again; None: it has no such policies."""
         roster = self.state.rosters.get(key)
         group = self.state.groups.get(key)
         if group is None or roster is None:
@@ -413,7 +414,7 @@ class ScalingService:
         self.readings.update({f"{key}:{name}": reading for name, reading in readings.items()})
         await self._ports.submit(commands.Evaluate(group.scope, group.name, readings))
         self.waiters.notify(key)
-        return (math.floor(now / period) + 1.0) * period
+        return (math.floor((now - ARRIVED_S) / period) + 1.0) * period + ARRIVED_S
 
     async def _read(self, policy: Policy, period_s: int) -> Reading:
         """A metric that cannot be read is one without data."""

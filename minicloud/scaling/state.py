@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Context, Outcome, Record
+from minicloud.base.machine import Context, Outcome, Record, Tables
 from minicloud.scaling import limits
 from minicloud.scaling.errors import no_such_group
 from minicloud.scaling.lifecycle import ACTIVE
@@ -43,34 +43,15 @@ class Roster:
     refreshes: dict[str, Refresh] = field(default_factory=dict)
 
 
-class State:
+class State(Tables):
     """All groups of the cloud."""
 
     def __init__(self) -> None:
         self.groups: dict[str, Group] = {}
         self.rosters: dict[str, Roster] = defaultdict(Roster)
         self._group_of: dict[str, str] = {}  # instance id -> member key
-        self._tables: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
-        self._tables[Group.kind] = self.groups
+        super().__init__(KINDS, {kind: {} for kind in KINDS} | {Group.kind: self.groups})
         self._due: list[tuple[float, str, str]] = []
-
-    # --- mutation
-
-    def apply(self, record: Record) -> None:
-        table = self._tables[record.kind]
-        before = table.get(record.key)
-        after = None if record.body is None else KINDS[record.kind].load(record.body)
-        if before is not None:
-            self._unindex(before)
-        if after is None:
-            table.pop(record.key, None)
-        else:
-            table[record.key] = after
-            self._index(after)
-
-    def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
-        entity = self._tables[kind].get(key)
-        return None if entity is None else entity.body()
 
     # --- questions
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import InvalidParameterValue, NotFound
+from minicloud.base.errors import InvalidParameterValue, NotFound, UnsupportedOperation
 from minicloud.base.machine import Context, Outcome
 from minicloud.base.tags import RESERVED, check_tag, check_tags
 from minicloud.compute import images, security, templates
@@ -16,6 +16,7 @@ from minicloud.compute.model import Group, Image, Instance, KeyPair, SecurityGro
 from minicloud.compute.state import Draft, State
 
 VOLUME = "vol-"
+_NETWORK = ("vpc", "subnet", "igw", "rtb", "acl", "dopt", "eni")
 Tagged: TypeAlias = Instance | Image | Template | KeyPair | Group | SecurityGroup
 
 
@@ -78,6 +79,11 @@ def _find(state: State, scope: Scope, resource_id: str) -> Tagged:
         return templates.find_template(state, scope, resource_id)
     if prefix == "sg":
         return security.find(state, scope, resource_id)
+    if prefix in _NETWORK:
+        raise UnsupportedOperation(
+            f"'{resource_id[:64]}' is of the default network or goes with an instance; it cannot be tagged",
+            field="resource_id",
+        )
     found = state.key_pairs.get(resource_id) or state.groups.get(resource_id)
     if found is not None and (found.account, found.region) == (scope.account, scope.region):
         return found

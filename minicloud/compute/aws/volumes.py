@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from minicloud.aws.call import Call, only
+from minicloud.base.errors import NotFound
 from minicloud.compute import tagging
 from minicloud.compute.aws import shown
 from minicloud.compute.aws.base import Noun, Params, Result, named_in, tagged
 from minicloud.compute.aws.filters import TAGS, Fields
 from minicloud.compute.model import Instance
 
+_LIST = ("Filters", "NextToken", "MaxResults", "DryRun")
 _FIELDS: Fields[Instance] = {
     TAGS: lambda one: one.volume_tags,
     "attachment.delete-on-termination": lambda one: True,
@@ -65,6 +67,23 @@ class VolumeDoor(Noun):
             for one in some
         ]
         return {**result, "VolumeStatuses": statuses}
+
+    async def DescribeSnapshots(self, params: Params, call: Call) -> Result:
+        """There are none."""
+        only(params, call, "OwnerIds", "RestorableByUserIds", "SnapshotIds", *_LIST)
+        for one in params.get("SnapshotIds", ()):
+            raise NotFound(f"The snapshot '{one[:64]}' does not exist.", code="InvalidSnapshot.NotFound")
+        return await self._shown(params, lambda: {"Snapshots": []})
+
+    async def DescribeVolumesModifications(self, params: Params, call: Call) -> Result:
+        """There are none."""
+        only(params, call, "VolumeIds", *_LIST)
+        for one in params.get("VolumeIds", ()):
+            tagging.volume_owner(self._state, call.caller.scope, one)
+            raise NotFound(
+                f"Modification for volume '{one[:64]}' does not exist.", code="InvalidVolumeModification.NotFound"
+            )
+        return await self._shown(params, lambda: {"VolumesModifications": []})
 
     def _disk_status(self, one: Instance) -> str:
         """A disk is on its host."""

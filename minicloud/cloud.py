@@ -51,6 +51,8 @@ from minicloud.compute.rpc.fleet import FleetServicer
 from minicloud.compute.rpc.hosts import HostServicer, TypeServicer
 from minicloud.compute.rpc.instances import DoorPorts, InstanceServicer
 from minicloud.compute.rpc.places import PlaceServicer
+from minicloud.compute.rpc.security import DESCRIPTOR as SECURITY
+from minicloud.compute.rpc.security import SecurityGroupServicer
 from minicloud.compute.service import ComputeService
 from minicloud.compute.service import Ports as ComputePorts
 from minicloud.compute.ssm import Ssm
@@ -286,6 +288,7 @@ class ControlPlane:
             door(LaunchTemplateServicer(service, pager), catalog["LaunchTemplateService"], users),
             door(KeyPairServicer(service, pager), catalog["KeyPairService"], users),
             door(PlacementGroupServicer(service, pager), catalog["PlacementGroupService"], users),
+            door(SecurityGroupServicer(service, pager), SECURITY, users),
             door(IdentityRpc(self.identity, __version__), IDENTITY, users),
             door(KeyServicer(self.identity), KEYS, agents),
             *(

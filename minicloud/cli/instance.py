@@ -53,6 +53,7 @@ def instance() -> None:
 @click.option("--zone")
 @click.option("--host", "host_id", help="A host's id.")
 @click.option("--group", "group_name", help="A placement group.")
+@click.option("--security-group", "security_groups", multiple=True, help="An id or a name; several times.")
 @click.option("--partition", type=int, help="Of a partition group, 1 to 7.")
 @click.option("--strategy", type=click.Choice(["binpack", "spread"]))
 @click.option("--termination-protection", is_flag=True, default=None)
@@ -229,11 +230,12 @@ def _until(session: Session, ids: tuple[str, ...], state: str, timeout: float) -
 @click.option("--monitoring/--no-monitoring", default=None, help="Detailed: metrics every 10 s.")
 @click.option("--http-tokens", type=click.Choice(["optional", "required"]))
 @click.option("--http-endpoint", type=click.Choice(["enabled", "disabled"]))
+@click.option("--security-group", "security_groups", multiple=True, help="An id or a name; those it has then.")
 def modify(session: Session, instance_id: str, **given: Any) -> None:
     """Change an instance: its type, protection, user data, metadata service."""
     text = options.read_user_data(given.pop("user_data"), given.pop("user_data_file"))
     given["user_data"] = text
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value not in (None, ())}
     if not chosen:
         raise click.UsageError("nothing to change was named; see --help")
     show_list(session, [session.client.instances.modify(instance_id, **chosen)], COLUMNS)

@@ -34,6 +34,10 @@ NOUNS = {
     "template": ("minicloud.cli.template:template", "Launch templates and their versions."),
     "key": ("minicloud.cli.key:key", "SSH key pairs for instances."),
     "placement-group": ("minicloud.cli.placement_group:placement_group", "Instances near to, or far from, each other."),
+    "security-group": (
+        "minicloud.cli.security_group:security_group",
+        "What may reach instances, and what they may reach.",
+    ),
     "queue": ("minicloud.cli.queue:queue", "Queues: send, receive, delete messages; dead letters."),
     "topic": ("minicloud.cli.topic:topic", "Topics: publish messages to all who are subscribed."),
     "balancer": ("minicloud.cli.balancer:balancer", "Load balancers: listeners, rules, certificates."),

@@ -19,6 +19,7 @@ from minicloud.client.metrics import AsyncMetrics
 from minicloud.client.placement_groups import AsyncPlacementGroups
 from minicloud.client.policies import AsyncPolicies
 from minicloud.client.queues import AsyncQueues
+from minicloud.client.security_groups import AsyncSecurityGroups
 from minicloud.client.tags import AsyncTags
 from minicloud.client.target_groups import AsyncTargetGroups
 from minicloud.client.templates import AsyncTemplates
@@ -45,6 +46,7 @@ class AsyncClient:
         self.templates = AsyncTemplates(transport)
         self.key_pairs = AsyncKeyPairs(transport)
         self.placement_groups = AsyncPlacementGroups(transport)
+        self.security_groups = AsyncSecurityGroups(transport)
         self.identity = AsyncIdentity(transport)
         self.tags = AsyncTags(transport)
         broker = Broker(transport)

@@ -34,6 +34,7 @@ GROUPS = (
     "templates",
     "key_pairs",
     "placement_groups",
+    "security_groups",
     "identity",
     "tags",
     "consumer",
@@ -126,7 +127,7 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from minicloud.client.lazy import lazy",
         *[f"from minicloud.client.sync.{module} import {cls}" for cls, module in wrapped.items() if module != name],
     ]
-    for models in ("models", "balancer_models", "metric_models", "group_models"):
+    for models in ("models", "balancer_models", "metric_models", "group_models", "security_models"):
         if re.search(rf"\b{models}\.", "".join(bodies)):
             bodies.insert(0, _MODELS.format(name=models))
     return "\n\n".join(["\n".join(_used(head, "\n".join(bodies))), *bodies])

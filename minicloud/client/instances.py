@@ -46,7 +46,7 @@ class LaunchOptions(TypedDict, total=False):
     placement group. strategy: binpack | spread. http_tokens: optional | required. http_endpoint: enabled | disabled.
     shutdown_behavior: stop | terminate. cpu_credits: standard | unlimited. monitoring: detailed, metrics every 10 s and
     not every minute. template: id or name; template_version: number, "$Default" or "$Latest". dry_run: all checks,
-    nothing created.
+    nothing created. security_groups: ids or names.
     """
 
     count: int
@@ -70,6 +70,7 @@ class LaunchOptions(TypedDict, total=False):
     template: str
     template_version: str
     dry_run: bool
+    security_groups: Sequence[str]
 
 
 class ModifyOptions(TypedDict, total=False):
@@ -83,6 +84,7 @@ class ModifyOptions(TypedDict, total=False):
     monitoring: bool
     http_tokens: str
     http_endpoint: str
+    security_groups: Sequence[str]
 
 
 class AsyncInstances(AsyncGuests):
@@ -283,6 +285,7 @@ def _launch_request(type: str, image: str, options: LaunchOptions) -> instance_p
         cpu_credits=options.get("cpu_credits", ""),
         monitoring=options.get("monitoring", False),
         dry_run=options.get("dry_run", False),
+        security_groups=options.get("security_groups", ()),
     )
     _fill_messages(request, options)
     return request
@@ -331,6 +334,7 @@ def _modify_request(instance_id: str, options: ModifyOptions) -> instance_pb2.Mo
         shutdown_behavior=options.get("shutdown_behavior"),
         cpu_credits=options.get("cpu_credits"),
         monitoring=options.get("monitoring"),
+        security_groups=options.get("security_groups", ()),
     )
     metadata = instance_pb2.MetadataOptions(
         http_tokens=options.get("http_tokens", ""), http_endpoint=options.get("http_endpoint", "")

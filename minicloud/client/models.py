@@ -97,6 +97,7 @@ class Instance:
     exit_code: int | None
     gpu_ids: tuple[str, ...]
     monitoring: bool
+    security_groups: tuple[str, ...]
 
     @property
     def name(self) -> str:

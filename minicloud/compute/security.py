@@ -128,6 +128,11 @@ def find_named(state: State, scope: Scope, name: str) -> SecurityGroup:
     return found
 
 
+def find_any(state: State, scope: Scope, text: str) -> SecurityGroup:
+    """By id or name. Raises MalformedId, NotFound."""
+    return find(state, scope, text) if text.startswith("sg-") else find_named(state, scope, text)
+
+
 def all_of(state: State, scope: Scope) -> Iterator[SecurityGroup]:
     """Every group of the scope, the default one in any case."""
     found = state.page(SecurityGroup.kind, scope)

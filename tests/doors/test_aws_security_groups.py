@@ -80,3 +80,25 @@ def test_what_no_rule_lets_in_stays_outside(client: Client, ec2: Any) -> None:
         ec2.get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig=PACE)
     ec2.delete_security_group(GroupId=group)
     ec2.delete_security_group(GroupId=mates)
+
+
+def test_groups_by_the_command_line_and_the_sdk(cloud: RealCloud, client: Client) -> None:
+    cloud.cli("security-group", "create", "by-hand")
+    cloud.cli("security-group", "allow", "by-hand", "tcp:80", "--peer", "192.0.2.0/24", "--description", "nobody")
+    shown = cloud.cli("security-group", "show", "by-hand").stdout
+    assert "tcp:80" in shown and "192.0.2.0/24" in shown and "out" in shown
+    (one,) = client.instances.launch("t3.micro", security_groups=["by-hand"], user_data=WEB, wait=True)
+    assert one.security_groups == ("by-hand",)
+    assert not reaches(one.private_ip)
+    found = client.security_groups.allow("by-hand", "tcp", 80)
+    assert [rule.peer for rule in found.ingress] == ["192.0.2.0/24", "0.0.0.0/0"] and found.instances == 1
+    until(lambda: reaches(one.private_ip), 10, "port 80 from anywhere")
+    changed = client.security_groups.revoke("by-hand", [rule.id for rule in found.ingress])
+    assert not changed.ingress
+    assert "default" in [group.name for group in client.security_groups.list()]
+    assert client.instances.modify(one.id, security_groups=["default"]).security_groups == ("default",)
+    until(lambda: reaches(one.private_ip), 10, "the default group")
+    refused = cloud.cli("security-group", "allow", "by-hand", "tcp:http", check=False)
+    assert refused.returncode == 2 and "tcp:80" in refused.stderr
+    client.instances.terminate(one.id)
+    client.security_groups.delete("by-hand")

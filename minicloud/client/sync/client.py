@@ -20,6 +20,7 @@ from minicloud.client.sync.metrics import Metrics
 from minicloud.client.sync.placement_groups import PlacementGroups
 from minicloud.client.sync.policies import Policies
 from minicloud.client.sync.queues import Queues
+from minicloud.client.sync.security_groups import SecurityGroups
 from minicloud.client.sync.tags import Tags
 from minicloud.client.sync.target_groups import TargetGroups
 from minicloud.client.sync.templates import Templates
@@ -46,6 +47,7 @@ class Client:
         self.templates = Templates(inner.templates, loop)
         self.key_pairs = KeyPairs(inner.key_pairs, loop)
         self.placement_groups = PlacementGroups(inner.placement_groups, loop)
+        self.security_groups = SecurityGroups(inner.security_groups, loop)
         self.identity = Identity(inner.identity, loop)
         self.tags = Tags(inner.tags, loop)
         self.queues = Queues(inner.queues, loop)

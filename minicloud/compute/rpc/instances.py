@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
 
 from minicloud.base import limits
 from minicloud.base.arn import Caller
 from minicloud.base.errors import IncorrectState, InvalidParameterValue, MissingParameter, Unavailable
-from minicloud.compute import commands, instances, queries
+from minicloud.compute import commands, instances, queries, security
 from minicloud.compute.model import Instance
 from minicloud.compute.ports import Quotas
 from minicloud.compute.rpc import translate
@@ -41,7 +41,7 @@ class InstanceServicer:
         quotas, account = self._ports.quotas, caller.scope.account
         command = commands.Launch(
             scope=caller.scope,
-            spec=launch_spec(request),
+            spec=replace(launch_spec(request), security_groups=self._groups(request.security_groups, caller)),
             min_count=request.min_count,
             max_count=request.max_count,
             client_token=request.client_token,
@@ -54,6 +54,10 @@ class InstanceServicer:
         )
         made = await self._service.submit(command)
         return pb.LaunchResponse(reservation_id=made.id, instances=[self._message(one) for one in made.instances])
+
+    def _groups(self, named: Iterable[str], caller: Caller) -> tuple[str, ...]:
+        """Their ids, by id or name."""
+        return tuple(dict.fromkeys(security.find_any(self._state, caller.scope, one).id for one in named))
 
     async def Get(self, request: pb.GetInstanceRequest, caller: Caller) -> pb.Instance:
         return await self._service.shown(
@@ -135,6 +139,7 @@ class InstanceServicer:
             monitoring=given("monitoring"),  # type: ignore[arg-type]
             http_tokens=request.metadata_options.http_tokens or None,
             http_endpoint=request.metadata_options.http_endpoint or None,
+            security_groups=self._groups(request.security_groups, caller) or None,
         )
         after: Instance = await self._service.submit(command)
         self._service.push_options(after)

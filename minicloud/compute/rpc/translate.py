@@ -6,6 +6,7 @@ from typing import Any
 
 from minicloud.base.arn import Scope
 from minicloud.base.shape import Shape
+from minicloud.compute import security
 from minicloud.compute.catalog import InstanceType
 from minicloud.compute.links import HostLink
 from minicloud.compute.model import Group, Host, Image, Instance, KeyPair, Template, TemplateVersion
@@ -65,6 +66,7 @@ def instance(service: ComputeService, one: Instance) -> instance_pb2.Instance:
         generation=one.generation,
         gpu_ids=one.gpu_ids,
         monitoring=one.monitoring,
+        security_groups=[group["GroupName"] for group in security.named(service.state, one)],
     )
     if one.reason_code:
         message.state_reason.code = one.reason_code

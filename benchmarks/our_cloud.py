@@ -42,6 +42,12 @@ class OurCloud:
                 continue
         raise RuntimeError("no message broker runs")
 
+    def broker_http_port(self) -> int:
+        """Where the broker serves SQS and SNS behind the front door."""
+        assert self.folder is not None
+        state = json.loads((self.folder / "run" / "state.json").read_text())
+        return int(state["settings"]["brokers"][0]["http_port"])
+
     def _pids(self) -> Iterator[int]:
         assert self.folder is not None
         processes = json.loads((self.folder / "run" / "processes.json").read_text())["processes"]

@@ -54,6 +54,7 @@ from minicloud.topic.seal import SigningKey
 
 log = logging.getLogger("minicloud.broker")
 
+GARBAGE = (20_000, 20, 50)  # many short-lived objects, few cycles: looking for them less often saves 2% of the CPU
 TOPIC_TOTALS = {  # name on the metrics page: SNS's
     "published": "NumberOfMessagesPublished",
     "delivered": "NumberOfNotificationsDelivered",
@@ -195,6 +196,7 @@ async def _message_broker(cloud: CloudSettings, number: int) -> None:
     store = FileLog.open(cloud.messages_path(number), f"message-broker-{number}")
     try:
         broker = MessageBroker.of(store, store.epoch, cloud, number)
+        gc.set_threshold(*GARBAGE)
         gc.freeze()  # queues stay: looking for garbage among 100,000 of them stops every call for a tenth of a second
         for damage in store.damage:
             log.error("messages/%d: %s", number, damage)

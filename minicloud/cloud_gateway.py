@@ -10,7 +10,8 @@ that the control plane has itself and streams to all other processes.
 
 from __future__ import annotations
 
-import os
+import itertools
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def entrance(cloud: CloudSettings, place: Place, find_key: FindKey | None = None
     if cloud.auth:
         if find_key is None:
             address = f"{cloud.control_host}:{cloud.control_port}"
-            ring = KeyRing(address, secret, f"{place.owner}-{place.number}", _opener(secret))
+            ring = KeyRing(address, secret, f"{place.owner}-{place.number}", opener(secret))
             find_key = ring.find
         admit = Verifier(find_key, time.time, sessions)
     forwarder = Forwarder(place, _ports(cloud), {services.CONTROL: cloud.control_host})
@@ -112,7 +113,8 @@ def _ports(cloud: CloudSettings) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _opener(secret: bytes) -> Callable[[fleet_pb2.ActiveKey], Key]:
+def opener(secret: bytes) -> Callable[[fleet_pb2.ActiveKey], Key]:
+    """What a streamed key becomes here. `secret`: the cloud's own, under which keys are sealed."""
     seal = AesGcmSeal(secret)
     return lambda one: Key(seal.open(one.sealed, one.id), one.account, one.admin)
 
@@ -131,7 +133,13 @@ def _welcome(cloud: CloudSettings) -> Callable[[Request], bool]:
     return allowed
 
 
-def new_request_id() -> str:
-    """A random UUID's text, as AWS's request ids."""
-    raw = os.urandom(16).hex()
-    return f"{raw[:8]}-{raw[8:12]}-4{raw[13:16]}-8{raw[17:20]}-{raw[20:]}"
+def request_ids(rand: random.Random) -> Callable[[], str]:
+    """Ids of requests, as UUIDs are written: 74 random bits of this process and a count. No system call a request."""
+    head = (
+        f"{rand.getrandbits(32):08x}-{rand.getrandbits(16):04x}-4{rand.getrandbits(12):03x}-8{rand.getrandbits(12):03x}"
+    )
+    numbers = itertools.count(rand.getrandbits(40))
+    return lambda: f"{head}-{next(numbers) & 0xFFFFFFFFFFFF:012x}"
+
+
+new_request_id = request_ids(random.SystemRandom())

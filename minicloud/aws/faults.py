@@ -124,9 +124,10 @@ class Said:
 
 def said(error: CloudError, catalogue: Catalogue, protocol: str) -> Said:
     if error.code in _CREDENTIALS and isinstance(error, errors.Unauthenticated):
-        code = _CREDENTIALS[error.code][_COLUMN[protocol]]
-        status = 401 if code == "AuthFailure" else 403
-        return Said(code, code, status, "message", _clean(error.message), sender=True)
+        names = _CREDENTIALS[error.code]
+        shape = names[_COLUMN[protocol]]
+        code = shape if protocol in ("query", "ec2") else names[0]
+        return Said(shape, code, 401 if code == "AuthFailure" else 403, "message", _clean(error.message), sender=True)
     code = "InternalFailure" if isinstance(error, errors.Internal) and error.code == "InternalError" else error.code
     known = catalogue.find(code)
     status = known.status or _status(error, protocol)

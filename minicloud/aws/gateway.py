@@ -26,6 +26,7 @@ log = logging.getLogger("minicloud.aws")
 
 Serve = Callable[[dict[str, Any], Call], Awaitable[dict[str, Any]]]
 REQUEST_ID = "x-amzn-RequestId"
+BODY_BYTES_MAX = 2 * 1024 * 1024
 
 
 class Admit(Protocol):
@@ -76,10 +77,10 @@ class Gateway:
         """Compiles every operation of every door."""
         self._served = {one.name: one for one in map(served, doors)}
         self._way = way
-
-    @property
-    def body_bytes_max(self) -> int:
-        return max((services.BY_NAME[name].body_bytes_max for name in self._served), default=2 * 1024 * 1024)
+        # Also of what is only passed on: whoever owns it refuses what is too large for it.
+        passed_on = services.KNOWN if way.pass_on is not None else ()
+        names = {*self._served, *(one.name for one in passed_on)}
+        self.body_bytes_max = max((services.BY_NAME[name].body_bytes_max for name in names), default=BODY_BYTES_MAX)
 
     async def handle(self, request: Request) -> Answer:
         """Never raises but CancelledError."""

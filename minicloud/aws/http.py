@@ -42,13 +42,14 @@ BODIES_BYTES_MAX = 256 * 1024 * 1024  # ours: what half-read and waiting bodies 
 GRACE_S = 2.0
 LINGER_S, LINGER_BYTES_MAX = 2.0, 64 * 1024 * 1024  # for whoever sends on after a refusal
 _STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n" for one in HTTPStatus}
+NAMES_KEPT_MAX = 1_024
+_NAMES: dict[bytes, str] = {}
 Handler = Callable[[Request], Awaitable[Answer]]
 Welcome = Callable[[Request], bool]
 
 
 class Application(Protocol):
-    @property
-    def body_bytes_max(self) -> int: ...
+    body_bytes_max: int
 
     async def handle(self, request: Request) -> Answer:
         """Never raises but CancelledError."""
@@ -161,7 +162,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes += len(name) + len(value) + 4
         if self._lines > HEADERS_MAX or self._head_bytes > HTTP_HEAD_BYTES_MAX:
             self._stop(_head_too_large())
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        key, text = _NAMES.get(name) or _name(name), value.decode("latin-1")
         known = self._headers.get(key)
         self._headers[key] = text if known is None else f"{known},{text}"
 
@@ -313,6 +314,14 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+
+def _name(raw: bytes) -> str:
+    """In lower case. SDKs send the same few names all the time, so they are remembered."""
+    name = raw.decode("latin-1").lower()
+    if len(_NAMES) < NAMES_KEPT_MAX:
+        _NAMES[raw] = name
+    return name
 
 
 def _clean(value: str) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from minicloud.base.errors import AccessDenied, CloudError, LimitExceeded, NotFound, Unauthenticated
 from minicloud.client import Client
-from tests.real_cloud import RealCloud, real_cloud
+from tests.real_cloud import RealCloud, real_cloud, until
 
 pytestmark = pytest.mark.timeout(120)
 OTHER = "111111111111"
@@ -61,6 +65,42 @@ def test_wrong_and_missing_credentials_are_refused(cloud: RealCloud, tls: Path, 
             list(stranger.instances.list())
     with Client(cloud.endpoint, ca=str(tls / "ca.pem")) as nobody, pytest.raises(Unauthenticated):
         list(nobody.instances.list())
+
+
+def boto_of(cloud: RealCloud, tls: Path, key_id: str, secret: str) -> Any:
+    return boto3.Session().client(
+        "sqs",
+        endpoint_url=cloud.http,
+        region_name="us-east-1",
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        verify=str(tls / "ca.pem"),
+    )
+
+
+def test_aws_requests_are_verified_wherever_they_arrive(cloud: RealCloud, tls: Path, other: Client) -> None:
+    made = other.identity.create_access_key()
+    with closing(boto_of(cloud, tls, made.key.id, made.secret)) as sqs:
+        url = sqs.create_queue(QueueName="signed")["QueueUrl"]
+        assert url.endswith(f"/{OTHER}/signed") and url.startswith("https://")
+        sqs.send_message(QueueUrl=url, MessageBody="x")
+        other.identity.disable_access_key(made.key.id)
+        refused = until(lambda: _code(sqs, url), 10)
+        assert refused == "InvalidClientTokenId"
+    with closing(boto_of(cloud, tls, made.key.id, "wrong")) as sqs:
+        assert _code(sqs, url) == "InvalidClientTokenId"
+    key = next(one for one in other.identity.list_access_keys() if one.status == "Active")
+    with closing(boto_of(cloud, tls, key.id, "wrong")) as sqs:
+        assert _code(sqs, url) == "SignatureDoesNotMatch"
+
+
+def _code(sqs: Any, url: str) -> str:
+    """Of the error of a send; '' where there is none."""
+    try:
+        sqs.send_message(QueueUrl=url, MessageBody="x")
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return ""
 
 
 def test_accounts_are_walled_off(admin: Client, other: Client) -> None:

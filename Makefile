@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEV := $(VENV)/.dev-installed
 SERVER := $(VENV)/.server-installed
 
-.PHONY: demo test lint proto sync-client clean help
+.PHONY: demo test lint proto sync-client coverage clean help
 
 help:
 	@echo "make demo    bring up a cloud, use it, break it, end it"
@@ -32,6 +32,10 @@ proto: $(DEV)
 # The sync SDK from the async one.
 sync-client: $(DEV)
 	$(BIN)/python minicloud/client/generate.py
+
+# What the AWS face serves, from its doors.
+coverage: $(DEV)
+	$(BIN)/python -m minicloud.aws.coverage > docs/aws-coverage.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -5,14 +5,17 @@ async with aws_world(Door("sqs", QueueApi(...))) as world:
     made = await sqs.create_queue(QueueName="jobs")    # boto3's own method, in a thread
     with pytest.raises(ClientError): ...
     pages = await world.run(lambda: list(sqs.boto.get_paginator("list_queues").paginate()))
+
+A call that succeeds though the door never looked at one of its parameters fails (`watch=False`: it does not).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import boto3
@@ -25,6 +28,60 @@ from minicloud.aws.http import Handler, serve
 
 T = TypeVar("T")
 CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60, parameter_validation=True)
+
+
+class Watched(dict[str, Any]):
+    """Parameters that know which of them were looked at: what a door takes and does not look at, it ignores."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        self.unread = set(params)
+
+    def __iter__(self) -> Iterator[str]:  # what is copied as a whole is read by its keys then
+        return super().__iter__()
+
+    def __getitem__(self, name: str) -> Any:
+        self.unread.discard(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.unread.discard(name)
+        return super().get(name, default)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        self.unread.discard(name)
+        return super().pop(name, *default)
+
+    def items(self) -> Any:
+        self.unread.clear()
+        return super().items()
+
+    def values(self) -> Any:
+        self.unread.clear()
+        return super().values()
+
+
+# Parameters that mean nothing to a cloud that does what they ask for anyway.
+MEANINGLESS = frozenset({"DryRun", "ClientToken", "ReturnConsumedCapacity"})
+
+
+def watching(door: Door) -> Door:
+    """The same door; a call that succeeds without having looked at a parameter is an AssertionError."""
+
+    def watched(method: Any) -> Any:
+        async def call(_self: Any, params: dict[str, Any], call: Any) -> Any:
+            seen = Watched(params)
+            result = await method(seen, call)
+            ignored = seen.unread - MEANINGLESS
+            assert not ignored, f"{call.operation} takes {', '.join(sorted(ignored))} and ignores it"
+            return result
+
+        return call
+
+    names = [name for name, _ in inspect.getmembers(type(door.api), inspect.iscoroutinefunction) if name[0].isupper()]
+    space: dict[str, Any] = {name: watched(getattr(door.api, name)) for name in names}
+    space["error_codes"] = getattr(door.api, "error_codes", {})
+    return Door(door.service, type("Watched", (), space)())
 
 
 class AsyncBoto:
@@ -69,10 +126,16 @@ class AwsWorld:
 
 @contextlib.asynccontextmanager
 async def aws_world(
-    *doors: Door, admit: Admit | None = None, pass_on: PassOn | None = None, others: Mapping[str, Handler] | None = None
+    *doors: Door,
+    watch: bool = True,
+    admit: Admit | None = None,
+    pass_on: PassOn | None = None,
+    others: Mapping[str, Handler] | None = None,
 ) -> AsyncIterator[AwsWorld]:
     ids = itertools.count(1)
-    gateway = Gateway(doors, Way(admit or open_admit(), lambda: f"request-{next(ids)}", pass_on))
+    gateway = Gateway(
+        map(watching, doors) if watch else doors, Way(admit or open_admit(), lambda: f"request-{next(ids)}", pass_on)
+    )
     server = await serve(gateway, "127.0.0.1", 0, others)
     world = AwsWorld(f"http://127.0.0.1:{server.port}")
     try:

@@ -92,7 +92,7 @@ DOORS = (
 
 
 async def test_ec2() -> None:
-    async with aws_world(*DOORS) as world:
+    async with aws_world(*DOORS, watch=False) as world:
         ec2 = world.client("ec2", account="123456789012")
         found = await ec2.describe_instances(Filters=[{"Name": "tag:x", "Values": ["1", "2"]}])
         reservation = found["Reservations"][0]
@@ -106,7 +106,7 @@ async def test_ec2() -> None:
 
 
 async def test_sqs_in_json_has_query_codes_too() -> None:
-    async with aws_world(*DOORS) as world:
+    async with aws_world(*DOORS, watch=False) as world:
         sqs = world.client("sqs")
         assert (await sqs.get_queue_url(QueueName="jobs"))["QueueUrl"] == f"{world.url}/000000000000/jobs"
         with pytest.raises(sqs.boto.exceptions.QueueDoesNotExist) as failed:
@@ -116,7 +116,7 @@ async def test_sqs_in_json_has_query_codes_too() -> None:
 
 
 async def test_sns() -> None:
-    async with aws_world(*DOORS) as world:
+    async with aws_world(*DOORS, watch=False) as world:
         sns = world.client("sns", region="eu-west-1")
         assert (await sns.list_topics())["Topics"][0]["TopicArn"] == "arn:aws:sns:eu-west-1:000000000000:a"
         attributes = {"n": {"DataType": "Binary", "BinaryValue": b"\0\xff"}}
@@ -124,7 +124,7 @@ async def test_sns() -> None:
 
 
 async def test_cloudwatch_speaks_cbor() -> None:
-    async with aws_world(*DOORS) as world:
+    async with aws_world(*DOORS, watch=False) as world:
         cloudwatch = world.client("cloudwatch")
         datum = {"MetricName": "m", "Value": 1.5, "Timestamp": 1764044522.5}
         await cloudwatch.put_metric_data(Namespace="n", MetricData=[datum])
@@ -132,7 +132,7 @@ async def test_cloudwatch_speaks_cbor() -> None:
 
 
 async def test_lambda() -> None:
-    async with aws_world(*DOORS) as world:
+    async with aws_world(*DOORS, watch=False) as world:
         functions = world.client("lambda")
         answer = await functions.invoke(FunctionName="arn:aws:lambda:us-east-1:000000000000:function:f", Payload=b"{}")
         assert answer["Payload"].read() == b"arn:aws:lambda:us-east-1:000000000000:function:f{}"
@@ -144,7 +144,7 @@ async def test_lambda() -> None:
 
 
 async def test_what_the_model_forbids_is_refused_in_the_words_of_the_service() -> None:
-    async with aws_world(*DOORS) as world:
+    async with aws_world(*DOORS, watch=False) as world:
         logs = world.client("logs", parameter_validation=False)
         with pytest.raises(ClientError) as failed:
             await logs.create_log_group(tags={"a": "b" * 300})

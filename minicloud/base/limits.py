@@ -64,6 +64,7 @@ PAGE_SIZE_MAX = 1_000  # EC2 API: MaxResults 5-1000
 
 # --- doors
 GRPC_MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # gRPC's own default, kept
+GRPC_FUNCTION_BYTES_MAX = 8 * 1024 * 1024  # ours: payloads of functions are up to 6 MiB
 GRPC_METADATA_BYTES_MAX = 16 * 1024
 GRPC_CALLS_MAX = 4_096  # ours: at once and in one server, long streams included; beyond it RESOURCE_EXHAUSTED
 GRPC_BROKER_CALLS_MAX = 10_000  # ours: the same for a message broker, where most of them are long polls

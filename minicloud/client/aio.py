@@ -6,8 +6,10 @@ from typing import Unpack
 
 from minicloud.client.alarms import AsyncAlarms
 from minicloud.client.balancers import AsyncBalancers
-from minicloud.client.broker import AUTOSCALERS, BALANCERS, Broker
+from minicloud.client.broker import AUTOSCALERS, BALANCERS, FUNCTIONS, Broker
 from minicloud.client.config import ClientConfig, ClientOptions, resolve, with_times
+from minicloud.client.function_triggers import AsyncFunctionTriggers
+from minicloud.client.functions import AsyncFunctions
 from minicloud.client.groups import AsyncGroups
 from minicloud.client.hosts import AsyncHosts
 from minicloud.client.identity import AsyncIdentity
@@ -55,6 +57,9 @@ class AsyncClient:
         balancing = Broker(transport, BALANCERS)
         self.balancers = AsyncBalancers(balancing)
         self.target_groups = AsyncTargetGroups(balancing)
+        functions = Broker(transport, FUNCTIONS)
+        self.functions = AsyncFunctions(functions)
+        self.triggers = AsyncFunctionTriggers(functions)
         autoscaler = Broker(transport, AUTOSCALERS)
         self.metrics = AsyncMetrics(autoscaler)
         self.alarms = AsyncAlarms(autoscaler)

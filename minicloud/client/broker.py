@@ -4,6 +4,7 @@
     QueueService, TopicService  ->  straight to the broker, with the ticket as metadata
     BalancingService.Locate, BalancerService  ->  the same for a balancer process
     AutoscalingService.Locate  ->  the same for the autoscaler: metrics, alarms, logs, groups
+    ComputingService.Locate, FunctionService  ->  the same for a function process
 
 The ticket is asked for again before it ends (calls go on with the old one meanwhile), after UNAUTHENTICATED, and when
 the broker stays away: then it may have come up elsewhere. UNAVAILABLE is retried until `retry_s` has passed: a broker
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minicloud.base.errors import CloudError, DeadlineExceeded, Throttled, Unauthenticated, Unavailable
@@ -41,6 +42,7 @@ else:
 M = TypeVar("M", bound="Message")
 
 MESSAGES, BALANCERS, AUTOSCALERS = "MessagingService/Locate", "BalancingService/Locate", "AutoscalingService/Locate"
+FUNCTIONS = "ComputingService/Locate"
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 _LOCATE_EVERY = 4  # attempts that failed, about half a second
 _RENEW_S_MIN = 60.0  # of a ticket that seems to end sooner: the clocks differ, UNAUTHENTICATED will tell
@@ -58,8 +60,13 @@ class Broker:
         self._locate_method = locate
         self._place = transport.place(locate)
 
-    async def call(self, method: str, request: Message | Encoded, reply: type[M], *, wait_s: float = 0.0) -> M:
-        """One call ("QueueService/SendBulk"). wait_s: how long the broker itself may wait. Raises CloudError."""
+    async def call(
+        self, method: str, request: Message | Encoded, reply: type[M], *, wait_s: float = 0.0, repeat: bool = True
+    ) -> M:
+        """One call ("QueueService/SendBulk"). wait_s: how long the broker itself may wait. Raises CloudError.
+
+        repeat: after UNAVAILABLE too, when it may have been carried out.
+        """
         config = self.transport.config
         started = _now()
         budget = config.timeout_s + wait_s
@@ -78,7 +85,8 @@ class Broker:
                 if self._place.metadata is metadata:  # else another call has a new one already
                     self._place.forget()
                 continue
-            pause = self._pause(failure, attempt, _now() - started)
+            unsure = isinstance(failure, Unavailable) and not repeat
+            pause = None if unsure else self._pause(failure, attempt, _now() - started)
             if pause is None:
                 raise failure
             attempt += 1
@@ -120,6 +128,27 @@ class Broker:
                 yield message
         finally:
             call.cancel()
+
+    async def upload(self, method: str, requests: Sequence[Message], reply: type[M]) -> M:
+        """A client-streaming call, once: it is not made again when its answer is lost. Raises CloudError."""
+        place = self._place
+        if place.endpoint is None or _now() > place.renew_at:
+            await self._locate(self.transport.config.timeout_s)
+        assert place.endpoint is not None
+        start = self.transport.broker_upload(place.endpoint, method, reply)
+        try:
+            answer: M = await start(iter(requests), metadata=place.metadata)
+            return answer
+        except grpc.aio.AioRpcError as error:
+            raise mapped(error) from None
+
+    async def stream(self, method: str, request: Message, reply: type[M]) -> AsyncIterator[M]:
+        """A server-streaming call, once. Raises CloudError."""
+        try:
+            async for message in self._stream(method, request, reply):
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise mapped(error) from None
 
     def _pause(self, failure: CloudError, attempt: int, elapsed: float) -> float | None:
         """Seconds until the next attempt; None: give up."""

@@ -43,6 +43,8 @@ GROUPS = (
     "topics",
     "balancers",
     "target_groups",
+    "functions",
+    "function_triggers",
     "metrics",
     "alarms",
     "groups",
@@ -120,6 +122,7 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from minicloud.client.queue_handle import SendOptions",
         "from minicloud.client.groups import GroupOptions",
         "from minicloud.client.target_groups import HealthOptions",
+        "from minicloud.client.functions import FunctionOptions",
         "from typing import TYPE_CHECKING, Any, Unpack",
         f"from minicloud.client.{name} import {', '.join(own)}",
         "from minicloud.client.loop import LoopThread",
@@ -127,7 +130,8 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from minicloud.client.lazy import lazy",
         *[f"from minicloud.client.sync.{module} import {cls}" for cls, module in wrapped.items() if module != name],
     ]
-    for models in ("models", "balancer_models", "metric_models", "group_models", "security_models"):
+    models_of = ("models", "balancer_models", "metric_models", "group_models", "security_models", "function_models")
+    for models in models_of:
         if re.search(rf"\b{models}\.", "".join(bodies)):
             bodies.insert(0, _MODELS.format(name=models))
     return "\n\n".join(["\n".join(_used(head, "\n".join(bodies))), *bodies])

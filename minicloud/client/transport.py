@@ -39,6 +39,7 @@ TICKET_METADATA = "x-minicloud-ticket"
 _PACKAGE = "/minicloud.v1."
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 _CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", 8 * 1024 * 1024),  # answers of functions are up to 6 MiB
     ("grpc.enable_http_proxy", 0),  # a proxy for the web must not get calls to one's own cloud
     ("grpc.initial_reconnect_backoff_ms", 100),  # gRPC's own default waits a second and more before it looks again
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -196,6 +197,14 @@ class Transport:
         """The same for a method that answers with a stream."""
         channel = self._channel(endpoint.address, endpoint.tls)
         start: Callable[..., Any] = channel.unary_stream(
+            _PACKAGE + method, request_serializer=_serialize, response_deserializer=reply.FromString
+        )
+        return start
+
+    def broker_upload(self, endpoint: models.BrokerEndpoint, method: str, reply: type[Message]) -> Callable[..., Any]:
+        """The same for a method that takes a stream."""
+        channel = self._channel(endpoint.address, endpoint.tls)
+        start: Callable[..., Any] = channel.stream_unary(
             _PACKAGE + method, request_serializer=_serialize, response_deserializer=reply.FromString
         )
         return start

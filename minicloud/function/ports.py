@@ -8,7 +8,7 @@ finds or makes an execution environment for it, runs one invocation at a time in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -161,21 +161,6 @@ class NoLogs:
     """A cloud without a log service."""
 
     def write(self, scope: Scope, group: str, stream: str, events: Sequence[tuple[float, str]]) -> None:
-        return None
-
-
-class Metrics(Protocol):
-    """AWS/Lambda. Never blocks, never raises."""
-
-    def put(self, scope: Scope, name: str, dimensions: Mapping[str, str], values: Sequence[float], unit: str) -> None:
-        """Values of this moment."""
-        ...
-
-
-class NoMetrics:
-    """A cloud without a metric service."""
-
-    def put(self, scope: Scope, name: str, dimensions: Mapping[str, str], values: Sequence[float], unit: str) -> None:
         return None
 
 

@@ -51,6 +51,7 @@ class Entry(Generic[P]):
 
     admit: Callable[[Metadata], P]
     new_request_id: Callable[[], str]
+    message_bytes_max: int = GRPC_MESSAGE_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,13 @@ def door(servicer: object, descriptor: ServiceDescriptor, entry: Entry[Any]) -> 
 class _Gate:
     """What every call passes on its way in, and on its way out when it failed."""
 
-    __slots__ = ("_admit", "_new_id", "_path")
+    __slots__ = ("_admit", "_new_id", "_path", "bytes_max")
 
     def __init__(self, entry: Entry[Any], path: str) -> None:
         self._admit = entry.admit
         self._new_id = entry.new_request_id
         self._path = path
+        self.bytes_max = entry.message_bytes_max
 
     def enter(self, context: Context) -> tuple[str, Metadata]:
         """The request id, which the trailers carry from now on, and the metadata."""
@@ -127,7 +129,7 @@ def _unary_unary(serve: Serve, parse: Parse, gate: _Gate) -> Any:
         request_id, metadata = gate.enter(context)
         try:
             caller = gate.admit(metadata)
-            return _written(await serve(parse(raw), caller))
+            return _written(await serve(parse(raw), caller), gate.bytes_max)
         except FAILURES as error:
             await gate.fail(context, error, request_id)
 
@@ -139,7 +141,7 @@ def _stream_unary(serve: Serve, parse: Parse, gate: _Gate) -> Any:
         request_id, metadata = gate.enter(context)
         try:
             caller = gate.admit(metadata)
-            return _written(await serve(_parsed(raws, parse), caller))
+            return _written(await serve(_parsed(raws, parse), caller), gate.bytes_max)
         except FAILURES as error:
             await gate.fail(context, error, request_id)
 
@@ -151,7 +153,7 @@ def _unary_stream(serve: Serve, parse: Parse, gate: _Gate) -> Any:
         request_id, metadata = gate.enter(context)
         try:
             caller = gate.admit(metadata)
-            await _write_all(serve(parse(raw), caller), context)
+            await _write_all(serve(parse(raw), caller), context, gate.bytes_max)
         except FAILURES as error:
             await gate.fail(context, error, request_id)
 
@@ -163,17 +165,17 @@ def _stream_stream(serve: Serve, parse: Parse, gate: _Gate) -> Any:
         request_id, metadata = gate.enter(context)
         try:
             caller = gate.admit(metadata)
-            await _write_all(serve(_parsed(raws, parse), caller), context)
+            await _write_all(serve(_parsed(raws, parse), caller), context, gate.bytes_max)
         except FAILURES as error:
             await gate.fail(context, error, request_id)
 
     return call
 
 
-async def _write_all(answers: AsyncGenerator[Message], context: Context) -> None:
+async def _write_all(answers: AsyncGenerator[Message], context: Context, bytes_max: int) -> None:
     async with aclosing(answers):  # a caller that goes away ends the generator now, not when it is collected
         async for answer in answers:
-            await context.write(_written(answer))
+            await context.write(_written(answer, bytes_max))
 
 
 async def _parsed(raws: AsyncIterator[bytes], parse: Parse) -> AsyncIterator[Message]:
@@ -194,10 +196,8 @@ def _parser(message: type[Message]) -> Parse:
     return parse
 
 
-def _written(answer: Message) -> bytes:
+def _written(answer: Message, bytes_max: int) -> bytes:
     raw = answer.SerializeToString()
-    if len(raw) > GRPC_MESSAGE_BYTES_MAX:
-        raise MessageTooLarge(
-            f"the answer would be {len(raw)} bytes, more than {GRPC_MESSAGE_BYTES_MAX}: ask for smaller pages"
-        )
+    if len(raw) > bytes_max:
+        raise MessageTooLarge(f"the answer would be {len(raw)} bytes, more than {bytes_max}: ask for smaller pages")
     return raw

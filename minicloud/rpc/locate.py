@@ -15,11 +15,12 @@ from minicloud.base.errors import Unavailable
 from minicloud.rpc import shard_ticket
 from minicloud.rpc.door import Metadata
 from minicloud.rpc.shard_ticket import Shards
-from minicloud.wire import autoscaler_pb2, balancer_pb2
+from minicloud.wire import autoscaler_pb2, balancer_pb2, function_pb2
 from minicloud.wire import queue_pb2 as wire
 
 MESSAGING = wire.DESCRIPTOR.services_by_name["MessagingService"]
 BALANCING = balancer_pb2.DESCRIPTOR.services_by_name["BalancingService"]
+COMPUTING = function_pb2.DESCRIPTOR.services_by_name["ComputingService"]
 AUTOSCALING = autoscaler_pb2.DESCRIPTOR.services_by_name["AutoscalingService"]
 REACHED_AS = "x-minicloud-reached-as"  # the Host that the caller used; set by the front door, never by callers
 

@@ -1,6 +1,6 @@
 """A grpc.aio server with everything bounded, health and reflection, and one dictionary look-up from path to handler.
 
-message          GRPC_MESSAGE_BYTES_MAX both ways          -> RESOURCE_EXHAUSTED (gRPC) or MessageTooLarge (ours)
+message          Listen.message_bytes_max both ways         -> RESOURCE_EXHAUSTED (gRPC) or MessageTooLarge (ours)
 metadata         GRPC_METADATA_BYTES_MAX                   -> RESOURCE_EXHAUSTED
 calls at once    GRPC_CALLS_MAX; a connection: GRPC_STREAMS_PER_CONNECTION_MAX  -> RESOURCE_EXHAUSTED, never a queue
 pings            more than two faster than one a second    -> GOAWAY too_many_pings
@@ -31,8 +31,6 @@ from minicloud.rpc.health import Health
 REFLECTION = reflection_wire.DESCRIPTOR.services_by_name["ServerReflection"]
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second listener
-    ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES_MAX),
     ("grpc.max_metadata_size", GRPC_METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", GRPC_METADATA_BYTES_MAX),
     ("grpc.max_concurrent_streams", GRPC_STREAMS_PER_CONNECTION_MAX),
@@ -50,6 +48,7 @@ class Listen:
     """Where a server listens. Port 0: a free one. `credentials` None: plain text, for loopback and behind a proxy.
 
     `socket`: the path of a unix socket to listen on as well, for processes of the same cloud and machine ('': none).
+    `message_bytes_max`: in both directions.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +56,11 @@ class Listen:
     credentials: grpc.ServerCredentials | None = None
     calls_max: int = GRPC_CALLS_MAX
     socket: str = ""
+    message_bytes_max: int = GRPC_MESSAGE_BYTES_MAX
+
+    def options(self) -> list[tuple[str, int]]:
+        size = self.message_bytes_max
+        return [*OPTIONS, ("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size)]
 
 
 class RpcServer:
@@ -76,7 +80,9 @@ class RpcServer:
                 door(reflection.aio.ReflectionServicer(public), REFLECTION, anyone),  # type: ignore[attr-defined]
             ]
         )
-        self._server = grpc.aio.server(handlers=(table,), options=OPTIONS, maximum_concurrent_rpcs=listen.calls_max)
+        self._server = grpc.aio.server(
+            handlers=(table,), options=listen.options(), maximum_concurrent_rpcs=listen.calls_max
+        )
 
     async def start(self) -> int:
         """Listen; returns the port. Raises Unavailable where the address cannot be had."""

@@ -1,9 +1,9 @@
 """Tickets for shards: one shard, one account, one region, every call (rpc/ticket.py says what a ticket is).
 
 A shard is a process that holds all of one kind for some accounts: a message broker queues and topics, a balancer
-process load balancers, an autoscaler metrics, alarms, logs and groups. All of an account in a region is on one shard,
-so that what one transaction must cover is in one place: which one, `shard_of` says, and the number of shards of a cloud
-never changes.
+process load balancers, a function process functions, an autoscaler metrics, alarms, logs and groups. All of an account
+in a region is on one shard, so that what one transaction must cover is in one place: which one, `shard_of` says, and
+the number of shards of a cloud never changes.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Shards:
 BROKERS = Shards("message broker", "MessagingService.Locate", ticket.kind("minicloud broker ticket", *_FORM))
 BALANCERS = Shards("balancer process", "BalancingService.Locate", ticket.kind("minicloud balancer ticket", *_FORM))
 AUTOSCALERS = Shards("autoscaler", "AutoscalingService.Locate", ticket.kind("minicloud autoscaler ticket", *_FORM))
+FUNCTIONS = Shards("function process", "ComputingService.Locate", ticket.kind("minicloud function ticket", *_FORM))
 
 
 def shard_of(scope: Scope, shards: int) -> int:

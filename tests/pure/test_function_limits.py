@@ -9,7 +9,7 @@ import botocore.loaders  # type: ignore[import-untyped]
 
 from minicloud.base.arn import Scope
 from minicloud.function import errors, limits
-from minicloud.function.ports import EnvironmentSpec, LogSettings, NoLogs, NoMetrics, Package
+from minicloud.function.ports import EnvironmentSpec, LogSettings, NoLogs, Package
 
 
 def model() -> Any:
@@ -69,4 +69,3 @@ def test_equal_specs_are_one_spec() -> None:
     )
     assert hash(spec) == hash(EnvironmentSpec(*(getattr(spec, name) for name in EnvironmentSpec.__slots__)))
     NoLogs().write(Scope(), "g", "s", [(0.0, "line")])
-    NoMetrics().put(Scope(), "Errors", {}, [1.0], "Count")

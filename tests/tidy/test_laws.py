@@ -24,6 +24,7 @@ IMPURE = (
     "aws.py",
     "aws/",
     "links.py",
+    "links/",
     "keypairs.py",
     "seal.py",
     "catalog.py",

@@ -9,6 +9,8 @@ from minicloud.client.config import ClientConfig, ClientOptions
 from minicloud.client.loop import LOOP, LoopThread
 from minicloud.client.sync.alarms import Alarms
 from minicloud.client.sync.balancers import Balancers
+from minicloud.client.sync.function_triggers import FunctionTriggers
+from minicloud.client.sync.functions import Functions
 from minicloud.client.sync.groups import Groups
 from minicloud.client.sync.hosts import Hosts
 from minicloud.client.sync.identity import Identity
@@ -54,6 +56,8 @@ class Client:
         self.topics = Topics(inner.topics, loop)
         self.balancers = Balancers(inner.balancers, loop)
         self.target_groups = TargetGroups(inner.target_groups, loop)
+        self.functions = Functions(inner.functions, loop)
+        self.triggers = FunctionTriggers(inner.triggers, loop)
         self.metrics = Metrics(inner.metrics, loop)
         self.alarms = Alarms(inner.alarms, loop)
         self.groups = Groups(inner.groups, loop)

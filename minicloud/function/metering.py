@@ -1,0 +1,88 @@
+"""What functions did since it was last reported: AWS/Lambda's metrics, by function and by qualified resource.
+
+Source: guide, "Types of metrics for Lambda functions".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from minicloud.base.arn import Scope
+from minicloud.function.ports import Outcome
+from minicloud.shell.reports import Reading, Report
+
+NAMESPACE = "AWS/Lambda"
+VALUES_MAX = 10_000  # ours: durations kept between two reports; what is beyond it does not count
+
+
+@dataclass(slots=True)
+class _Tally:
+    invocations: int = 0
+    errors: int = 0
+    throttles: int = 0
+    dropped: int = 0
+    dead_letter_errors: int = 0
+    running_max: int = 0
+    durations_ms: list[float] = field(default_factory=list)
+    inits_ms: list[float] = field(default_factory=list)
+    ages_ms: list[float] = field(default_factory=list)
+
+
+class Meter:
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[Scope, str], _Tally] = defaultdict(_Tally)
+
+    def began(self, scope: Scope, name: str, running: int) -> None:
+        tally = self._tallies[scope, name]
+        tally.running_max = max(tally.running_max, running)
+
+    def ended(self, scope: Scope, name: str, outcome: Outcome) -> None:
+        tally = self._tallies[scope, name]
+        tally.invocations += 1
+        tally.errors += bool(outcome.function_error)
+        if len(tally.durations_ms) < VALUES_MAX:
+            tally.durations_ms.append(outcome.duration_ms)
+        if outcome.init_ms is not None and len(tally.inits_ms) < VALUES_MAX:
+            tally.inits_ms.append(outcome.init_ms)
+
+    def throttled(self, scope: Scope, name: str) -> None:
+        self._tallies[scope, name].throttles += 1
+
+    def event_age(self, scope: Scope, name: str, age_ms: float) -> None:
+        self._tallies[scope, name].ages_ms.append(age_ms)
+
+    def event_dropped(self, scope: Scope, name: str) -> None:
+        self._tallies[scope, name].dropped += 1
+
+    def destination_failed(self, scope: Scope, name: str) -> None:
+        self._tallies[scope, name].dead_letter_errors += 1
+
+    def report(self, now: float) -> list[Report]:
+        """And begin anew."""
+        tallies, self._tallies = self._tallies, defaultdict(_Tally)
+        return [
+            Report(scope, NAMESPACE, (("FunctionName", name),), now, _readings(tally))
+            for (scope, name), tally in tallies.items()
+        ]
+
+
+def _readings(tally: _Tally) -> list[Reading]:
+    counts = {
+        "Invocations": tally.invocations,
+        "Errors": tally.errors,
+        "Throttles": tally.throttles,
+        "AsyncEventsDropped": tally.dropped,
+        "DestinationDeliveryFailures": tally.dead_letter_errors,
+    }
+    found = [Reading(name, "Count", [float(value)]) for name, value in counts.items()]
+    if tally.running_max:
+        found.append(Reading("ConcurrentExecutions", "Count", [float(tally.running_max)]))
+    for name, values in (
+        ("Duration", tally.durations_ms),
+        ("InitDuration", tally.inits_ms),
+        ("AsyncEventAge", tally.ages_ms),
+    ):
+        if values:
+            found.append(Reading(name, "Milliseconds", values))
+    return found

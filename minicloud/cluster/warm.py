@@ -7,8 +7,9 @@ memory and GPUs play no part. Workers started by PrestartWorkers without a job f
 (benchmarks/launch.py): creation to first answer 15-40 ms with such a worker, 500-800 ms without.
 
 What one call starts is bound by the raylet's startup concurrency (its CPUs, at least 1), the rest is dropped in
-silence: so the pool counts and asks again. It counts in /proc, among the raylet's children; Ray has no event for it. It
-waits for quiet first: starting a worker costs the CPU that the launch under way needs.
+silence: so the pool counts and asks again. It counts in /proc, among the raylet's children; Ray has no event for it.
+Starting a worker costs the CPU that launches under way need, so the pool waits until they are over: a burst that has
+taken all there were is served by the raylet, and what the pool started meanwhile would come late for all of them.
 
 Workers live KEEP_ALIVE_S, then the raylet ends those above its own idle limit (its free CPUs) and the pool asks for as
 many as are wanted then. That is how the pool shrinks.
@@ -34,6 +35,7 @@ QUIET_S = 0.3
 LOOK_S = 0.25  # while workers are starting
 IDLE_LOOK_S = 5.0
 RPC_S_MAX = 5.0
+HELD_S_MAX = 60.0  # after the last launch: one that is stuck does not keep the next ones slow
 LAUNCHES_KEPT = 256
 
 
@@ -52,13 +54,14 @@ class Raylet(Protocol):
 
 
 class WarmPool:
-    """`run` keeps the pool full until cancelled; `launched` and `set_floor` may be called at any time from its loop."""
+    """`run` keeps the pool full until cancelled; the others may be called at any time from its loop."""
 
     def __init__(self, raylet: Raylet, floor: int = FLOOR) -> None:
         self._raylet = raylet
         self._floor = floor
         self._launches: deque[float] = deque(maxlen=LAUNCHES_KEPT)
         self._quiet_at = 0.0
+        self._under_way = 0
         self._wake = asyncio.Event()
         self.idle = 0
 
@@ -70,6 +73,11 @@ class WarmPool:
     def busy(self) -> None:
         """Something else needs the CPU just now."""
         self._quiet_at = time.monotonic() + QUIET_S
+        self._wake.set()
+
+    def under_way(self, launches: int) -> None:
+        """So many guests are on their way."""
+        self._under_way = launches
         self._wake.set()
 
     def set_floor(self, workers: int) -> None:
@@ -84,12 +92,18 @@ class WarmPool:
                 continue
             self._wake.clear()
             try:
-                pause = await self._top_up()
+                pause = self._held_s() or await self._top_up()
             except Exception as error:  # noqa: BLE001 - a raylet in trouble costs speed, not launches
                 log.warning("cannot prestart workers: %r", error)
                 pause = IDLE_LOOK_S
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
+
+    def _held_s(self) -> float:
+        """How long launches may keep the pool from being filled, if nothing is told meanwhile."""
+        if not self._under_way or not self._launches:
+            return 0.0
+        return max(0.0, self._launches[-1] + HELD_S_MAX - time.monotonic())
 
     async def _top_up(self) -> float:
         """One look; returns in how many seconds the next is due."""

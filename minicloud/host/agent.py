@@ -225,6 +225,7 @@ class HostAgent:
         self.line.report(wire.HostReport(guest=report_of(record)))
         if self._parts.pool is not None:
             self._parts.pool.busy()
+            self._parts.pool.under_way(self.guests.coming())
 
     # ------------------------------------------------------------ orders
 
@@ -264,6 +265,8 @@ class HostAgent:
             if self._parts.pool is not None:
                 self._parts.pool.launched()
             await self.guests.start(order.start.spec)
+            if self._parts.pool is not None:
+                self._parts.pool.under_way(self.guests.coming())
         elif kind == "end":
             await self.guests.end(order.end)
         elif kind == "reboot":

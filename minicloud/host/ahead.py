@@ -35,6 +35,7 @@ import minicloud
 from minicloud.base.errors import CloudError, Unavailable
 from minicloud.host.boot import init_argv
 from minicloud.host.places import Places
+from minicloud.host.quiet import Quiet
 from minicloud.host.walls import Walls
 from minicloud.sandbox import bwrap, linux, netns
 from minicloud.sandbox.cgroup import CpuMemoryLimits
@@ -105,7 +106,7 @@ class Blank:
 
 @dataclass(frozen=True, slots=True)
 class AheadParts:
-    """prepare_disk(root): a disk that is nobody's; blocks."""
+    """prepare_disk(root): a disk that is nobody's; blocks. under_way: is a guest of an instance on its way?"""
 
     places: Places
     walls: Walls
@@ -113,6 +114,7 @@ class AheadParts:
     bwrap_path: str
     python: PythonPrefix
     prepare_disk: Callable[[Path], None]
+    under_way: Callable[[], bool] = lambda: False
 
 
 class Ahead:
@@ -123,7 +125,7 @@ class Ahead:
         self._spawner = _Spawner(parts.python)
         self._ready: list[Blank] = []
         self._asked: deque[tuple[float, int]] = deque(maxlen=64)
-        self._quiet_at = 0.0
+        self._quiet = Quiet(QUIET_S, parts.under_way)
         self._filling: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -140,8 +142,8 @@ class Ahead:
         return sum(one.tmp_mib == tmp_mib for one in self._ready)
 
     def refill(self) -> None:
-        """Soon, in the background, after a moment of quiet."""
-        self._quiet_at = time.monotonic() + QUIET_S
+        """Soon, in the background, when it is quiet."""
+        self._quiet.launched()
         if not self._closed and (self._filling is None or self._filling.done()):
             self._filling = asyncio.ensure_future(self._fill())
 
@@ -169,8 +171,7 @@ class Ahead:
         return {tmp_mib: min(recent.count(tmp_mib), EACH_MAX) for tmp_mib in recent}
 
     async def _fill(self) -> None:
-        while (left := self._quiet_at - time.monotonic()) > 0:  # noqa: ASYNC110 - a launch puts it off again
-            await asyncio.sleep(left)
+        await self._quiet.come()
         try:
             for blank in self._superfluous():
                 await asyncio.to_thread(self.drop, blank)

@@ -16,6 +16,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from minicloud.host.quiet import Quiet
+
 log = logging.getLogger("minicloud.host.blanks")
 
 BLANKS = 4
@@ -25,12 +27,18 @@ NAMING = ("etc/hosts", "etc/hostname")
 
 
 class Blanks:
-    """`prepare(root)` makes a disk that is nobody's; blocks. `take` is called on threads, the rest on the loop."""
+    """`prepare(root)` makes a disk that is nobody's; blocks. `take` is called on threads, the rest on the loop.
 
-    def __init__(self, folder: Path, prepare: Callable[[Path], None]) -> None:
+    `under_way`: is a guest of an instance on its way?
+    """
+
+    def __init__(
+        self, folder: Path, prepare: Callable[[Path], None], under_way: Callable[[], bool] = lambda: False
+    ) -> None:
         self._folder = folder
         self._prepare = prepare
         self._numbers = itertools.count()
+        self._quiet = Quiet(QUIET_S, under_way)
         self._filling: asyncio.Task[None] | None = None
 
     def take(self, disk: Path) -> bool:
@@ -44,7 +52,8 @@ class Blanks:
         return False
 
     def refill(self) -> None:
-        """Soon, in the background."""
+        """Soon, in the background, when it is quiet."""
+        self._quiet.launched()
         if self._filling is None or self._filling.done():
             self._filling = asyncio.ensure_future(self._fill())
 
@@ -53,7 +62,7 @@ class Blanks:
             self._filling.cancel()
 
     async def _fill(self) -> None:
-        await asyncio.sleep(QUIET_S)
+        await self._quiet.come()
         try:
             for _ in range(BLANKS):
                 await asyncio.to_thread(self._make_one)

@@ -100,7 +100,8 @@ class Builder:
         self._plans: dict[tuple[str, int, int], dict[str, Any]] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._deletions = 0
-        self._blanks = Blanks(parts.places.disks, self._prepare_blank)
+        self._coming: dict[str, GuestRecord] = {}  # prepared, and at the last look not running yet
+        self._blanks = Blanks(parts.places.disks, self._prepare_blank, self._under_way)
         self.ahead = self._open_ahead()
         self._begun: dict[str, Blank] = {}  # handed to an instance by this agent
         parts.places.disks.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,6 +111,7 @@ class Builder:
 
     async def prepare(self, record: GuestRecord, cancelled: threading.Event, save: Callable[[], None]) -> None:
         spec = spec_of(record)
+        self._coming[record.instance_id] = record
         if await self._begin_ahead(record, spec, save):
             return
         root = self._parts.places.root(record.instance_id)
@@ -131,6 +133,7 @@ class Builder:
 
     async def release(self, record: GuestRecord) -> None:
         self._plans.pop(_key(record), None)
+        self._coming.pop(record.instance_id, None)
         self._endpoints.pop(record.instance_id, None)
         self._parts.consoles.end(self._parts.places.console(record.instance_id))
         begun = self._begun.pop(record.instance_id, None)
@@ -149,6 +152,10 @@ class Builder:
             begun.line.sock.close()
         if self.ahead is not None:
             self.ahead.close()
+
+    def _under_way(self) -> bool:
+        self._coming = {name: one for name, one in self._coming.items() if one.phase == "preparing"}
+        return bool(self._coming)
 
     # ------------------------------------------------------------ what an agent before this one left
 
@@ -293,7 +300,13 @@ class Builder:
             return None
         return Ahead(
             AheadParts(
-                parts.places, parts.walls, parts.network, isolation.bwrap_path, isolation.python, self._prepare_blank
+                parts.places,
+                parts.walls,
+                parts.network,
+                isolation.bwrap_path,
+                isolation.python,
+                self._prepare_blank,
+                self._under_way,
             )
         )
 

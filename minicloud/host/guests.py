@@ -246,6 +246,10 @@ class Guests:
     def lives(self) -> Iterable[Life]:
         return list(self._lives.values())
 
+    def coming(self) -> int:
+        """How many are on their way to their first boot."""
+        return sum(life.record.phase == "preparing" for life in self._lives.values())
+
     def reports(self) -> list[fleet_pb2.GuestReport]:
         """For a hello: all that the control plane may not know yet."""
         early = [GuestRecord(*key) for key in self._early]

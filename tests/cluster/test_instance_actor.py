@@ -310,3 +310,43 @@ def test_the_modules_of_the_launch_path_are_light() -> None:
     )
     times = [json.loads(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
     assert min(times) < 15.0, times
+
+
+class CountingRaylet:
+    """No worker ever comes of what is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def workers(self) -> tuple[int, int]:
+        return 0, 0
+
+    def free_bytes(self) -> float:
+        return float("inf")
+
+    async def prestart(self, count: int) -> None:
+        self.asked.append(count)
+
+
+async def test_the_warm_pool_is_not_filled_while_launches_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    from minicloud.cluster import warm
+
+    monkeypatch.setattr(warm, "QUIET_S", 0.01)
+    raylet = CountingRaylet()
+    pool = warm.WarmPool(raylet, floor=3)
+    for _ in range(5):
+        pool.launched()
+    pool.under_way(5)
+    task = asyncio.ensure_future(pool.run())
+    await asyncio.sleep(0.1)
+    pool.under_way(1)
+    await asyncio.sleep(0.1)
+    assert raylet.asked == []
+    pool.under_way(0)
+    await until(lambda: raylet.asked)
+    assert raylet.asked[0] == 5
+    monkeypatch.setattr(warm, "HELD_S_MAX", 0.3)  # one that is stuck
+    pool.under_way(1)
+    raylet.asked.clear()
+    await until(lambda: raylet.asked)
+    task.cancel()

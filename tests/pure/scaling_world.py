@@ -48,6 +48,8 @@ class World:
     dies_at_once: bool = False
     let_go: set[str] = field(default_factory=set)
     registered: set[str] = field(default_factory=set)
+    targets: set[tuple[str, str]] = field(default_factory=set)
+    told: list[tuple[str, str]] = field(default_factory=list)
     calls: int = 0
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class World:
             for member in roster.members.values() if roster else ():
                 ids += [member.instance_id] if member.instance_id else []
                 assert member.state.endswith(":Wait") == bool(member.waits), member
+            assert not set(group.leaving) & set(group.target_groups) and set(group.local_tags) <= set(group.tags)
             assert group.wake is None or group.wake > self.now, "due again at once"
         assert len(ids) == len(set(ids)), "an instance has two members"
         tokens = {member.token for member in self.machine.state._tables["scaling-member"].values()}
@@ -143,10 +146,23 @@ class World:
             self._set(order.instance_id, "stopped", answer_lost)
         elif isinstance(order, Deregister):
             self.registered.discard(order.instance_id)
+            self.targets = {pair for pair in self.targets if pair != (pair[0], order.instance_id)}
             if not answer_lost:
                 self.do(c.Drained(order.instance_id))
-        else:
+        elif self.instances[order.instance_id].state == "running":  # balancers take no others
             self.registered.add(order.instance_id)
+            self.targets |= {(target_group, order.instance_id) for target_group in order.target_groups}
+
+    def settle(self) -> None:
+        """What groups themselves have to do: target groups that they left forget, topics are told."""
+        for key, group in list(self.machine.state.groups.items()):
+            for target_group in group.leaving:
+                self.targets = {pair for pair in self.targets if pair[0] != target_group}
+                self.do(c.TargetsLeft(key, target_group))
+        for activity in list(self.machine.state._tables["scaling-activity"].values()):
+            for topic in activity.tell:
+                self.told.append((topic, activity.id))
+                self.do(c.Told(activity.group, activity.key, topic))
 
     def _launch(self, order: Launch, answer_lost: bool) -> None:
         self.calls += 1
@@ -171,6 +187,8 @@ class World:
         instance = self.instances[instance_id]
         if instance.state != "terminated":
             instance.state = state
+        if state == "terminated":  # balancers follow instances by themselves
+            self.targets = {pair for pair in self.targets if pair[1] != instance_id}
         if not lost:
             self.report(instance_id)
 
@@ -210,6 +228,7 @@ class World:
         for _ in range(rounds):
             for order in self.pending():
                 self.carry_out(order)
+            self.settle()
             for instance in list(self.instances.values()):
                 self.boot(instance.id)
             self.wait(seconds)
@@ -227,6 +246,7 @@ class World:
         if not any(one.protected for one in serving):
             assert sum(counts) == len(serving) and max(counts) - min(counts) <= 1, counts
         held = {one.instance_id for one in members}
+        assert self.targets == {(arn, one.instance_id) for arn in group.target_groups for one in serving}
         alive = {one.id for one in self.instances.values() if one.state not in ("terminated",)}
         assert alive - held <= self.let_go, "an orphan"
         assert {one.id for one in self.instances.values() if one.state == "running"} >= {

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicloud.base.errors import CloudError
 from minicloud.scaling import commands as c
 from minicloud.scaling.moves import LAUNCHING, TERMINATING
+from minicloud.scaling.notices import EVENTS
 from tests.pure.scaling_world import SCOPE, ZONES, World
 
 FAULTS = ("lost", "capacity", "template", "kill", "host", "crash", "sweep", "dies")
 WISHES = ("desired", "sizes", "zones", "standby", "back", "detach", "terminate", "protect", "suspend", "hook", "answer",
-          "refresh", "rollback", "cancel", "warm", "unhealthy", "target", "lifetime")  # fmt: skip
+          "refresh", "rollback", "cancel", "warm", "unhealthy", "target", "lifetime", "targets", "topics",
+          "tags")  # fmt: skip
 WORK = ("order", "order", "order", "boot", "boot", "wait", "long", "run")
 Step = tuple[str, int]
 STEPS = st.lists(st.tuples(st.sampled_from(WORK * 4 + FAULTS + WISHES), st.integers(0, 1_000)), max_size=60)
@@ -62,7 +67,7 @@ def wish(world: World, what: str, number: int) -> None:
     sizes = c.GroupSettings(min_size=number % 3, max_size=number % 3 + number % 8)
     hooks = {"timeout_s": 60, "transition": (LAUNCHING, TERMINATING)[number % 2]}
     template = {"id": "lt-1", "version": str(number % 4)}
-    made = {
+    made: dict[str, Callable[[], Any]] = {
         "desired": lambda: c.SetDesired(SCOPE, "web", number % 9),
         "sizes": lambda: c.UpdateGroup(SCOPE, "web", sizes),
         "zones": lambda: c.UpdateGroup(SCOPE, "web", c.GroupSettings(zones=ZONES[: 1 + number % 3])),
@@ -81,6 +86,13 @@ def wish(world: World, what: str, number: int) -> None:
         "unhealthy": lambda: c.SetHealth(SCOPE, one, "Unhealthy", odd),
         "target": lambda: c.TargetSeen(one, odd),
         "lifetime": lambda: c.UpdateGroup(SCOPE, "web", c.GroupSettings(max_lifetime_s=86_400 * (number % 2))),
+    }
+    both = tuple(f"tg-{one}" for one in (1, 2) if number % 3 in (one, 0))
+    now = world.group().target_groups
+    made |= {
+        "targets": lambda: c.ChangeTargets(SCOPE, "web", both, tuple(arn for arn in now if arn not in both and odd)),
+        "topics": lambda: c.SetNotifications(SCOPE, "web", f"t{number % 3}", EVENTS[: number % 5]),
+        "tags": lambda: c.TagGroup(SCOPE, "web", {f"k{number % 3}": "v"}, (f"k{number % 3}",)[:odd], ("k0",)),
     }
     if what == "detach":
         world.let_go.add(one)

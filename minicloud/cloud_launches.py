@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import NotFound, OperationNotPermitted
+from minicloud.base.errors import NotFound, OperationNotPermitted, Unavailable
 from minicloud.cloud_calls import Calls
 from minicloud.compute import vpc
 from minicloud.scaling.aws.base import Zone
@@ -29,6 +29,7 @@ class Launches:
     def __init__(self, calls: Calls, scope_of: Callable[[str], Scope]) -> None:
         self._calls = calls
         self._scope_of = scope_of
+        self._zones: list[str] = []
 
     # --- InstanceLauncher
 
@@ -102,8 +103,13 @@ class Launches:
             request = host_pb2.ListHostsRequest(page_size=PAGE, page_token=page.next_page_token)
 
     async def shown_zones(self, scope: Scope) -> dict[str, Zone]:
-        """As the scope's region calls them (scaling.aws.base.Places)."""
-        names = vpc.zones_of(await self.zones(scope), scope.region)
+        """As the scope's region calls them (scaling.aws.base.Places); with the control plane away, as it said last."""
+        try:
+            self._zones = await self.zones(scope)
+        except Unavailable:
+            if not self._zones:
+                raise
+        names = vpc.zones_of(self._zones, scope.region)
         return {name: Zone(real, vpc.subnet_id(scope, name)) for name, real in names.items()}
 
     async def check_types(self, scope: Scope, types: Sequence[str]) -> None:

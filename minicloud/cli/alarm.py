@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -72,7 +73,7 @@ def alarm() -> None:
 @click.option("--suppressor", default="", help="Of a rule: while this alarm is in ALARM nobody is told.")
 @click.option("--wait", type=int, help="Of --suppressor: seconds.")
 @click.option("--extension", type=int, help="Of --suppressor: seconds.")
-@click.option("--action", "alarm_actions", multiple=True, metavar="ARN", help="Topic, scaling policy, ec2:stop, ...")
+@click.option("--action", "alarm_actions", multiple=True, metavar="ARN", help="A topic's, ...; or policy:GROUP/NAME.")
 @click.option("--ok-action", "ok_actions", multiple=True, metavar="ARN")
 @click.option("--no-data-action", "insufficient_data_actions", multiple=True, metavar="ARN")
 @click.option("--disabled", is_flag=True, help="Its actions are not carried out.")
@@ -84,8 +85,9 @@ def put(session: Session, name: str, source: tuple[str, str] | None, rule: str |
 
     if (source is None) == (rule is None):
         raise click.UsageError("either --metric or --rule")
-    common = {key: given[key] for key in ("alarm_actions", "ok_actions", "insufficient_data_actions", "description")}
-    common |= {"actions_enabled": not given["disabled"], "tags": given["tags"]}
+    kinds = ("alarm_actions", "ok_actions", "insufficient_data_actions")
+    common: dict[str, Any] = {key: arns(session, given[key]) for key in kinds}
+    common |= {"description": given["description"], "actions_enabled": not given["disabled"], "tags": given["tags"]}
     if rule is not None:
         made = session.client.alarms.put_composite(
             name,
@@ -112,6 +114,16 @@ def put(session: Session, name: str, source: tuple[str, str] | None, rule: str |
             **common,
         )
     show_list(session, [made], COLUMNS)
+
+
+def arns(session: Session, actions: Sequence[str]) -> list[str]:
+    """A scaling policy may be named as policy:GROUP/NAME."""
+    found = []
+    for action in actions:
+        kind, _, named = action.partition(":")
+        group, _, policy = named.rpartition("/")
+        found.append(session.client.policies.get(group, policy).arn if kind == "policy" else action)
+    return found
 
 
 @verb(alarm, "list")

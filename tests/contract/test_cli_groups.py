@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from minicloud.cli.alarm import arns
 from minicloud.cli.groups.watch import History, line, picture
+from minicloud.cli.session import Session
 from tests.contract.scaling_doors import World, scaling_doors
 from tests.contract.test_cli_queues import Shell
 
@@ -187,3 +189,13 @@ async def test_what_makes_no_sense_is_told_so(shell: Shell) -> None:
     assert "group list" in shell.err
     await shell("group", "create", "web", "lt-1", "--min", "0", "--max", "1", "--warmup", "soon", code=2)
     assert "duration" in shell.err
+
+
+async def test_an_alarm_may_name_a_policy(world: World) -> None:
+    async with world.client() as cloud:
+        await cloud.groups.create("web", "lt-1", min_size=0, max_size=1)
+        made = await cloud.policies.put_simple("web", "one", 1)
+    session = Session(endpoint=world.address)
+    topic = "arn:aws:sns:us-east-1:000000000000:ops"
+    assert await asyncio.to_thread(arns, session, ["policy:web/one", topic]) == [made.arn, topic]
+    await asyncio.to_thread(session.close)

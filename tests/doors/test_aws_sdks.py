@@ -1,0 +1,114 @@
+"""Other SDKs than today's boto3: one that is two years old, and the JavaScript SDK v3. Skipped where there are none.
+
+They are installed into a folder that stays between runs (npm and pip are asked once).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.real_cloud import RealCloud
+
+pytestmark = pytest.mark.timeout(300)
+OLD_BOTO3 = "boto3==1.35.60"
+PACKAGES = ("@aws-sdk/client-sqs@3", "@aws-sdk/client-sns@3", "@aws-sdk/client-ec2@3")
+ENV = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "AWS_ACCESS_KEY_ID": "333333333333",
+    "AWS_SECRET_ACCESS_KEY": "x",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+PYTHON = """
+import boto3, json
+assert boto3.__version__.startswith("1.35"), boto3.__version__
+sqs, sns, ec2, scaling = (boto3.client(name) for name in ("sqs", "sns", "ec2", "autoscaling"))
+url = sqs.create_queue(QueueName="old")["QueueUrl"]
+arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+topic = sns.create_topic(Name="old")["TopicArn"]
+sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+sns.publish(TopicArn=topic, Message="hello")
+(message,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
+sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+try:
+    sqs.get_queue_url(QueueName="none")
+except sqs.exceptions.QueueDoesNotExist as error:
+    code = error.response["Error"]["Code"]
+types = ec2.describe_instance_types(InstanceTypes=["t3.micro"])["InstanceTypes"]
+groups = scaling.describe_auto_scaling_groups(AutoScalingGroupNames=["none"])["AutoScalingGroups"]
+print(json.dumps([message["Body"], code, len(types), len(groups)]))
+"""
+
+SCRIPT = """
+import { SQSClient, CreateQueueCommand, SendMessageBatchCommand, ReceiveMessageCommand, DeleteMessageCommand,
+         GetQueueUrlCommand, GetQueueAttributesCommand } from "@aws-sdk/client-sqs";
+import { SNSClient, CreateTopicCommand, SubscribeCommand, PublishCommand } from "@aws-sdk/client-sns";
+import { EC2Client, DescribeInstanceTypesCommand } from "@aws-sdk/client-ec2";
+const options = { endpoint: process.env.AWS_ENDPOINT_URL };
+const sqs = new SQSClient(options), sns = new SNSClient(options), ec2 = new EC2Client(options);
+const { QueueUrl } = await sqs.send(new CreateQueueCommand({ QueueName: "js" }));
+const names = { QueueUrl, AttributeNames: ["QueueArn"] };
+const { QueueArn } = (await sqs.send(new GetQueueAttributesCommand(names))).Attributes;
+const { TopicArn } = await sns.send(new CreateTopicCommand({ Name: "js" }));
+await sns.send(new SubscribeCommand({ TopicArn, Protocol: "sqs", Endpoint: QueueArn,
+                                      Attributes: { RawMessageDelivery: "true" } }));
+const kind = { DataType: "Binary", BinaryValue: new Uint8Array([0, 255]) };
+await sns.send(new PublishCommand({ TopicArn, Message: "h\\u00e9llo", MessageAttributes: { kind } }));
+const ask = { QueueUrl, WaitTimeSeconds: 10, MessageAttributeNames: ["All"] };
+const [first] = (await sqs.send(new ReceiveMessageCommand(ask))).Messages;
+await sqs.send(new DeleteMessageCommand({ QueueUrl, ReceiptHandle: first.ReceiptHandle }));
+const sent = await sqs.send(new SendMessageBatchCommand({ QueueUrl, Entries: [
+  { Id: "a", MessageBody: "1" }, { Id: "b", MessageBody: "2", DelaySeconds: 901 } ] }));
+let name = "";
+try { await sqs.send(new GetQueueUrlCommand({ QueueName: "none" })); } catch (error) { name = error.name; }
+const types = (await ec2.send(new DescribeInstanceTypesCommand({ InstanceTypes: ["t3.micro"] }))).InstanceTypes;
+console.log(JSON.stringify([first.Body, [...first.MessageAttributes.kind.BinaryValue], sent.Successful.length,
+                            sent.Failed[0].Code, name, types.length]));
+"""
+
+
+def folder(name: str) -> Path:
+    """Kept between runs, of this user alone."""
+    return Path(tempfile.gettempdir()) / f"minicloud-test-{name}-{Path.home().stat().st_uid}"
+
+
+def run(command: list[str], cloud: RealCloud, **env: str) -> object:
+    given = {**ENV, "AWS_ENDPOINT_URL": cloud.http, **env}
+    done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found: object = json.loads(done.stdout)
+    return found
+
+
+def installed(command: list[str], where: Path, marker: str) -> None:
+    if not (where / marker).exists():
+        where.mkdir(mode=0o700, exist_ok=True)
+        done = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=240, check=False)
+        if done.returncode:
+            pytest.skip(f"cannot be installed here: {done.stderr[-300:]}")
+
+
+def test_a_boto3_of_two_years_ago(cloud: RealCloud) -> None:
+    where = folder("boto3")
+    installed([sys.executable, "-m", "pip", "install", "-q", "--target", str(where), OLD_BOTO3], where, "boto3")
+    found = run([sys.executable, "-c", PYTHON], cloud, PYTHONPATH=str(where))
+    assert found == ["hello", "AWS.SimpleQueueService.NonExistentQueue", 1, 0]
+
+
+def test_the_javascript_sdk(cloud: RealCloud) -> None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("there is no node here")
+    where = folder("js")
+    installed([npm, "install", "--silent", "--no-audit", "--no-fund", *PACKAGES], where, "node_modules")
+    (where / "all.mjs").write_text(SCRIPT)
+    found = run([node, str(where / "all.mjs")], cloud)
+    assert found == ["héllo", [0, 255], 1, "InvalidParameterValue", "QueueDoesNotExist", 1]

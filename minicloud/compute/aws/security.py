@@ -198,7 +198,7 @@ class RuleDoor(SecurityDoor):
         only(params, call, "GroupId", "GroupName", "IpPermissions", "SecurityGroupRuleDescriptions", "DryRun")
         group, scope = self._security_group(params, call), call.caller.scope
         named = {
-            one["SecurityGroupRuleId"]: one.get("Description", "")
+            one.get("SecurityGroupRuleId", ""): one.get("Description", "")
             for one in params.get("SecurityGroupRuleDescriptions", ())
         }
         wanted = [security.checked(self._state, scope, one) for one in self._rules(params, call)] if not named else []

@@ -134,7 +134,7 @@ class CommandDoor:
     def _targets(self, params: Params, scope: Scope) -> list[str]:
         """Instances that are named must be able to take commands; of those that a tag selects, who can does."""
         if params.get("Targets"):
-            filters = [{"Name": one["Key"], "Values": one["Values"]} for one in params["Targets"]]
+            filters = [{"Name": one.get("Key", ""), "Values": one.get("Values", [])} for one in params["Targets"]]
             fields: Fields[Instance] = {TAGS: lambda one: one.tags, "InstanceIds": lambda one: one.id}
             try:
                 test = checked(filters, fields)

@@ -10,6 +10,7 @@ from minicloud.aws.call import Call, only
 from minicloud.base.errors import (
     CloudError,
     InvalidParameterCombination,
+    InvalidParameterValue,
     MissingParameter,
 )
 from minicloud.compute import commands, templates, vpc
@@ -101,7 +102,7 @@ class TemplateDoor(LaunchDoor):
 
     def _versions(self, params: Params, call: Call) -> Result:
         found = self._chosen(params, call)
-        low, high = int(params.get("MinVersion", 0) or 0), int(params.get("MaxVersion", 0) or 0)
+        low, high = _number(params, "MinVersion"), _number(params, "MaxVersion")
         keyed = {
             f"{template.id}/{version.version:08d}": (template, version)
             for template, version in found
@@ -208,6 +209,14 @@ def _named(params: Params) -> str:
     if not text:
         raise MissingParameter("Either a launch template id or a launch template name is needed")
     return str(text)
+
+
+def _number(params: Params, name: str) -> int:
+    """0 where it is not given. Raises InvalidParameterValue."""
+    text = params.get(name, "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise InvalidParameterValue(f"Value ({text[:64]}) for parameter {name} is invalid.", field=name)
+    return int(text[:18] or 0)
 
 
 def as_aws(data: dict[str, Any], call: Call) -> dict[str, Any]:

@@ -1,0 +1,23 @@
+"""EC2, SSM, IAM and STS take whatever botocore's models allow; nothing of it fails inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minicloud.cloud_aws import control_doors
+from tests.contract.aws_door_fuzz import DoorFuzz
+from tests.contract.test_control_plane import cloud_on
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_request_fails_inside(tmp_path: Path, seed: int) -> None:
+    async with cloud_on(tmp_path) as cloud, cloud.host():
+        fuzz = DoorFuzz(control_doors(cloud.plane), seed)
+        start = {"ImageId": "ami-0abcdef1234567890", "InstanceType": "t3.micro", "MinCount": 2, "MaxCount": 2}
+        await fuzz.ask("ec2", "RunInstances", start)
+        for _ in range(700):
+            await fuzz.one()
+        done = sum(count for key, count in fuzz.seen.items() if key.endswith(" 200"))
+        assert done > 150, fuzz.seen

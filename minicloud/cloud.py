@@ -69,12 +69,13 @@ from minicloud.rpc import auth, broker_counters, fleet_auth, internal, metrics
 from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.http import OWN_PATHS, CloudHealth, Operations, control_app
-from minicloud.rpc.locate import AUTOSCALING, BALANCING, MESSAGING, Listening, Locator, visitors
+from minicloud.rpc.locate import AUTOSCALING, BALANCING, COMPUTING, MESSAGING, Listening, Locator, visitors
 from minicloud.rpc.peer import Peer
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import AUTOSCALERS, BALANCERS, BROKERS, Shards
+from minicloud.rpc.shard_ticket import FUNCTIONS as FUNCTION_TICKETS
 from minicloud.rpc.tls import channel_credentials
-from minicloud.settings import AUTOSCALER, BALANCER, MESSAGE_BROKER, SHARD_KINDS, CloudSettings, ShardKind
+from minicloud.settings import AUTOSCALER, BALANCER, FUNCTIONS, MESSAGE_BROKER, SHARD_KINDS, CloudSettings, ShardKind
 from minicloud.shell.clock import SystemClock
 from minicloud.shell.reports import Report
 from minicloud.shell.shell import Shell
@@ -93,6 +94,7 @@ LOCATED = {  # kinds of shards that users find, their tickets, and the service t
     MESSAGE_BROKER: (BROKERS, MESSAGING),
     BALANCER: (BALANCERS, BALANCING),
     AUTOSCALER: (AUTOSCALERS, AUTOSCALING),
+    FUNCTIONS: (FUNCTION_TICKETS, COMPUTING),
 }
 
 

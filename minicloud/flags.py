@@ -99,6 +99,7 @@ def resolve(
         brokers=(ShardSettings(),) * identity.brokers,
         balancers=(ShardSettings(),),
         autoscalers=(ShardSettings(),),
+        functions=(ShardSettings(),),
     )
     if settings.ray_address:  # a cluster may hold several clouds
         return replace(settings, ray_namespace=f"minicloud-{identity.cloud_id}")

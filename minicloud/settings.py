@@ -12,6 +12,7 @@ under the data directory's lock: ports given as 0, and the hosts of a joined Ray
     messages/<n>/   the log of message broker n
     balancers/<n>/  the journal of balancer process n, its HAProxy's files, access logs
     autoscaler/     the journals of the autoscaler: groups.db, metrics.db
+    functions/<n>/  the journal of functions process n, packages, what its host has unpacked
     messages/<n>.pem   what message broker n signs the messages of topics with, mode 0600
     run/            pids, ports, sockets; gone after `down`             (beside these: log/ hosts/<host name>/ images/)
 
@@ -95,7 +96,8 @@ class ShardKind:
 MESSAGE_BROKER = ShardKind("brokers", "message-broker")
 BALANCER = ShardKind("balancers", "balancer")
 AUTOSCALER = ShardKind("autoscalers", "autoscaler")
-SHARD_KINDS = (MESSAGE_BROKER, BALANCER, AUTOSCALER)
+FUNCTIONS = ShardKind("functions", "functions")
+SHARD_KINDS = (MESSAGE_BROKER, BALANCER, AUTOSCALER, FUNCTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class EntryPoints:
     message_broker: str = "minicloud.cloud_broker:run_message_broker"
     balancer: str = "minicloud.cloud_balancer:run_balancer"
     autoscaler: str = "minicloud.cloud_autoscaler:run_autoscaler"
+    functions: str = "minicloud.cloud_functions:run_functions"
 
     def of_shard(self, kind: ShardKind) -> str:
         return str(getattr(self, kind.name.replace("-", "_")))
@@ -142,6 +145,7 @@ class CloudSettings:
     brokers: tuple[ShardSettings, ...] = ()
     balancers: tuple[ShardSettings, ...] = ()
     autoscalers: tuple[ShardSettings, ...] = ()
+    functions: tuple[ShardSettings, ...] = ()
     ray_address: str = ""
     ray_namespace: str = "minicloud"
     host_restart_after_s: float = HOST_RESTART_AFTER_S
@@ -215,6 +219,9 @@ class CloudSettings:
     @property
     def autoscaler_path(self) -> Path:
         return self.data_path / "autoscaler"
+
+    def functions_path(self, number: int) -> Path:
+        return self.data_path / "functions" / str(number)
 
     def host_path(self, host_name: str) -> Path:
         return self.data_path / "hosts" / host_name

@@ -29,7 +29,15 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from minicloud.cluster.ray_commands import HEAD_RESOURCE, HOST_RESOURCE_PREFIX, PIN_AMOUNT
-from minicloud.settings import AUTOSCALER, BALANCER, MESSAGE_BROKER, CloudSettings, HostSettings, ShardKind
+from minicloud.settings import (
+    AUTOSCALER,
+    BALANCER,
+    FUNCTIONS,
+    MESSAGE_BROKER,
+    CloudSettings,
+    HostSettings,
+    ShardKind,
+)
 
 log = logging.getLogger("minicloud.cluster.actors")
 
@@ -104,7 +112,11 @@ class Autoscaler(Shard):
     kind = AUTOSCALER
 
 
-SHARDS: tuple[type[Shard], ...] = (MessageBroker, Balancer, Autoscaler)
+class Functions(Shard):
+    kind = FUNCTIONS
+
+
+SHARDS: tuple[type[Shard], ...] = (MessageBroker, Balancer, Autoscaler, Functions)
 
 
 def load(entry_point: str) -> Callable[..., Any]:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from minicloud.base.errors import CloudError, Conflict
 from minicloud.cluster.processes import ProcessRecord, end, end_marked, read_table
-from minicloud.sandbox.sweep import sweep_host
-from minicloud.settings import CloudSettings, read_secret
+from minicloud.sandbox.sweep import sweep_groups, sweep_host
+from minicloud.settings import FUNCTIONS, CloudSettings, read_secret
 
 log = logging.getLogger("minicloud.cluster.teardown")
 
@@ -58,9 +58,11 @@ def end_processes(settings: CloudSettings) -> list[ProcessRecord]:
     """
     recorded = [record for record in read_table(settings.run_path / "processes.json") if record.pid != os.getpid()]
     left = end(recorded) + end_marked(settings)
-    for host in settings.hosts:
-        for trouble in sweep_host(settings.cloud_id, host.name):
-            log.warning("left behind: %s", trouble)
+    troubles = [trouble for host in settings.hosts for trouble in sweep_host(settings.cloud_id, host.name)]
+    for number in range(len(settings.functions)):
+        troubles += sweep_groups(settings.cloud_id, FUNCTIONS.called(number))
+    for trouble in troubles:
+        log.warning("left behind: %s", trouble)
     return left
 
 

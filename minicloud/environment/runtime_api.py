@@ -84,7 +84,7 @@ class RuntimeApi:
             headers += f"Lambda-Runtime-Trace-Id: {_one_line(invocation.trace_id)}\r\n"
         if invocation.client_context:
             headers += f"Lambda-Runtime-Client-Context: {_one_line(invocation.client_context)}\r\n"
-        connection.answer(reply(200, invocation.payload, headers))
+        connection.answer(reply(200, invocation.payload or b"{}", headers))  # as Lambda does without a payload
 
     def close(self) -> None:
         self._parked = self._invocation = None

@@ -18,13 +18,18 @@ def cgroup_prefix(cloud_id: str, host_name: str) -> str:
     return f"{CGROUP_PREFIX}{cloud_id}/{host_name}"
 
 
+def sweep_groups(cloud_id: str, name: str) -> list[str]:
+    """Control groups of a host, or of a process that has environments of functions. What could not be removed."""
+    try:
+        Cgroups.detect().remove(cgroup_prefix(cloud_id, name))
+    except (CloudError, OSError) as error:
+        return [f"control groups of {name}: {error}"]
+    return []
+
+
 def sweep_host(cloud_id: str, host_name: str) -> list[str]:
     """What could not be removed, one line each."""
-    left: list[str] = []
-    try:
-        Cgroups.detect().remove(cgroup_prefix(cloud_id, host_name))
-    except (CloudError, OSError) as error:
-        left.append(f"control groups of {host_name}: {error}")
+    left = sweep_groups(cloud_id, host_name)
     nft = nftables.program()
     if nft is None:
         return left  # without it there was no bridge

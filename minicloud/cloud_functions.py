@@ -1,0 +1,118 @@
+"""The composition root of the functions process: the service over its journal, environments on this host, the doors.
+
+Another part of `cloud.py`, apart from it so that a process, which Ray restarts in a hurry, imports only what it needs.
+
+A warm invocation crosses no other process: the gRPC door, the service, and the environment's Runtime API are on one
+event loop. Environments never outlive this process; what a killed predecessor left (control groups) is swept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+
+import uvloop
+
+from minicloud import settings
+from minicloud.aws.forward import Place
+from minicloud.aws.services import FUNCTIONS as AWS_OWNER
+from minicloud.base import limits
+from minicloud.cloud_broker import broker_bind
+from minicloud.cloud_feeds import way_to_metrics
+from minicloud.cloud_gateway import AwsFace, entrance
+from minicloud.environment.host import FunctionHost, HostParts
+from minicloud.flags import probe_machine
+from minicloud.function.rpc.servicer import DESCRIPTOR, FunctionServicer
+from minicloud.function.service import FunctionService, Ports
+from minicloud.rpc.door import Entry, door
+from minicloud.rpc.server import Listen, RpcServer
+from minicloud.rpc.shard_ticket import FUNCTIONS, ticket_door
+from minicloud.rpc.tls import server_credentials
+from minicloud.sandbox.sweep import cgroup_prefix
+from minicloud.settings import FUNCTIONS as KIND
+from minicloud.settings import CloudSettings
+from minicloud.shell.reports import NoReports
+from minicloud.store.sqlite import SqliteJournal
+
+log = logging.getLogger("minicloud.functions")
+
+PAYLOAD_BYTES_MAX = 8 * 1024 * 1024  # a payload of 6 MiB, and what is around it
+
+
+class FunctionProcess:
+    """Everything that runs in the functions process."""
+
+    def __init__(self, cloud: CloudSettings, number: int) -> None:
+        secret, folder = settings.read_secret(cloud), cloud.functions_path(number)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = KIND.called(number)
+        self._cloud = cloud
+        self.host = FunctionHost(
+            HostParts(folder / "host", cgroup_prefix(cloud.cloud_id, name), probe_machine(folder).memory_mib)
+        )
+        self.journal = SqliteJournal(folder / "state.db")
+        self._reporter = way_to_metrics(cloud, secret, name)
+        ports = Ports(self.host, self._reporter or NoReports())
+        self.service = FunctionService(self.journal, folder / "packages", ports)
+        entry = Entry(ticket_door(FUNCTIONS, secret, number, time.time), lambda: secrets.token_hex(16))
+        listen = Listen(
+            broker_bind(cloud),
+            cloud.functions[number].port,
+            None if cloud.tls is None else server_credentials(cloud.tls.cert, cloud.tls.key),
+            calls_max=limits.GRPC_BROKER_CALLS_MAX,
+            socket=str(cloud.shard_socket(KIND, number)),
+            message_bytes_max=PAYLOAD_BYTES_MAX,
+        )
+        pages = hmac.new(secret, b"function pages", hashlib.sha256).digest()
+        servicer = FunctionServicer(self.service, pages, self._url_of)
+        self.server = RpcServer([door(servicer, DESCRIPTOR, entry)], entry.new_request_id, listen)
+        self.face = AwsFace([], entrance(cloud, Place(AWS_OWNER, number)))
+
+    def _url_of(self, url_id: str) -> str:
+        scheme, _, rest = self._cloud.endpoints["http"].partition("://")
+        port = rest.rpartition(":")[2]
+        return f"{scheme}://{url_id}.lambda-url.{self._cloud.region}.localhost:{port}/"
+
+    async def start(self) -> int:
+        """Load what was, bring up a zygote, then serve. Returns the gRPC port."""
+        await self.host.start()
+        for warning in self.host.warnings:
+            log.warning(warning)
+        await self.service.start()
+        if self._reporter is not None:
+            self._reporter.start()
+        for damage in self.journal.damage:
+            log.error("%s: %s", self.journal.path, damage)
+        await self.face.start()
+        port = await self.server.start()
+        self.server.health.set_all(True)
+        return port
+
+    async def stop(self, grace_s: float = 2.0) -> None:
+        await self.face.stop(grace_s)
+        await self.server.stop(grace_s)
+        await self.service.stop()
+        await self.host.close()
+        if self._reporter is not None:
+            await self._reporter.close()
+        self.journal.close()
+
+
+def run_functions(cloud: CloudSettings, number: int) -> None:
+    """Blocks until the journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
+    uvloop.run(_functions(cloud, number))
+
+
+async def _functions(cloud: CloudSettings, number: int) -> None:
+    began = time.monotonic()
+    process = FunctionProcess(cloud, number)
+    port = await process.start()
+    log.info("serves on port %d after %.2f s", port, time.monotonic() - began)
+    try:
+        await process.service.ended.wait()
+        log.error("the functions process ends: its journal does not take records any more")
+    finally:
+        await process.stop(0)

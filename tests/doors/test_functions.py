@@ -1,0 +1,110 @@
+"""Functions on a real cloud: deployed and invoked by the SDK, while processes under them are killed."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+
+from minicloud.base.errors import CloudError, Unavailable
+from minicloud.client import Client
+from tests.real_cloud import RealCloud, kill, until
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.ray]
+
+CODE = """
+import os, time
+count = 0
+def handler(event, context):
+    global count
+    count += 1
+    print("event", event)
+    if event == "fail":
+        raise ValueError("no")
+    if isinstance(event, (int, float)):
+        time.sleep(event)
+    return {"event": event, "count": count, "pid": os.getpid()}
+"""
+
+
+def package(code: str = CODE) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("app.py", code)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def function(client: Client) -> Iterator[str]:
+    name = f"f{time.monotonic_ns():x}"
+    client.functions.create(name, package(), runtime="python3.11", handler="app.handler", timeout_s=30)
+    yield name
+    client.functions.delete(name)
+
+
+def test_a_function_is_deployed_invoked_and_changed(client: Client, function: str) -> None:
+    first = client.functions.invoke(function, {"a": 1}, tail=True)
+    assert first.function_error == ""
+    assert first.json()["event"] == {"a": 1}
+    assert first.init_ms is not None
+    assert b"event {'a': 1}" in first.tail
+    again = client.functions.invoke(function, "x")
+    assert again.json()["count"] == 2
+    failed = client.functions.invoke(function, "fail")
+    assert failed.function_error
+    assert failed.json()["errorType"] == "ValueError"
+    client.functions.update_code(function, package("def handler(e, c):\n  return 'new'\n"))
+    assert client.functions.invoke(function).json() == "new"
+
+
+def test_a_killed_functions_process_takes_its_environments_along_and_comes_back(
+    cloud: RealCloud, client: Client, function: str
+) -> None:
+    client.functions.invoke(function)
+    (pid,) = cloud.actor_pids("Functions")
+    guests = children(pid)
+    assert len(guests) >= 3
+    errors: list[BaseException] = []
+
+    def slow() -> None:
+        try:
+            client.functions.invoke(function, 20)
+        except CloudError as error:
+            errors.append(error)
+
+    caller = threading.Thread(target=slow)
+    caller.start()
+    until(lambda: len(children(pid)) > len(guests) or "idle", 5)
+    time.sleep(0.5)
+    guests = children(pid)
+    began = time.monotonic()
+    kill(pid)
+    caller.join(10)
+    assert not caller.is_alive()
+    assert time.monotonic() - began < 1.5
+    assert isinstance(errors[0], Unavailable)  # it may have run: nobody repeats it for the caller
+    until(lambda: not [one for one in guests if os.path.exists(f"/proc/{one}/exe")], 5)
+
+    def back() -> bool:
+        try:
+            return client.functions.invoke(function, "again").json()["event"] == "again"
+        except Unavailable:
+            return False
+
+    until(back, 15)
+    assert set(cloud.actor_pids("Functions")) - {pid}
+
+
+def children(pid: int) -> list[int]:
+    """All processes below this one."""
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as file:
+            for word in file.read().split():
+                found += [int(word), *children(int(word))]
+    return found

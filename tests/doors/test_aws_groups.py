@@ -81,6 +81,7 @@ def test_a_group_of_a_launch_template_in_the_default_subnets(asg: Any, ec2: Any)
 def test_a_group_needs_a_template_that_is_there(asg: Any) -> None:
     with pytest.raises(ClientError, match="valid fully-formed launch template") as caught:
         asg.create_auto_scaling_group(
-            AutoScalingGroupName="none", MinSize=0, MaxSize=1, LaunchTemplate={"LaunchTemplateName": "none"}
-        )
+            AutoScalingGroupName="none", MinSize=0, MaxSize=1, AvailabilityZones=["us-east-1a"],
+            LaunchTemplate={"LaunchTemplateName": "none"},
+        )  # fmt: skip
     assert caught.value.response["Error"]["Code"] == "ValidationError" and group(asg, "none") is None

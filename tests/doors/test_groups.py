@@ -123,3 +123,27 @@ def test_a_busy_group_grows_by_what_its_instances_really_use(client: Client) -> 
         client.groups.delete(name, force=True)
         client.groups.wait_gone(name)
         client.templates.delete(name)
+
+
+def test_a_topic_is_told_what_became_of_instances(client: Client) -> None:
+    name = f"told{time.time_ns() % 10**10}"
+    topic, queue = client.topics.create(name), client.queues.create(name)
+    client.topics.subscribe(topic.arn, "sqs", queue.arn, attributes={"RawMessageDelivery": "true"})
+    client.templates.create(name, TemplateData("base", "t3.nano"))
+    client.groups.create(name, name, min_size=0, max_size=1)
+    try:
+        client.groups.set_notifications(name, topic.arn, "launch", "terminate")
+        client.groups.set_desired(name, 1)
+        client.groups.wait_stable(name, 30)
+        client.groups.delete(name, force=True)
+        client.groups.wait_gone(name)
+        told: list[str] = []
+        while len(told) < 3:
+            messages = client.queues.receive(name, max_messages=10, wait_s=10)
+            assert messages, told
+            told += [json.loads(one.body)["Event"].rpartition(":")[2] for one in messages]
+        assert told == ["TEST_NOTIFICATION", "EC2_INSTANCE_LAUNCH", "EC2_INSTANCE_TERMINATE"]
+    finally:
+        client.templates.delete(name)
+        client.topics.delete(topic.arn)
+        client.queues.delete(name)

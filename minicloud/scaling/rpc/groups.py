@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from minicloud.wire import scaling_pb2 as wire
 
 DESCRIPTOR = wire.DESCRIPTOR.services_by_name["GroupService"]
 VIEW_ACTIVITIES = 10  # ours
+PAUSE_S_EACH = 20e-6  # ours: after a view, for each member; a group of thousands is not shown a thousand times a second
 T = TypeVar("T")
 
 
@@ -80,6 +82,7 @@ class GroupServicer:
                 if view != seen:
                     yield view
                 seen = view
+                await asyncio.sleep(len(view.members) * PAUSE_S_EACH)
                 await watch.wait()
 
     # --- their instances

@@ -1,9 +1,9 @@
-"""The composition root of the autoscaler: metrics and alarms, groups and policies, and the doors in front.
+"""The composition root of the autoscaler: metrics and alarms, logs, groups and policies, and the doors in front.
 
 Another part of `cloud.py`, apart from it so that a process, which Ray restarts in a hurry, imports only what it needs.
 
-Two journals, one for each slice: points of metrics come by the thousand and are written together, records of groups one
-by one and at once. When either is lost to another owner, the process ends.
+Three journals, one for each slice: points of metrics come by the thousand and are written together, records of groups
+one by one and at once, lines of logs as blocks. When either is lost to another owner, the process ends.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ from minicloud.cloud_broker import broker_bind
 from minicloud.cloud_calls import Calls
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_groups import Groups
+from minicloud.cloud_logs import logs_of
+from minicloud.logs.rpc import DESCRIPTOR as LOGS
+from minicloud.logs.rpc import LogServicer
+from minicloud.logs.service import LogService
 from minicloud.metric.rpc import ALARMS, METRICS, REPORTS, AlarmServicer, MetricServicer, ReportServicer
 from minicloud.metric.service import MetricService
 from minicloud.rpc.door import Entry, Service, door
@@ -73,6 +77,8 @@ class Autoscaler:
             secret=self._derived("metric pages"),
         )
         self.groups.plug(self.metrics)
+        self.log_journal = SqliteJournal(folder / "logs.db")
+        self.logs = LogService(self.log_journal, clock=self._clock, rand=self._rand, secret=self._derived("log pages"))
         entry = Entry(ticket_door(AUTOSCALERS, secret, number, time.time), lambda: secrets.token_hex(16))
         listen = Listen(
             broker_bind(cloud),
@@ -89,12 +95,14 @@ class Autoscaler:
 
     def _doors(self, entry: Entry[Any]) -> list[Service]:
         pages = self._derived("group pages")
+        own = Entry(fleet_door(self._secret), entry.new_request_id)
         return [
             door(GroupServicer(self.groups.service, pages), GROUPS, entry),
             door(PolicyServicer(self.groups.service, pages), POLICIES, entry),
             door(MetricServicer(self.metrics), METRICS, entry),
             door(AlarmServicer(self.metrics), ALARMS, entry),
-            door(ReportServicer(self.metrics), REPORTS, Entry(fleet_door(self._secret), entry.new_request_id)),
+            door(ReportServicer(self.metrics, logs_of(self.logs)), REPORTS, own),
+            door(LogServicer(self.logs), LOGS, entry),
         ]
 
     def _aws_doors(self) -> list[Door]:
@@ -106,8 +114,9 @@ class Autoscaler:
         """Load what was, then serve. Returns the gRPC port."""
         await self.groups.load()
         await self.metrics.start(self._owner)
+        await self.logs.start(self._owner)
         self.groups.start()
-        for journal in (self.groups.journal, self.metric_journal):
+        for journal in (self.groups.journal, self.metric_journal, self.log_journal):
             for damage in journal.damage:
                 log.error("%s: %s", journal.path, damage)
         await self.face.start()
@@ -117,7 +126,7 @@ class Autoscaler:
 
     async def ended(self) -> str:
         """Returns when a journal is lost: why."""
-        shells = (self.groups.shell, self.metrics.shell)
+        shells = (self.groups.shell, self.metrics.shell, self.logs.shell)
         waits = [asyncio.ensure_future(shell.ended.wait()) for shell in shells]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -131,8 +140,10 @@ class Autoscaler:
         await self.server.stop(grace_s)
         await self.groups.stop()
         await self.metrics.stop()
+        await self.logs.stop()
         await self.calls.close()
         self.metric_journal.close()
+        self.log_journal.close()
 
 
 def run_autoscaler(cloud: CloudSettings, number: int) -> None:

@@ -49,6 +49,7 @@ NOUNS = {
     "alarm": ("minicloud.cli.alarm:alarm", "Alarms: what is done when a metric crosses a line."),
     "group": ("minicloud.cli.groups.noun:group", "Auto scaling groups: as many instances as the load needs."),
     "policy": ("minicloud.cli.policy:policy", "Scaling policies and schedules of auto scaling groups, and forecasts."),
+    "log": ("minicloud.cli.log:log", "Logs: groups and streams, what is in them, and what comes."),
     "account": ("minicloud.cli.account:account", "Accounts and their access keys."),
     "quota": ("minicloud.cli.account:quota", "How much an account may use."),
 }

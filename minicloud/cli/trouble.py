@@ -42,6 +42,8 @@ _BY_FIELD = {
     "target_groups": "`minicloud target-group list` shows the target groups",
     "recurrence": "five fields: minute hour day month weekday, such as '0 9 * * MON-FRI'",
     "instance_ids": "`minicloud group instances` shows the instances of groups",
+    "logGroupName": "`minicloud log groups` shows the log groups of this account and region",
+    "logStreamName": "`minicloud log streams GROUP` shows the streams of a group",
     "AlarmName": "`minicloud alarm list` shows the alarms of this account and region",
     "subscription_arn": "`minicloud topic subscriptions` shows the subscriptions",
 }

@@ -17,6 +17,7 @@ from minicloud.client.images import AsyncImages
 from minicloud.client.instance_types import AsyncTypes
 from minicloud.client.instances import AsyncInstances
 from minicloud.client.key_pairs import AsyncKeyPairs
+from minicloud.client.logs import AsyncLogs
 from minicloud.client.metrics import AsyncMetrics
 from minicloud.client.placement_groups import AsyncPlacementGroups
 from minicloud.client.policies import AsyncPolicies
@@ -63,6 +64,7 @@ class AsyncClient:
         autoscaler = Broker(transport, AUTOSCALERS)
         self.metrics = AsyncMetrics(autoscaler)
         self.alarms = AsyncAlarms(autoscaler)
+        self.logs = AsyncLogs(autoscaler)
         self.groups = AsyncGroups(autoscaler)
         self.policies = AsyncPolicies(autoscaler)
 

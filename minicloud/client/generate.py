@@ -47,6 +47,7 @@ GROUPS = (
     "function_triggers",
     "metrics",
     "alarms",
+    "logs",
     "groups",
     "policies",
 )
@@ -114,7 +115,7 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
     head = [
         f'"""Made from `minicloud/client/{name}.py` by `python minicloud/client/generate.py`; not edited by hand."""',
         "from __future__ import annotations",
-        "from collections.abc import Callable, Iterator, Mapping, Sequence",
+        "from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence",
         "from datetime import datetime",
         "from pathlib import Path",
         "from minicloud.client.consumer_options import ConsumerOptions",
@@ -130,7 +131,15 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "from minicloud.client.lazy import lazy",
         *[f"from minicloud.client.sync.{module} import {cls}" for cls, module in wrapped.items() if module != name],
     ]
-    models_of = ("models", "balancer_models", "metric_models", "group_models", "security_models", "function_models")
+    models_of = (
+        "models",
+        "balancer_models",
+        "metric_models",
+        "log_models",
+        "group_models",
+        "security_models",
+        "function_models",
+    )
     for models in models_of:
         if re.search(rf"\b{models}\.", "".join(bodies)):
             bodies.insert(0, _MODELS.format(name=models))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 from minicloud.base.arn import Caller, Scope
 from minicloud.base.errors import CloudError, Unavailable
@@ -16,6 +17,8 @@ from minicloud.wire import fleet_pb2
 from minicloud.wire import metric_pb2 as wire
 
 log = logging.getLogger(__name__)
+
+WriteLogs = Callable[[fleet_pb2.LogReport], Awaitable[int]]  # how many reports were dropped: 0 or 1
 
 METRICS = wire.DESCRIPTOR.services_by_name["MetricService"]
 ALARMS = wire.DESCRIPTOR.services_by_name["AlarmService"]
@@ -137,8 +140,10 @@ class ReportServicer:
     A request that comes again, because its answer was lost, is not counted again by the same process.
     """
 
-    def __init__(self, service: MetricService) -> None:
+    def __init__(self, service: MetricService, write: WriteLogs | None = None) -> None:
+        """write: where log lines go; None: nowhere."""
         self._service = service
+        self._write = write
         self._heard: OrderedDict[str, int] = OrderedDict()  # source -> the number heard last
 
     async def Report(self, request: fleet_pb2.ReportRequest, _source: str) -> fleet_pb2.ReportReply:
@@ -153,6 +158,8 @@ class ReportServicer:
             except CloudError as error:
                 log.warning("a report of %s is dropped: %s", request.source, error)
                 dropped += 1
+        for lines in request.logs:
+            dropped += await self._write(lines) if self._write is not None else 1
         self._heard[request.source] = request.number
         self._heard.move_to_end(request.source)
         while len(self._heard) > SOURCES_MAX:

@@ -1,6 +1,7 @@
 """The way of measurements from any process of the cloud to the autoscaler: batches over gRPC, one call at a time.
 
     report(...)   into memory, at once; WAITING_MAX reports at most, beyond it the oldest are dropped and counted
+    write(...)    the same for lines of logs: LINES_BYTES_MAX of them at most
     the sender    whatever waits goes as one call; what could not be delivered goes again, under the same number
 
 A report is counted once, also where an answer was lost: the other side remembers the last number of each source.
@@ -21,7 +22,7 @@ import grpc.aio
 
 from minicloud.rpc import fleet_auth
 from minicloud.rpc.peer import OPTIONS
-from minicloud.shell.reports import Reading, Report
+from minicloud.shell.reports import Lines, Reading, Report
 from minicloud.wire import fleet_pb2 as wire
 from minicloud.wire import fleet_pb2_grpc
 
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 
 WAITING_MAX = 50_000  # ours: some 20 MB
 BATCH_MAX = 2_000  # ours: half a MB
+LINES_AT_ONCE = 1_000  # ours: lines in one report
+LINES_BYTES_MAX = 32 << 20  # ours: of lines that wait
+LINE_BYTES_MAX = 256 * 1024  # ours: a longer line is cut
+CALL_BYTES_MAX = 1 << 20  # ours: of lines in one call
 READING_VALUES_MAX = 150  # API, PutMetricData: values of one datum
 CALL_S_MAX = 10.0
 PAUSE_S = (0.2, 5.0)  # after a call that failed, doubling
@@ -50,6 +55,8 @@ class Reporter:
         self._source = f"{name}/{secrets.token_hex(8)}"
         self._number = 0
         self._waiting: deque[wire.MetricReport] = deque()
+        self._lines: deque[wire.LogReport] = deque()
+        self._lines_bytes = 0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -73,7 +80,22 @@ class Reporter:
         while len(self._waiting) > WAITING_MAX:
             self._waiting.popleft()
             self.dropped += 1
-        if self._waiting:
+        self._go()
+
+    def write(self, lines: Sequence[Lines]) -> None:
+        """Never blocks, never raises."""
+        for one in lines:
+            for at in range(0, len(one.events), LINES_AT_ONCE):
+                message = _wire_lines(one, slice(at, at + LINES_AT_ONCE))
+                self._lines.append(message)
+                self._lines_bytes += message.ByteSize()
+        while self._lines_bytes > LINES_BYTES_MAX:
+            self._lines_bytes -= self._lines.popleft().ByteSize()
+            self.dropped += 1
+        self._go()
+
+    def _go(self) -> None:
+        if self._waiting or self._lines:
             self._idle.clear()
             self._wake.set()
 
@@ -88,16 +110,26 @@ class Reporter:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._waiting:
+                while self._waiting or self._lines:
                     await self._send(stub)
                 self._idle.set()
+
+    def _taken(self) -> list[wire.LogReport]:
+        """Lines for one call: as many as it may carry, one report at least."""
+        taken: list[wire.LogReport] = []
+        size = 0
+        while self._lines and (not taken or size + self._lines[0].ByteSize() <= CALL_BYTES_MAX):
+            taken.append(self._lines.popleft())
+            size += taken[-1].ByteSize()
+        self._lines_bytes -= size
+        return taken
 
     async def _send(self, stub: Any) -> None:
         batch = list(islice(self._waiting, BATCH_MAX))
         for _ in batch:
             self._waiting.popleft()
         self._number += 1
-        request = wire.ReportRequest(source=self._source, number=self._number, metrics=batch)
+        request = wire.ReportRequest(source=self._source, number=self._number, metrics=batch, logs=self._taken())
         pause_s = PAUSE_S[0]
         while True:
             try:
@@ -113,6 +145,22 @@ class Reporter:
                 continue
             self.dropped += reply.dropped
             return
+
+
+def _wire_lines(one: Lines, part: slice) -> wire.LogReport:
+    return wire.LogReport(
+        account=one.scope.account,
+        region=one.scope.region,
+        group=one.group,
+        stream=one.stream,
+        times_ms=[round(at * 1000) for at, _ in one.events[part]],
+        messages=[_clean(text) for _, text in one.events[part]],
+    )
+
+
+def _clean(text: str) -> str:
+    """What the wire and the log can carry."""
+    return text.encode("utf-8", "replace")[:LINE_BYTES_MAX].decode("utf-8", "ignore")
 
 
 def _wire(one: Report) -> wire.MetricReport:

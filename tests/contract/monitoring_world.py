@@ -1,4 +1,4 @@
-"""MetricService and AlarmService at one door and Locate at another, over a journal in memory and a virtual clock.
+"""Metrics, alarms and logs at one door, Locate at another, over journals in memory and a virtual clock.
 
 async with monitoring_world() as world:
     world.client()                 # an AsyncClient of account 000000000000
@@ -16,6 +16,10 @@ from dataclasses import dataclass, field
 
 from minicloud.base.arn import Caller, Scope
 from minicloud.client import AsyncClient
+from minicloud.cloud_logs import logs_of
+from minicloud.logs.rpc import DESCRIPTOR as LOGS
+from minicloud.logs.rpc import LogServicer
+from minicloud.logs.service import LogService
 from minicloud.metric.actions import Act
 from minicloud.metric.rpc import ALARMS, METRICS, REPORTS, AlarmServicer, MetricServicer, ReportServicer
 from minicloud.metric.service import MetricService
@@ -45,6 +49,7 @@ class World:
     doer: FakeDoer
     address: str
     shard: str
+    logs: LogService
 
     def client(self, account: str = "000000000000") -> AsyncClient:
         """The front door of this world takes the name of a key for an account."""
@@ -56,12 +61,15 @@ async def monitoring_world() -> AsyncIterator[World]:
     clock, doer = VirtualClock(float(int(time.time()))), FakeDoer()
     service = MetricService(MemoryJournal(), doer, clock=clock, rand=random.Random(1), secret=SECRET)
     await service.start()
+    logs = LogService(MemoryJournal(), clock=clock, rand=random.Random(1), secret=SECRET)
+    await logs.start()
     entry = Entry(ticket_door(AUTOSCALERS, SECRET, 0, time.time), _id)
     own = Entry(fleet_auth.fleet_door(SECRET), _id)
     doors = [
         door(MetricServicer(service), METRICS, entry),
         door(AlarmServicer(service), ALARMS, entry),
-        door(ReportServicer(service), REPORTS, own),
+        door(ReportServicer(service, logs_of(logs)), REPORTS, own),
+        door(LogServicer(logs), LOGS, entry),
     ]
     shard = RpcServer(doors, _id, Listen())
     shard_port = await shard.start()
@@ -69,11 +77,12 @@ async def monitoring_world() -> AsyncIterator[World]:
     front = RpcServer([door(locator, AUTOSCALING, Entry(visitors(_admit), _id))], _id, Listen())
     port = await front.start()
     try:
-        yield World(service, clock, doer, f"127.0.0.1:{port}", f"127.0.0.1:{shard_port}")
+        yield World(service, clock, doer, f"127.0.0.1:{port}", f"127.0.0.1:{shard_port}", logs)
     finally:
         await front.stop(0)
         await shard.stop(0)
         await service.stop()
+        await logs.stop()
 
 
 def _id() -> str:

@@ -90,3 +90,25 @@ async def test_an_alarm_that_makes_no_sense_is_told_so(shell: Shell) -> None:
     await shell("alarm", "put", "hot", "--metric", "N", "m", "--when", "80", code=2)
     await shell("alarm", "put", "hot", "--metric", "N", "m", "--when", ">80", "--period", "45s", code=1)
     assert "Period" in shell.err
+
+
+async def test_logs_are_written_read_and_filtered(shell: Shell) -> None:
+    await shell("log", "create", "/app", "--retention", "7", "--tag", "a=b")
+    await shell("log", "create", "/app", "one")
+    assert "7 d" in await shell("log", "groups", "/a")
+    assert (await shell.json("log", "put", "/app", "one", "ERROR a", "fine b"))["put"] == 2
+    assert [line.split(" ", 2)[2] for line in (await shell("log", "get", "/app", "one")).splitlines()] == [
+        "ERROR a",
+        "fine b",
+    ]
+    out = await shell("log", "filter", "/app", "ERROR", "--since", "1h")
+    assert out.rstrip().endswith("one ERROR a") and len(out.splitlines()) == 1
+    assert (await shell("log", "tail", "/app", "-n", "1")).rstrip().endswith("one fine b")
+    assert [one["name"] for one in await shell.json("log", "streams", "/app", "--by-time")] == ["one"]
+    assert (await shell.json("log", "retention", "/app", "0"))[0]["retention_days"] == 0
+    assert await shell.json("log", "tag", "/app", "c=d") == {"a": "b", "c": "d"}
+    assert await shell.json("log", "untag", "/app", "a") == {"c": "d"}
+    assert await shell.json("log", "delete", "/app", "one") == {"deleted": "one"}
+    await shell("log", "delete", "/app")
+    await shell("log", "streams", "/app", code=1)
+    assert "ResourceNotFoundException" in shell.err and "log groups" in shell.err

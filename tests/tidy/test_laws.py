@@ -13,11 +13,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "minicloud"
 GUEST = ROOT / "workers" / "minicloud_workers"
-SLICES = ("compute", "scaling", "balancer", "queue", "topic", "function", "metric", "identity", "billing")
+SLICES = ("compute", "scaling", "balancer", "queue", "topic", "function", "metric", "logs", "identity", "billing")
 # In a slice these are glue, everything else is pure.
 IMPURE = (
     "service.py",
     "compaction.py",
+    "merging.py",
     "rpc.py",
     "targets_rpc.py",
     "rpc/",

@@ -18,6 +18,7 @@ from minicloud.client.sync.images import Images
 from minicloud.client.sync.instance_types import Types
 from minicloud.client.sync.instances import Instances
 from minicloud.client.sync.key_pairs import KeyPairs
+from minicloud.client.sync.logs import Logs
 from minicloud.client.sync.metrics import Metrics
 from minicloud.client.sync.placement_groups import PlacementGroups
 from minicloud.client.sync.policies import Policies
@@ -60,6 +61,7 @@ class Client:
         self.triggers = FunctionTriggers(inner.triggers, loop)
         self.metrics = Metrics(inner.metrics, loop)
         self.alarms = Alarms(inner.alarms, loop)
+        self.logs = Logs(inner.logs, loop)
         self.groups = Groups(inner.groups, loop)
         self.policies = Policies(inner.policies, loop)
 

@@ -1,0 +1,109 @@
+"""Blocks on disk kept few and young: neighbours merged, expired ones and those of deleted streams ended.
+
+A merge is written in one transaction, and the index follows it: whoever reads meanwhile finds a block that is not there
+any more, and looks at the index again (service.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from minicloud.base.errors import CloudError
+from minicloud.logs import limits
+from minicloud.logs.block import BLOCK, HEAD, Head, decode, encode
+from minicloud.logs.index import Index, level_of
+from minicloud.logs.ports import RawJournal
+from minicloud.logs.state import State
+
+log = logging.getLogger(__name__)
+
+_ROWS = 1_000  # of one transaction that ends blocks
+Rows = list[tuple[str, str, bytes | None]]
+
+
+class Merging:
+    """Belongs to one event loop."""
+
+    def __init__(self, journal: RawJournal, index: Index, state: State) -> None:
+        self._journal = journal
+        self._index = index
+        self._state = state
+        self._streams: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def look_at(self, stream: int) -> None:
+        """After a block was added."""
+        if stream not in self._streams and self._index.to_merge(stream):
+            self._streams.add(stream)
+            self._spawn(stream)
+
+    def end(self, heads: Iterable[Head]) -> None:
+        """Blocks that the index has forgotten."""
+        doomed = list(heads)
+        if doomed:
+            task = asyncio.create_task(self._end(doomed))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def sweep(self, now_ms: int) -> None:
+        """What its group keeps no longer, and the oldest of all where there is too much."""
+        doomed: list[Head] = []
+        for stream in self._state.by_number.values():
+            group = self._state.groups[stream.group]
+            if group.retention_days:
+                before_ms = now_ms - group.retention_days * limits.DAY_S * 1000
+                doomed += self._index.expired(stream.number, before_ms)
+        too_much = self._index.size - limits.STORED_BYTES_MAX - sum(head.size for head in doomed)
+        if too_much > 0:
+            oldest = [head for head in self._index.oldest(too_much) if head not in set(doomed)]
+            log.warning("logs fill their %d bytes: %d old blocks are dropped", limits.STORED_BYTES_MAX, len(oldest))
+            doomed += oldest
+        self._index.drop(doomed)
+        self.end(doomed)
+
+    def _spawn(self, stream: int) -> None:
+        task = asyncio.create_task(self._merge(stream))
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._streams.discard(stream)
+
+        task.add_done_callback(done)
+
+    async def _merge(self, stream: int) -> None:
+        while old := self._index.to_merge(stream):
+            bodies = self._journal.read(BLOCK, [head.key for head in old])
+            if None in bodies:
+                return  # damaged: what is left stays as it is
+            new, body = await asyncio.to_thread(_merged, stream, [one for one in bodies if one], old[0].level + 1)
+            rows: Rows = [(kind, head.key, None) for head in old[1:] for kind in (BLOCK, HEAD)]
+            try:
+                await self._journal.commit_raw([*rows, (BLOCK, new.key, body), (HEAD, new.key, new.packed())])
+            except CloudError as error:
+                log.warning("blocks of logs stay as they are for now: %s", error)
+                return
+            if not self._index.replace(old, new):
+                await self._end([new])  # the stream was deleted meanwhile
+                return
+
+    async def _end(self, doomed: Sequence[Head]) -> None:
+        rows: Rows = [(kind, head.key, None) for head in doomed for kind in (BLOCK, HEAD)]
+        for at in range(0, len(rows), _ROWS):
+            try:
+                await self._journal.commit_raw(rows[at : at + _ROWS])
+            except CloudError as error:
+                log.warning("%d blocks of logs are left until the next start: %s", len(rows) // 2, error)
+                return
+
+
+def _merged(stream: int, bodies: Sequence[bytes], level: int) -> tuple[Head, bytes]:
+    head, body = encode(stream, [event for one in bodies for event in decode(one)])
+    return head._replace(level=level_of(head.size, level)), body

@@ -1,0 +1,375 @@
+"""Logs in one event loop: groups and streams in a shell, events as blocks on the same journal, an index in memory.
+
+    group and stream commands   the shell: durable before the answer
+    put                         one block, one commit (many calls share an fsync); then it is read, and followed
+    get, filter                 in a thread: blocks are read and taken apart there, as few as the answer needs
+    tail                        what was put is handed to whoever follows, in memory; who is too slow misses some
+
+A block that a merge or the retention took away while somebody read: he looks at the index again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from minicloud.base import pages
+from minicloud.base.arn import Scope
+from minicloud.base.errors import CloudError, Throttled
+from minicloud.logs import errors, limits, listing, pattern, reading, rules
+from minicloud.logs.block import BLOCK, HEAD, Head, decode, encode, head_of
+from minicloud.logs.index import Index, Kept, level_of
+from minicloud.logs.machine import CreateGroup, CreateStream, Gone, Logs
+from minicloud.logs.merging import Merging
+from minicloud.logs.model import Event, Given, Group, Stream
+from minicloud.logs.ports import RawJournal
+from minicloud.logs.reading import END, Found, Page, Place
+from minicloud.shell.clock import Clock, Timer
+from minicloud.shell.shell import Shell
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+READERS_MAX = 4  # ours: calls that read at once
+LOOKS_MAX = 10  # ours: at the index, of one call
+TAIL_AT_ONCE = 1_000
+_SCAN = 1_000
+
+
+class _Stale(Exception):
+    """A block is not there any more."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+
+
+class Shown(NamedTuple):
+    """An event, and the name of its stream."""
+
+    stream: str
+    found: Found
+
+
+class Which(NamedTuple):
+    """Streams of a group: by name, by prefix, or all. Times in Unix ms, both inclusive; 0: any."""
+
+    group: str
+    streams: tuple[str, ...] = ()
+    prefix: str = ""
+    pattern: str = ""
+    start_ms: int = 0
+    end_ms: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Follower:
+    group: str
+    names: Collection[str]
+    prefix: str
+    matches: Callable[[str], bool]
+    waiting: deque[Shown] = field(default_factory=deque)
+    left_out: int = 0
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def offer(self, stream: Stream, events: Sequence[Event]) -> None:
+        if stream.group != self.group or not (self._wants(stream.name)):
+            return
+        for event in events:
+            if self.matches(event.message):
+                self.waiting.append(Shown(stream.name, Found(Place(event.time_ms, stream.number, event.number), event)))
+        while len(self.waiting) > limits.TAIL_WAITING_MAX:
+            self.waiting.popleft()
+            self.left_out += 1
+        self.wake.set()
+
+    def _wants(self, name: str) -> bool:
+        return name in self.names if self.names else name.startswith(self.prefix)
+
+
+class LogService:
+    def __init__(self, journal: RawJournal, *, clock: Clock, rand: random.Random, secret: bytes) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._secret = secret
+        self._machine = Logs()
+        self._state = self._machine.state
+        self._index = Index()
+        self._merging = Merging(journal, self._index, self._state)
+        self._readers = asyncio.Semaphore(READERS_MAX)
+        self._followers: set[_Follower] = set()
+        self._timer: Timer | None = None
+        self._stopped = False
+        self.shell = Shell(self._machine, journal, clock=clock, rand=rand, on_effects=self._on_effects)
+
+    async def start(self, owner: str = "") -> None:
+        """Take the journal over, read what blocks there are. Raises what the journal raises."""
+        await self.shell.start(owner)
+        left: list[Head] = []
+        after = ""
+        while page := self._journal.scan(HEAD, after=after, limit=_SCAN):
+            for key, packed in page:
+                head = head_of(key, packed)
+                if head.stream in self._state.by_number:
+                    self._index.add(head)
+                else:
+                    left.append(head)  # of a stream that was deleted just before a crash
+            after = page[-1][0]
+        self._merging.end(left)
+        self._sweep_later()
+
+    async def stop(self) -> None:
+        """Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stopped = True
+        for follower in self._followers:
+            follower.wake.set()
+        await self._merging.close()
+        await self.shell.stop()
+
+    async def submit(self, command: Any) -> Any:
+        """A command of machine.py; its reply, once it is durable."""
+        return await self.shell.submit(command)
+
+    def kept(self, stream: Stream) -> Kept:
+        return self._index.streams.get(stream.number) or Kept()
+
+    # --- listing
+
+    async def groups(
+        self, scope: Scope, asked: listing.Groups, token: str = "", most: int = limits.LIST_MAX
+    ) -> tuple[list[tuple[Group, int]], str]:
+        """With their sizes; and the token of the next page. Raises InvalidParameterException, InvalidPageToken."""
+        context = f"log groups/{scope.key()}/{asked}"
+        after = pages.redeem(self._secret, context, token) if token else ""
+        found, last = await self.shell.shown(lambda: listing.groups(self._state, scope, asked, after, most))
+        shown = [(group, sum(self.kept(one).text for one in self._state.streams_of(group))) for group in found]
+        return shown, pages.issue(self._secret, context, last) if last else ""
+
+    async def streams(
+        self, scope: Scope, asked: listing.Streams, token: str = "", most: int = limits.LIST_MAX
+    ) -> tuple[list[Stream], str]:
+        """As `groups`."""
+        context = f"log streams/{scope.key()}/{asked}"
+        after = pages.redeem(self._secret, context, token) if token else ""
+        found, last = await self.shell.shown(
+            lambda: listing.streams(self._state, self._index, scope, asked, after, most)
+        )
+        return found, pages.issue(self._secret, context, last) if last else ""
+
+    # --- putting
+
+    async def put(self, scope: Scope, group: str, stream: str, events: Sequence[Given]) -> rules.Rejected:
+        """On disk when it returns, but for those that are rejected. Raises InvalidParameterException, NotFound, ..."""
+        where, owner = self._find(scope, group, stream)
+        now_ms = self._now_ms()
+        taken, rejected = rules.check_batch(events, now_ms, owner.retention_days)
+        if chosen := events[taken]:
+            await self._write(where, [Event(one.time_ms, 0, now_ms, one.message) for one in chosen])
+        return rejected
+
+    async def write(self, scope: Scope, group: str, stream: str, events: Sequence[Given]) -> None:
+        """What the cloud itself writes: group and stream are made where there are none, events cut and put in order."""
+        if not self._has(scope, group, stream):
+            await self.submit(CreateGroup(scope, group, unless=True))
+            await self.submit(CreateStream(scope, group, stream, unless=True))
+        ordered = sorted((one for one in events if one.message), key=lambda one: one.time_ms)
+        batch: list[Given] = []
+        size = 0
+        for one in ordered:
+            message = one.message.encode("utf-8", "replace")[: limits.EVENT_BYTES_MAX].decode("utf-8", "replace")
+            length = len(message.encode()) + limits.EVENT_BYTES
+            if batch and (size + length > limits.BATCH_BYTES_MAX or len(batch) == limits.BATCH_EVENTS_MAX):
+                await self.put(scope, group, stream, batch)
+                batch, size = [], 0
+            batch.append(Given(one.time_ms, message))
+            size += length
+        if batch:
+            await self.put(scope, group, stream, batch)
+
+    async def _write(self, stream: Stream, events: Sequence[Event]) -> None:
+        first = self._index.reserve(stream.number, len(events))
+        numbered = [event._replace(number=first + at) for at, event in enumerate(events)]
+        head, body = encode(stream.number, numbered)
+        head = head._replace(level=level_of(head.size, 0))
+        await self._journal.commit_raw([(BLOCK, head.key, body), (HEAD, head.key, head.packed())])
+        if stream.number not in self._state.by_number:  # deleted meanwhile
+            self._merging.end([head])
+            return
+        self._index.add(head)
+        self._merging.look_at(stream.number)
+        for follower in self._followers:
+            follower.offer(stream, numbered)
+
+    # --- reading
+
+    async def get(
+        self, scope: Scope, group: str, stream: str, span: tuple[int, int], token: str, most: int, *, head: bool
+    ) -> tuple[list[Shown], str, str]:
+        """Events by time, the token to go on with, the token to go back with. span: ms, the end exclusive; 0: any."""
+        where, _ = self._find(scope, group, stream)
+        most = _checked(most)
+        start_ms, end_ms = span[0] or START_MS, span[1] or END.time_ms
+        context = f"log events/{scope.key()}/{where.number}"
+        onward, place = (head, None) if not token else _place(pages.redeem(self._secret, context, token))
+
+        def look(heads: list[Head], open_: reading.Open) -> tuple[list[Found], Place, Place]:
+            if onward:
+                after = max(place or _before(start_ms), _before(start_ms))
+                found = reading.page(reading.forward(heads, open_, after, end_ms), most).found
+                return found, found[-1].place if found else after, found[0].place if found else _next(after)
+            before = min(place or _before(end_ms), _before(end_ms))
+            found = reading.page(reading.backward(heads, open_, before, start_ms), most).found[::-1]
+            return found, found[-1].place if found else _previous(before), found[0].place if found else before
+
+        found, last, first = await self._in_thread([where], look)
+        tokens = [pages.issue(self._secret, context, _text(sign, at)) for sign, at in (("f", last), ("b", first))]
+        return [Shown(stream, one) for one in found], tokens[0], tokens[1]
+
+    async def filter(self, scope: Scope, which: Which, token: str = "", most: int = 0) -> tuple[list[Shown], str]:
+        """Events that match, by time, and the token to go on with ("": that was all)."""
+        matches = pattern.compiled(which.pattern)
+        streams = {one.number: one for one in self._chosen(scope, which)}
+        most = _checked(most)
+        context = f"log filter/{scope.key()}/{which}"
+        after = _before(which.start_ms or START_MS)
+        if token:
+            after = _place(pages.redeem(self._secret, context, token))[1]
+        until_ms = which.end_ms + 1 if which.end_ms else END.time_ms
+
+        def look(heads: list[Head], open_: reading.Open) -> Page:
+            return reading.page(reading.forward(heads, open_, after, until_ms), most, matches)
+
+        seen = await self._in_thread(list(streams.values()), look)
+        shown = [Shown(streams[one.place.stream].name, one) for one in seen.found]
+        more = seen.more and seen.reached is not None
+        return shown, pages.issue(self._secret, context, _text("f", seen.reached)) if more else ""
+
+    async def tail(self, scope: Scope, which: Which) -> AsyncIterator[tuple[list[Shown], int]]:
+        """What is put from now on, and how many were left out since the last answer."""
+        group = self.shell.read(lambda: self._state.group(scope, which.group))
+        if len(self._followers) >= limits.TAILS_MAX:
+            raise Throttled(f"{limits.TAILS_MAX:,} callers follow logs already.", code="LimitExceededException")
+        follower = _Follower(group.key, set(which.streams), which.prefix, pattern.compiled(which.pattern))
+        self._followers.add(follower)
+        try:
+            while True:
+                await follower.wake.wait()
+                follower.wake.clear()
+                if self._stopped:
+                    return
+                shown, left_out = list(follower.waiting), follower.left_out
+                follower.waiting.clear()
+                follower.left_out = 0
+                for at in range(0, len(shown), TAIL_AT_ONCE):
+                    yield shown[at : at + TAIL_AT_ONCE], left_out if not at else 0
+        finally:
+            self._followers.discard(follower)
+
+    # --- within
+
+    def _now_ms(self) -> int:
+        return round(self._clock.wall() * 1000)
+
+    def _has(self, scope: Scope, group: str, stream: str) -> bool:
+        try:
+            self._find(scope, group, stream)
+        except CloudError:
+            return False
+        return True
+
+    def _find(self, scope: Scope, group: str, stream: str) -> tuple[Stream, Group]:
+        def look() -> tuple[Stream, Group]:
+            owner = self._state.group(scope, group)
+            return self._state.stream(owner, stream), owner
+
+        return self.shell.read(look)
+
+    def _chosen(self, scope: Scope, which: Which) -> list[Stream]:
+        def look() -> list[Stream]:
+            group = self._state.group(scope, which.group)
+            if which.streams and which.prefix:
+                raise errors.invalid(
+                    "Only one of logStreamNames and logStreamNamePrefix can be given.", "logStreamNames"
+                )
+            if len(which.streams) > limits.FILTER_STREAMS_MAX:
+                text = f"At most {limits.FILTER_STREAMS_MAX} log streams can be named."
+                raise errors.invalid(text, "logStreamNames")
+            if which.streams:
+                return [self._state.stream(group, name) for name in dict.fromkeys(which.streams)]
+            return [one for one in self._state.streams_of(group) if one.name.startswith(which.prefix)]
+
+        return self.shell.read(look)
+
+    async def _in_thread(self, streams: Sequence[Stream], look: Callable[[list[Head], reading.Open], T]) -> T:
+        lost: set[Head] = set()
+
+        def open_(head: Head) -> list[Event]:
+            if head in lost:
+                return []
+            (body,) = self._journal.read(BLOCK, [head.key])
+            if body is None:
+                raise _Stale(head)
+            return decode(body)
+
+        async with self._readers:
+            for _ in range(LOOKS_MAX):
+                heads = [head for stream in streams for head in self.kept(stream).heads]
+                try:
+                    return await asyncio.to_thread(look, heads, open_)
+                except _Stale as stale:
+                    if self._index.has(stale.head):  # it is not there, though nobody took it away
+                        log.error("a block of logs is lost: %s", stale.head.key)
+                        lost.add(stale.head)
+        raise Throttled("The log changes too quickly to be read; retry.")
+
+    def _on_effects(self, effects: Sequence[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, Gone):
+                for number in effect.streams:
+                    self._merging.end(self._index.drop_stream(number))
+
+    def _sweep_later(self) -> None:
+        self._timer = self._clock.call_at(self._clock.wall() + limits.SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._merging.sweep(self._now_ms())
+        self._sweep_later()
+
+
+START_MS = 0
+
+
+def _checked(most: int) -> int:
+    if not 0 <= most <= limits.EVENTS_MAX:
+        raise errors.invalid(f"The limit must be 1 to {limits.EVENTS_MAX:,}.", "limit")
+    return most or limits.EVENTS_MAX
+
+
+def _before(time_ms: int) -> Place:
+    """Before every event of this time, behind all that are older."""
+    return Place(time_ms, -1, -1)
+
+
+def _next(place: Place) -> Place:
+    return place._replace(number=place.number + 1)
+
+
+def _previous(place: Place) -> Place:
+    return place._replace(number=place.number - 1)
+
+
+def _text(sign: str, place: Place | None) -> str:
+    assert place is not None
+    return f"{sign}/{place.time_ms}/{place.stream}/{place.number}"
+
+
+def _place(text: str) -> tuple[bool, Place]:
+    """Whether it leads forward, and from where."""
+    sign, *numbers = text.split("/")
+    return sign == "f", Place(*map(int, numbers))

@@ -1,0 +1,86 @@
+"""Metrics of a real cloud: an instance burns CPU, an alarm sees it and tells a topic; what others report."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import boto3
+import pytest
+
+from minicloud.client import Client
+from minicloud.client.metric_models import Metric, MetricQuery
+from tests.real_cloud import RealCloud, until
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
+
+BURN = "#!/bin/sh\nwhile :; do :; done\n"
+BUSY = 10  # percent: of an instance that burns what a busy machine leaves it; an idle one is below 1
+
+
+def ec2(cloud: RealCloud) -> Any:
+    return boto3.client(
+        "ec2", endpoint_url=cloud.http, region_name="us-east-1",
+        aws_access_key_id="000000000000", aws_secret_access_key="x",
+    )  # fmt: skip
+
+
+def newest(client: Client, metric: Metric, stat: str = "Average", period_s: int = 60) -> float | None:
+    (line,) = client.metrics.get([MetricQuery("m", metric, stat, period_s)], start=time.time() - 600)
+    return line.values[-1] if line.values else None
+
+
+def test_an_instance_burns_cpu_until_an_alarm_tells_a_topic(cloud: RealCloud, client: Client) -> None:
+    topic, pages = client.topics.create("pages"), client.queues.create("pages")
+    client.topics.subscribe("pages", "sqs", pages.arn)
+    began = time.time()
+    (burner,) = client.instances.launch("c5.large", user_data=BURN)
+    ec2(cloud).monitor_instances(InstanceIds=[burner.id])
+    cpu = Metric("AWS/EC2", "CPUUtilization", {"InstanceId": burner.id})
+    try:
+        made = client.alarms.put(
+            "hot", "GreaterThanThreshold", BUSY, metric=cpu, period_s=10, evaluation_periods=2,
+            alarm_actions=[topic.arn],
+        )  # fmt: skip
+        assert made.state == "INSUFFICIENT_DATA"
+        (message,) = until(lambda: client.queues.receive("pages", wait_s=5), 60, "the alarm's message")
+        told = json.loads(json.loads(message.text)["Message"])
+        assert (told["AlarmName"], told["NewStateValue"]) == ("hot", "ALARM")
+        assert told["Trigger"]["Dimensions"] == [{"value": burner.id, "name": "InstanceId"}]
+        print(f"launch to the alarm's message: {time.time() - began:.1f} s")
+        found = client.alarms.get("hot")
+        assert found is not None and found.state == "ALARM"
+        kinds = until(lambda: _kinds(client, "Action"), 20, "the action in the history")
+        assert kinds[0] == "Action"
+        used = newest(client, cpu, "Maximum", 10)
+        assert used is not None and BUSY < used <= 110
+        for other in ("NetworkIn", "DiskReadBytes", "StatusCheckFailed"):
+            assert newest(client, Metric("AWS/EC2", other, {"InstanceId": burner.id})) is not None
+        memory = newest(client, Metric("Minicloud/EC2", "MemoryUtilization", {"InstanceId": burner.id}))
+        assert memory is not None and 0 < memory < 100
+        by_type = Metric("AWS/EC2", "CPUUtilization", {"InstanceType": "c5.large"})
+        assert newest(client, by_type, "SampleCount", 10)
+    finally:
+        client.instances.terminate(burner.id)
+    drawn = cloud.cli("metric", "plot", "AWS/EC2", "CPUUtilization", "-d", f"InstanceId={burner.id}", "--period", "10s")
+    assert "┤" in drawn.stdout and "Average" in drawn.stdout
+
+
+def _kinds(client: Client, wanted: str) -> list[str]:
+    kinds = [item.kind for item in client.alarms.history("hot")]
+    return kinds if wanted in kinds else []
+
+
+def test_queues_and_topics_report_by_the_minute(cloud: RealCloud, client: Client) -> None:
+    client.queues.create("work")
+    client.topics.create("news")
+    for number in range(5):
+        client.queues.send("work", str(number))
+    client.topics.publish("news", "hello")
+    sent = Metric("AWS/SQS", "NumberOfMessagesSent", {"QueueName": "work"})
+    assert until(lambda: newest(client, sent, "Sum"), 80, "the queue's minute") == 5
+    held = Metric("AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": "work"})
+    assert newest(client, held) == 5
+    published = Metric("AWS/SNS", "NumberOfMessagesPublished", {"TopicName": "news"})
+    assert newest(client, published, "Sum") == 1

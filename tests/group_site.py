@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
+from http.client import HTTPException
 
 from minicloud.base.errors import NotFound
 from minicloud.client import Client
@@ -59,7 +60,7 @@ class Load:
         asked = time.monotonic()
         try:
             self.served[ask(self.url)] += 1
-        except OSError as error:
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: what came was cut
             self.failed.append((asked, time.monotonic(), repr(error)))
 
     def stop(self) -> None:

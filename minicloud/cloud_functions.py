@@ -25,6 +25,7 @@ from minicloud.cloud_feeds import way_to_metrics
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.environment.host import FunctionHost, HostParts
 from minicloud.flags import probe_machine
+from minicloud.function.ports import NoLogs
 from minicloud.function.rpc.servicer import DESCRIPTOR, FunctionServicer
 from minicloud.function.service import FunctionService, Ports
 from minicloud.rpc.door import Entry, door
@@ -50,11 +51,15 @@ class FunctionProcess:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = KIND.called(number)
         self._cloud = cloud
-        self.host = FunctionHost(
-            HostParts(folder / "host", cgroup_prefix(cloud.cloud_id, name), probe_machine(folder).memory_mib)
-        )
-        self.journal = SqliteJournal(folder / "state.db")
         self._reporter = way_to_metrics(cloud, secret, name)
+        parts = HostParts(
+            folder / "host",
+            cgroup_prefix(cloud.cloud_id, name),
+            probe_machine(folder).memory_mib,
+            self._reporter or NoLogs(),
+        )
+        self.host = FunctionHost(parts)
+        self.journal = SqliteJournal(folder / "state.db")
         ports = Ports(self.host, self._reporter or NoReports())
         self.service = FunctionService(self.journal, folder / "packages", ports)
         entry = Entry(ticket_door(FUNCTIONS, secret, number, time.time), lambda: secrets.token_hex(16))

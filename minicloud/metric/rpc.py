@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from minicloud.base.arn import Caller, Scope
 from minicloud.base.errors import CloudError, Unavailable
@@ -18,7 +18,7 @@ from minicloud.wire import metric_pb2 as wire
 
 log = logging.getLogger(__name__)
 
-WriteLogs = Callable[[fleet_pb2.LogReport], Awaitable[int]]  # how many reports were dropped: 0 or 1
+WriteLogs = Callable[[Sequence[fleet_pb2.LogReport]], Awaitable[int]]  # how many reports were dropped
 
 METRICS = wire.DESCRIPTOR.services_by_name["MetricService"]
 ALARMS = wire.DESCRIPTOR.services_by_name["AlarmService"]
@@ -158,8 +158,8 @@ class ReportServicer:
             except CloudError as error:
                 log.warning("a report of %s is dropped: %s", request.source, error)
                 dropped += 1
-        for lines in request.logs:
-            dropped += await self._write(lines) if self._write is not None else 1
+        if request.logs:
+            dropped += await self._write(request.logs) if self._write is not None else len(request.logs)
         self._heard[request.source] = request.number
         self._heard.move_to_end(request.source)
         while len(self._heard) > SOURCES_MAX:

@@ -20,9 +20,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from minicloud.base.arn import Scope
 from minicloud.rpc import fleet_auth
 from minicloud.rpc.peer import OPTIONS
-from minicloud.shell.reports import Lines, Reading, Report
+from minicloud.shell.reports import Reading, Report
 from minicloud.wire import fleet_pb2 as wire
 from minicloud.wire import fleet_pb2_grpc
 
@@ -82,13 +83,15 @@ class Reporter:
             self.dropped += 1
         self._go()
 
-    def write(self, lines: Sequence[Lines]) -> None:
-        """Never blocks, never raises."""
-        for one in lines:
-            for at in range(0, len(one.events), LINES_AT_ONCE):
-                message = _wire_lines(one, slice(at, at + LINES_AT_ONCE))
-                self._lines.append(message)
-                self._lines_bytes += message.ByteSize()
+    def write(self, scope: Scope, group: str, stream: str, events: Sequence[tuple[float, str]]) -> None:
+        """Lines of one log stream with their times, Unix seconds. Never blocks, never raises."""
+        for at in range(0, len(events), LINES_AT_ONCE):
+            report = wire.LogReport(account=scope.account, region=scope.region, group=group, stream=stream)
+            part = events[at : at + LINES_AT_ONCE]
+            report.times_ms.extend([round(time * 1000) for time, _ in part])
+            report.messages.extend([_clean(text) for _, text in part])
+            self._lines.append(report)
+            self._lines_bytes += report.ByteSize()
         while self._lines_bytes > LINES_BYTES_MAX:
             self._lines_bytes -= self._lines.popleft().ByteSize()
             self.dropped += 1
@@ -145,17 +148,6 @@ class Reporter:
                 continue
             self.dropped += reply.dropped
             return
-
-
-def _wire_lines(one: Lines, part: slice) -> wire.LogReport:
-    return wire.LogReport(
-        account=one.scope.account,
-        region=one.scope.region,
-        group=one.group,
-        stream=one.stream,
-        times_ms=[round(at * 1000) for at, _ in one.events[part]],
-        messages=[_clean(text) for _, text in one.events[part]],
-    )
 
 
 def _clean(text: str) -> str:

@@ -38,15 +38,6 @@ class Reports(Protocol):
         ...
 
 
-class Lines(NamedTuple):
-    """Lines of one log stream with their times, Unix seconds; group and stream are made where there are none."""
-
-    scope: Scope
-    group: str
-    stream: str
-    events: Sequence[tuple[float, str]]
-
-
 class NoReports:
     """A process without a metric store."""
 

@@ -21,7 +21,6 @@ from minicloud.logs.model import Given
 from minicloud.logs.service import LogService, Which
 from minicloud.rpc.reporter import Reporter
 from minicloud.shell.clock import VirtualClock
-from minicloud.shell.reports import Lines
 from minicloud.store.memory import MemoryDisk, MemoryJournal
 from minicloud.store.sqlite import SqliteJournal
 from tests.contract.monitoring_world import SECRET, World, monitoring_world
@@ -210,7 +209,8 @@ async def test_lines_of_the_cloud_itself_make_their_group_and_stream(world: Worl
     reporter = Reporter(world.shard, SECRET, "functions-0")
     reporter.start()
     lines = [(now + 1, "second"), (now, "first"), (now + 2, ""), (now + 3, "a\ud800b")]
-    reporter.write([Lines(HOME, "/aws/lambda/f", "2026/01/01/[$LATEST]ab", lines)])
+    for part in (lines[:1], lines[1:]):
+        reporter.write(HOME, "/aws/lambda/f", "2026/01/01/[$LATEST]ab", part)
     await reporter.close()
     async with world.client() as cloud:
         events = [event async for event in cloud.logs.filter("/aws/lambda/f")]

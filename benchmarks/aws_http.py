@@ -32,7 +32,7 @@ class Signer:
         self._key = key
 
     def request(self, target: str, body: bytes) -> bytes:
-        """A whole JSON request. The same one within a second is the same bytes: the machine is the server's."""
+        """A whole request: JSON for this target, a query without one. The same within a second is the same bytes."""
         if time.time() > self._until:
             self._refresh()
             self._made.clear()
@@ -44,10 +44,11 @@ class Signer:
         return made
 
     def _signed(self, target: str, body: bytes) -> bytes:
-        kind = "application/x-amz-json-1.0"
-        signed = "content-type;host;x-amz-date;x-amz-target"
+        kind = "application/x-amz-json-1.0" if target else "application/x-www-form-urlencoded"
+        signed = "content-type;host;x-amz-date" + (";x-amz-target" if target else "")
+        named = f"x-amz-target:{target}\n" if target else ""
         canonical = (
-            f"POST\n/\n\ncontent-type:{kind}\nhost:{self._host}\nx-amz-date:{self._stamp}\nx-amz-target:{target}\n\n"
+            f"POST\n/\n\ncontent-type:{kind}\nhost:{self._host}\nx-amz-date:{self._stamp}\n{named}\n"
             f"{signed}\n{hashlib.sha256(body).hexdigest()}"
         )
         digest = hashlib.sha256(canonical.encode()).hexdigest()
@@ -56,9 +57,10 @@ class Signer:
         return self._head(target, kind, signed, proof, len(body)) + body
 
     def _head(self, target: str, kind: str, signed: str, proof: str, length: int) -> bytes:
+        named = f"x-amz-target: {target}\r\n" if target else ""
         return (
             f"POST / HTTP/1.1\r\nhost: {self._host}\r\ncontent-type: {kind}\r\nx-amz-date: {self._stamp}\r\n"
-            f"x-amz-target: {target}\r\ncontent-length: {length}\r\nauthorization: AWS4-HMAC-SHA256 "
+            f"{named}content-length: {length}\r\nauthorization: AWS4-HMAC-SHA256 "
             f"Credential={self._key_id}/{self._scope}, SignedHeaders={signed}, Signature={proof}\r\n\r\n"
         ).encode()
 
@@ -126,6 +128,26 @@ class Sqs:
         if status != 200:
             raise RuntimeError(f"{operation}: {status} {body[:300]!r}")
         return orjson.loads(body) if body else {}
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Ec2:
+    """EC2's queries over one connection."""
+
+    def __init__(self, url: str) -> None:
+        host = url.partition("://")[2]
+        name, _, port = host.partition(":")
+        self._signer = Signer("ec2", host)
+        self._connection = Connection(name, int(port))
+
+    async def __call__(self, operation: str) -> bytes:
+        body = f"Action={operation}&Version=2016-11-15&MaxResults=100".encode()
+        status, answer = await self._connection.ask(self._signer.request("", body))
+        if status != 200:
+            raise RuntimeError(f"{operation}: {status} {answer[:300]!r}")
+        return answer
 
     def close(self) -> None:
         self._connection.close()

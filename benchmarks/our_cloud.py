@@ -18,11 +18,15 @@ BROKER = "ray::MessageBroker"
 class OurCloud:
     """One host, one message broker, ports of its own, data in the folder."""
 
+    def __init__(self, *flags: str) -> None:
+        """`flags`: more of `minicloud up`'s."""
+        self._flags = flags
+
     def start(self, folder: Path) -> None:
         self.folder: Path | None = folder
         atexit.register(self.stop)  # whatever happens until then
         up = ["up", "--data-dir", str(folder), "--hosts", "1", "--grpc-port", "0", "--http-port", "0", "--detach"]
-        _run(*up)
+        _run(*up, *self._flags)
         state = json.loads((folder / "run" / "state.json").read_text())
         self.endpoint: str = state["endpoints"]["grpc"]
 

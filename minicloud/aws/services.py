@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from minicloud.aws.query import pairs_of
 from minicloud.aws.wire import BadInput, Request
+from minicloud.base.limits import HTTP_BODY_BYTES_MAX
 
 CONTROL, BROKER, BALANCER, AUTOSCALER, FUNCTIONS = "control", "broker", "balancer", "autoscaler", "functions"
 
@@ -47,8 +48,8 @@ KNOWN = (
     Known("logs", AUTOSCALER, "logs", target="Logs_20140328"),
     Known("events", AUTOSCALER, "events", target="AWSEvents"),
     Known("scheduler", AUTOSCALER, "scheduler", paths=r"/schedules|/schedule-groups"),
-    # An archive of 50 MB in base64, Lambda's own limit of a request.
-    Known("lambda", FUNCTIONS, "lambda", paths=r"/20\d\d-\d\d-\d\d/", body_bytes_max=70 * 1024 * 1024),
+    # An archive of 50 MB, in base64: as much as the front door lets in.
+    Known("lambda", FUNCTIONS, "lambda", paths=r"/20\d\d-\d\d-\d\d/", body_bytes_max=HTTP_BODY_BYTES_MAX),
 )
 BY_NAME = {one.name: one for one in KNOWN}
 _BY_SIGNING = {one.signing: one for one in KNOWN}

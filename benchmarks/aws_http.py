@@ -93,8 +93,14 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        if self._need < 0:
+        if self._need >= 0:  # the rest of a long body
+            self._pieces.append(data)
+            self._got += len(data)
+            if self._got < self._need:
+                return
+            self._buffer = b"".join(self._pieces)
+        else:
+            self._buffer = self._buffer + data if self._buffer else data
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
                 return
@@ -102,6 +108,7 @@ class Connection(asyncio.Protocol):
             at = low.find(PREFIX)
             length = int(low[at + len(PREFIX) :].split(b"\r", 1)[0]) if at >= 0 else 0
             self._need = end + 4 + length
+            self._pieces, self._got = [self._buffer], len(self._buffer)
         if len(self._buffer) >= self._need and self._answer is not None and not self._answer.done():
             head, _, body = self._buffer[: self._need].partition(b"\r\n\r\n")
             if b"connection: close" in head.lower() or head.startswith(b"HTTP/1.0"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from minicloud.aws.model import Member, Shape
@@ -28,6 +28,25 @@ def structure_writer(shape: Shape | None) -> Write:
     return _Compiler().structure(shape)
 
 
+class Lasting(dict[str, Any]):
+    """A structure that never changes and is shown often: how it is written is remembered in it.
+
+    Once it has been written, `let_go` frees its members and what is written stays the same. It stands in one place of
+    one operation's result: elsewhere it would be written as it was there.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        super().__init__(members)
+        self.text = ""
+
+    def let_go(self) -> Lasting:
+        if self.text:
+            self.clear()
+        return self
+
+
 class _Compiler:
     def __init__(self) -> None:
         self._made: dict[str, Write] = {}
@@ -39,6 +58,11 @@ class _Compiler:
         members = {name: self._member(member, name) for name, member in shape.members.items()}
 
         def write(value: Any, out: list[str]) -> None:
+            if type(value) is Lasting:
+                if not value.text:
+                    value.text = _written(value, members)
+                out.append(value.text)
+                return
             for name, below in value.items():
                 if below is not None:
                     members[name](below, out)
@@ -94,6 +118,14 @@ class _Compiler:
                 out.append(tail)
 
         return entries if flat else _around(tag, entries)
+
+
+def _written(value: Mapping[str, Any], members: Mapping[str, Write]) -> str:
+    out: list[str] = []
+    for name, below in value.items():
+        if below is not None:
+            members[name](below, out)
+    return "".join(out)
 
 
 def _around(tag: str, write: Write) -> Write:

@@ -26,6 +26,7 @@ from minicloud.aws import model
 from minicloud.aws.face import Face, faces
 from minicloud.aws.services import KNOWN
 from minicloud.aws.wire import EPOCH, Answer, Request
+from minicloud.aws.xml import Lasting, structure_writer
 
 # SQS's query names are not in the model, so botocore cannot speak them: tests/contract/test_aws_sqs.py does.
 SPOKEN = [(one.name, protocol) for one in KNOWN for protocol in model.load(one.name, ()).protocols
@@ -230,3 +231,19 @@ def test_every_operation_of_every_service_compiles() -> None:
             yield face_of(service, protocol)
 
     assert sum(len(face.codecs) for face in all_faces()) > 1_500
+
+
+def test_what_lasts_is_written_once_and_let_go() -> None:
+    shape = model.load("ec2", ["DescribeInstances"]).operations["DescribeInstances"].output
+    write = structure_writer(shape)
+    one = Lasting({"InstanceId": "i-1", "Tags": [{"Key": "a", "Value": "<"}]})
+
+    def written() -> str:
+        out: list[str] = []
+        write({"Reservations": [{"Instances": [one, {"InstanceId": "i-2"}]}]}, out)
+        return "".join(out)
+
+    first = written()
+    assert "<instanceId>i-1</instanceId>" in first and "&lt;" in first and "i-2" in first
+    one.let_go()
+    assert not one and written() == first

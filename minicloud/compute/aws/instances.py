@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import cached_property
 from typing import Any
 
 from minicloud.aws.call import Call, only, refused
@@ -18,6 +19,10 @@ _REACHABLE = {"ok": "passed", "impaired": "failed", "initializing": "initializin
 
 
 class InstanceDoor(Noun):
+    @cached_property
+    def _remembered(self) -> shown.Remembered:
+        return shown.Remembered()
+
     async def DescribeInstances(self, params: Params, call: Call) -> Result:
         only(params, call, "InstanceIds", "Filters", "NextToken", "MaxResults", "DryRun", "IncludeManagedResources")
         return await self._shown(params, lambda: self._describe(params, call))
@@ -30,7 +35,7 @@ class InstanceDoor(Noun):
                 one.reservation_id,
                 {"ReservationId": one.reservation_id, "OwnerId": one.account, "Groups": [], "Instances": []},
             )
-            made["Instances"].append(shown.instance(self._state, one))
+            made["Instances"].append(self._remembered(self._state, one))
         return {**result, "Reservations": list(reservations.values())}
 
     def _instances(self, params: Params, call: Call, fields: Any) -> tuple[list[Instance], Result]:

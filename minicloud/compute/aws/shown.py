@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from minicloud.aws.xml import Lasting
 from minicloud.base.arn import Scope
 from minicloud.compute import security, vpc
 from minicloud.compute.aws.filters import TAGS, Fields
@@ -50,6 +51,23 @@ def interface_of(one: Instance) -> str:
 def public_ip(one: Instance) -> str:
     """The address by which the machine that runs the cloud reaches the guest; there is no other network."""
     return one.private_ip if one.public and has_network(one) else ""
+
+
+class Remembered:
+    """Instances as DescribeInstances shows them, made once for each record: a change of one makes a new record."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Instance, Lasting]] = {}
+
+    def __call__(self, state: State, one: Instance) -> Lasting:
+        known = self._known.get(one.id)
+        if known is not None and known[0] is one:
+            return known[1].let_go()
+        if len(self._known) > 2 * len(state.instances) + 1_000:  # most of them are of instances that are gone
+            self._known.clear()
+        made = Lasting(instance(state, one))
+        self._known[one.id] = (one, made)
+        return made
 
 
 def instance(state: State, one: Instance) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, InvalidParameterValue
+from minicloud.metric.describe import Asked
 from minicloud.metric.model import Metric, dimensions_of
 from minicloud.metric.query import Query
 from minicloud.metric.requests import GivenDatum
@@ -64,6 +65,13 @@ class PolicyMetrics:
         end = math.floor(self._clock.wall() / HISTORY_PERIOD_S) * HISTORY_PERIOD_S
         load = load_of(self._state.groups[group], rule)
         return sorted(self._line(load, end - seconds, end).items())
+
+    async def alarms(self, scope: Scope, names: Sequence[str]) -> dict[str, str]:
+        if not names:
+            return {}
+        asked = Asked(names=tuple(names), types=("MetricAlarm", "CompositeAlarm"))
+        found, _ = await self._metrics.describe(scope, asked)
+        return {alarm.name: state.value for alarm, state in found}
 
     def _policy(self, group: str, policy: str) -> Policy:
         return self._state.rosters[group].policies[policy]

@@ -140,6 +140,7 @@ class InstanceRefresh:
     skip_matching: bool
     auto_rollback: bool
     checkpoints: tuple[int, ...]
+    alarms: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

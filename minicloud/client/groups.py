@@ -327,12 +327,14 @@ class AsyncGroups:
         protected_instances: str = "Wait",
         standby_instances: str = "Wait",
         bake_s: int = 0,
+        alarms: Sequence[str] = (),
     ) -> group_models.InstanceRefresh:
         """Replace the instances a few at a time, by those of `template` (the group's own).
 
         min_healthy, max_healthy: percent of desired (90, 100). checkpoints: percents at which it waits.
-        protected_instances: Refresh, Ignore, Wait; standby_instances: Terminate, Ignore, Wait. Raises NotFound,
-        InvalidParameterValue, Conflict (one is under way).
+        protected_instances: Refresh, Ignore, Wait; standby_instances: Terminate, Ignore, Wait. alarms: one of them in
+        ALARM fails it, or rolls it back; bake_s: so long they are looked at after the last replacement. Raises
+        NotFound, InvalidParameterValue, Conflict (one is under way).
         """
         check_range(min_healthy=min_healthy, max_healthy=max_healthy, warmup_s=warmup_s, bake_s=bake_s)
         request = scaling_pb2.StartRefreshRequest(
@@ -349,6 +351,7 @@ class AsyncGroups:
             protected_instances=protected_instances,
             standby_instances=standby_instances,
             bake_s=bake_s,
+            alarms=alarms,
         )
         return await self._refresh("StartRefresh", request)
 

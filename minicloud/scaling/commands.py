@@ -220,7 +220,7 @@ class DeleteWarmPool(OfGroup):
 @dataclass(frozen=True, slots=True)
 class StartRefresh(OfGroup):
     """`template`, `types`: the desired configuration, None: the group's own. `version`: the number that the version of
-    the template stands for now."""
+    the template stands for now. `alarms`: one of them in ALARM fails the refresh."""
 
     template: dict[str, str] | None = None
     types: list[str] | None = None
@@ -235,6 +235,7 @@ class StartRefresh(OfGroup):
     standby: str = "Wait"
     bake_s: int = 0
     version: str = ""
+    alarms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ MIN_HEALTHY_PERCENT_DEFAULT = 90
 CHECKPOINT_DELAY_S_DEFAULT = 3_600
 CHECKPOINT_DELAY_S_MAX = 172_800
 BAKE_S_MAX = 172_800
+REFRESH_ALARMS_MAX = 10  # API, AlarmSpecification
 REFRESH_WAIT_S = 3_600  # guide: waits an hour for protected and standby instances, then fails
 REFRESHES_KEPT = 20  # ours: AWS keeps those of six weeks
 REFRESH_FAILURES_MAX = 5  # ours: rounds of launches in a row that failed before a refresh gives up

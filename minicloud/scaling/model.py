@@ -246,9 +246,15 @@ class Refresh(Entity):
     standby: str = "Wait"
     bake_s: int = 0
     version: str = ""
+    alarms: list[str] = field(default_factory=list)
     passed: int = 0
     pause_until: float | None = None
     waiting_until: float | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Its alarms are looked at: a rollback is not stopped by the alarm that began it."""
+        return bool(self.alarms) and self.ended is None and self.status != "RollbackInProgress"
 
 
 def owner(group_key: str) -> tuple[Scope, str]:

@@ -98,6 +98,10 @@ class MetricReader(Protocol):
         """The load metric of a predictive policy as (Unix seconds, total)."""
         ...
 
+    async def alarms(self, scope: Scope, names: Sequence[str]) -> dict[str, str]:
+        """The state of each of these alarms that there is: OK, ALARM, INSUFFICIENT_DATA."""
+        ...
+
 
 class Notifier(Protocol):
     """The targets of lifecycle hooks."""

@@ -8,6 +8,7 @@ always at least one. With `max_healthy` above 100 replacements are launched firs
     InProgress --all replaced--> Baking (if asked) --> Successful (the group takes the desired configuration)
                --checkpoint--> waits its delay
                --launches fail, an alarm, an hour without progress--> Failed, or RollbackInProgress with auto rollback
+               (the service looks at the alarms of a refresh until it has baked; one that goes off is a failure)
     RollbackInProgress --> RollbackSuccessful, RollbackFailed        cancelled at any time: Cancelled
 
 A rollback is a refresh back to `previous` that skips what matches it; so `previous` must say a version by its number.
@@ -76,6 +77,7 @@ def start(turn: Turn, command: StartRefresh) -> str:
         standby=command.standby,
         bake_s=command.bake_s,
         version=command.version,
+        alarms=list(command.alarms),
     )
     total = len(_left(turn, made))
     turn.change(refresh=made.key, refreshes=number)
@@ -146,6 +148,8 @@ def _check(command: StartRefresh) -> None:
         raise invalid("CheckpointDelay needs CheckpointPercentages", "checkpoint_delay_s")
     if not 0 <= _delay(command) <= limits.CHECKPOINT_DELAY_S_MAX or not 0 <= command.bake_s <= limits.BAKE_S_MAX:
         raise invalid("CheckpointDelay and BakeTime must be 0 to 172800", "checkpoint_delay_s")
+    if len(command.alarms) > limits.REFRESH_ALARMS_MAX or len(set(command.alarms)) != len(command.alarms):
+        raise invalid(f"AlarmSpecification: at most {limits.REFRESH_ALARMS_MAX} alarms, each once", "alarms")
     if command.protected not in ("Refresh", "Ignore", "Wait"):
         raise invalid("ScaleInProtectedInstances must be Refresh, Ignore or Wait", "protected")
     if command.standby not in ("Terminate", "Ignore", "Wait"):

@@ -7,6 +7,7 @@
     a group with policies         every minute its metrics are read, every hour its load is forecast
     a target group that it left   is told to forget its instances
     an activity that has ended    the topics that want to know of it are told
+    a refresh with alarms         is failed, or rolled back, as soon as one of them goes off
 
 Orders are looked up when their turn comes, behind a barrier: nothing is done in the world that is not on disk. After a
 restart every member is looked at once, so a crash at any point costs a repetition, and repetitions are harmless.
@@ -36,7 +37,7 @@ from minicloud.base.errors import (
 from minicloud.scaling import commands, errors, limits
 from minicloud.scaling.forecast import forecast, history
 from minicloud.scaling.machine import Scaling
-from minicloud.scaling.model import Activity, Group, Member, Policy, group_of
+from minicloud.scaling.model import Activity, Group, Member, Policy, Refresh, group_of
 from minicloud.scaling.notices import (
     activity_notice,
     activity_subject,
@@ -67,6 +68,7 @@ log = logging.getLogger(__name__)
 ARRIVED_S = 3.0  # ours: by then what a period measured has arrived
 AGAIN_S = 5.0  # ours: an order that no report has answered is given again
 DRAIN_AGAIN_S = 30.0  # ours: balancers tell when an instance is drained (see `wake`); so often they are asked anyway
+GUARD_S = 1.0  # ours: how often the alarms of a refresh are looked at
 UNKNOWN = (Unavailable, DeadlineExceeded, Throttled, Internal)  # whether it was done is not known
 
 
@@ -98,6 +100,7 @@ class ScalingService:
         self._eyes: Reconciler[str] = Reconciler(self._watch, clock=ports.clock, rand=ports.rand)
         self._farewells: Reconciler[str] = Reconciler(self._leave, clock=ports.clock, rand=ports.rand)
         self._heralds: Reconciler[str] = Reconciler(self._tell, clock=ports.clock, rand=ports.rand)
+        self._guards: Reconciler[str] = Reconciler(self._guard, clock=ports.clock, rand=ports.rand)
         self._forecast_at: dict[str, float] = {}
 
     def start(self) -> None:
@@ -108,16 +111,20 @@ class ScalingService:
             for activity in self.state.rosters[key].activities.values() if key in self.state.rosters else ():
                 if activity.tell:
                     self._heralds.wake(activity.key)
+            if group.refresh:
+                self._guards.wake(group.refresh)
         self._hands.start()
         self._eyes.start()
         self._farewells.start()
         self._heralds.start()
+        self._guards.start()
 
     async def close(self) -> None:
         await self._hands.stop()
         await self._eyes.stop()
         await self._farewells.stop()
         await self._heralds.stop()
+        await self._guards.stop()
         self.waiters.notify_all()
 
     @property
@@ -136,6 +143,7 @@ class ScalingService:
             command = replace(command, settings=settings)
         elif isinstance(command, commands.StartRefresh):
             command = await self._fixed(command)
+            await self._check_alarms(command)
         elif isinstance(command, commands.ChangeTargets):
             await self._check_targets(command.scope, command.add)
         elif isinstance(command, commands.SetNotifications) and command.events:
@@ -215,6 +223,12 @@ class ScalingService:
             except (NotFound, InvalidRequest):
                 raise errors.no_such_target_group() from None
 
+    async def _check_alarms(self, command: commands.StartRefresh) -> None:
+        known = await self._ports.metrics.alarms(command.scope, command.alarms)
+        for name in command.alarms:
+            if name not in known:
+                raise errors.invalid(f"The alarm {name[:255]} does not exist", "alarms")
+
     async def _try_topic(self, command: commands.SetNotifications) -> None:
         """It gets a test notification, as at AWS. Raises InvalidParameterValue where it cannot be told."""
         group = await self.shown(lambda state: state.group(command.scope, command.name))
@@ -239,6 +253,8 @@ class ScalingService:
                 self._eyes.wake(effect.entity.group)
             elif isinstance(effect.entity, Activity) and effect.entity.tell:
                 self._heralds.wake(effect.key)
+            elif isinstance(effect.entity, Refresh) and effect.entity.guarded:
+                self._guards.wake(effect.key)
             self.waiters.notify(group_of(effect.kind, effect.key))
 
     def wake(self, instance_id: str) -> None:
@@ -415,6 +431,20 @@ class ScalingService:
         await self._ports.submit(commands.Evaluate(group.scope, group.name, readings))
         self.waiters.notify(key)
         return (math.floor((now - ARRIVED_S) / period) + 1.0) * period + ARRIVED_S
+
+    async def _guard(self, key: str, now: float) -> float | None:
+        """Look at the alarms of a refresh. One that is gone says nothing."""
+        group_key = group_of(Refresh.kind, key)
+        group, roster = self.state.groups.get(group_key), self.state.rosters.get(group_key)
+        refresh = roster.refreshes.get(key) if roster is not None else None
+        if group is None or refresh is None or group.refresh != key or not refresh.guarded:
+            return None
+        states = await self._ports.metrics.alarms(group.scope, refresh.alarms)
+        for name in refresh.alarms:
+            if states.get(name) == "ALARM":
+                await self._ports.submit(commands.RollbackRefresh(group.scope, group.name, name))
+                return None
+        return now + GUARD_S
 
     async def _read(self, policy: Policy, period_s: int) -> Reading:
         """A metric that cannot be read is one without data."""

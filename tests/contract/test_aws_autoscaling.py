@@ -410,8 +410,11 @@ async def test_instance_refreshes(world: World) -> None:
     assert (await asg.cancel_instance_refresh(**named))["InstanceRefreshId"]
     with refused("ValidationError", "Strategy"):
         await asg.start_instance_refresh(**named, Strategy="ReplaceRootVolume")
-    with refused("ValidationError", "AlarmSpecification"):
+    with refused("ValidationError", "alarm a does not exist"):
         await asg.start_instance_refresh(**named, Preferences={"AlarmSpecification": {"Alarms": ["a"]}})
+    await asg.start_instance_refresh(**named, Preferences={"AlarmSpecification": {"Alarms": ["errors"]}})
+    (one, *_) = (await asg.describe_instance_refreshes(**named))["InstanceRefreshes"]
+    assert one["Preferences"]["AlarmSpecification"] == {"Alarms": ["errors"]}
 
 
 async def test_what_there_is_to_choose_from(world: World) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from minicloud.client import Client
 from minicloud.client.group_models import LifecycleHook
+from minicloud.client.metric_models import Metric
 from minicloud.client.models import TemplateData
 from tests.group_site import GROUP_TAG, Load, Site
 from tests.real_cloud import RealCloud, kill, until
@@ -147,3 +148,28 @@ def test_a_topic_is_told_what_became_of_instances(client: Client) -> None:
         client.templates.delete(name)
         client.topics.delete(topic.arn)
         client.queues.delete(name)
+
+
+def test_an_alarm_rolls_a_refresh_back(client: Client) -> None:
+    name = f"back{time.time_ns() % 10**10}"
+    client.templates.create(name, TemplateData("base", "t3.nano"))
+    client.templates.create_version(name, TemplateData("base", "t3.micro"))
+    client.groups.create(name, name, version="1", min_size=0, max_size=3, desired=2, warmup_s=0)
+    client.alarms.put(name, "GreaterThanThreshold", 1, metric=Metric("My/App", "Errors"), missing_data="ignore")
+    try:
+        client.groups.wait_stable(name, 30)
+        begun = client.groups.start_refresh(
+            name, template=name, version="2", min_healthy=50, auto_rollback=True, alarms=[name], bake_s=120
+        )
+        until(lambda: next(client.groups.refreshes(name)).status == "Baking", 60, "all are replaced")
+        client.alarms.set_state(name, "ALARM", "by hand")
+        ended = client.groups.wait_refresh(name, begun.id, 60)
+        assert ended.status == "RollbackSuccessful" and name in ended.reason
+        assert {client.instances.get(one.instance_id).type for one in client.groups.members(name)} == {"t3.nano"}
+        group = client.groups.get(name)
+        assert group.template is not None and group.template.version == "1"
+    finally:
+        client.groups.delete(name, force=True)
+        client.groups.wait_gone(name)
+        client.alarms.delete(name)
+        client.templates.delete(name)

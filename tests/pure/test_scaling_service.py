@@ -13,10 +13,8 @@ import pytest
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, InsufficientCapacity, InvalidParameterValue, NotFound, Unavailable
 from minicloud.scaling import commands as c
-from minicloud.scaling import limits
 from minicloud.scaling.machine import Scaling
 from minicloud.scaling.model import Group, Member
-from minicloud.scaling.notices import ENDED, LAUNCH_FAILED, LAUNCHED, TEST
 from minicloud.scaling.orders import Launch
 from minicloud.scaling.ports import Answer, FoundTemplate
 from minicloud.scaling.service import Ports, ScalingService
@@ -155,6 +153,10 @@ class Metrics:
     load: float = 0.0
     in_service: int = 1
     broken: bool = False
+    states: dict[str, str] = field(default_factory=lambda: {"errors": "OK"})
+
+    async def alarms(self, scope: Scope, names: Sequence[str]) -> dict[str, str]:
+        return {name: state for name, state in self.states.items() if name in names}
 
     async def read(self, group: str, policy: str, periods: int) -> Reading:
         if self.broken:
@@ -429,57 +431,4 @@ async def test_target_groups_of_another_account_do_not_exist() -> None:
     theirs = Scope("999999999999").arn("elasticloadbalancing", "targetgroup/theirs/1")
     with pytest.raises(InvalidParameterValue, match="Target Groups may not be valid"):
         await cloud.service.ask(c.ChangeTargets(SCOPE, "web", add=(theirs,)))
-    await end(cloud)
-
-
-async def test_topics_are_told_how_activities_end_also_after_a_crash_and_of_a_groups_last() -> None:
-    clock, disk = VirtualClock(), MemoryDisk()
-    compute = Compute(clock)
-    cloud = await Cloud(clock, disk, compute).start()
-    await cloud.create()
-    await cloud.service.ask(c.SetNotifications(SCOPE, "web", "topic", (LAUNCHED, LAUNCH_FAILED, ENDED)))
-    assert [json.loads(text)["Event"] for _, text in cloud.told.told] == [TEST]
-    compute.faults = [InvalidParameterValue("no such image")]
-    cloud.told.faults = [Unavailable() for _ in range(99)]
-    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 1))
-    await cloud.run(40)
-    await end(cloud)
-    cloud = await Cloud(clock, disk, compute).start()
-    await cloud.run(1)
-    cloud.check()
-    assert sorted(json.loads(text)["Event"] for _, text in cloud.told.told) == [LAUNCHED, LAUNCH_FAILED]
-    cloud.told.faults = [Unavailable() for _ in range(4)]
-    await cloud.shell.submit(c.DeleteGroup(SCOPE, "web", force=True))
-    await cloud.run(2)
-    assert cloud.group().deleting and not cloud.members()
-    await cloud.run(60)
-    assert KEY not in cloud.machine.state.groups and not cloud.machine.state.rosters
-    assert json.loads(cloud.told.told[-1][1])["Event"] == ENDED
-    await end(cloud)
-
-
-async def test_a_topic_that_is_not_there_is_refused_and_one_that_goes_holds_up_nothing() -> None:
-    cloud = await begin()
-    cloud.told.faults = [NotFound("Topic does not exist")]
-    with pytest.raises(CloudError, match="Unable to publish test message"):
-        await cloud.service.ask(c.SetNotifications(SCOPE, "web", "topic", (LAUNCHED,)))
-    assert not cloud.group().notifications
-    await cloud.service.ask(c.SetNotifications(SCOPE, "web", "topic", (LAUNCHED,)))
-    cloud.told.faults = [NotFound("Topic does not exist")]
-    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 1))
-    await cloud.run(40)
-    cloud.check()
-    assert len(cloud.told.told) == 1
-    assert not any(one.tell for one in cloud.machine.state.rosters[KEY].activities.values())
-    await end(cloud)
-
-
-async def test_room_that_comes_back_is_found_within_a_minute() -> None:
-    cloud = await begin()
-    cloud.compute.zones_full = set(ZONES)
-    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 1))
-    await cloud.run(900)
-    cloud.compute.zones_full = set()
-    await cloud.run(limits.COLD_S_MAX + cloud.compute.boot_s + 1)
-    cloud.check()
     await end(cloud)

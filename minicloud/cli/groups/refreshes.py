@@ -41,11 +41,14 @@ def refresh() -> None:
 @click.option("--checkpoint-delay", "checkpoint_delay_s", callback=options.seconds, help="How long (1h).")
 @click.option("--skip-matching", is_flag=True, help="Leave instances that are as they should be.")
 @click.option("--auto-rollback", is_flag=True, help="Go back if it fails.")
+@click.option("--alarm", "alarms", multiple=True, help="It fails, or goes back, when this alarm goes off.")
+@click.option("--bake", "bake_s", callback=options.seconds, help="So long alarms are looked at in the end.")
 @click.option("--protected", "protected_instances", type=click.Choice(["Refresh", "Ignore", "Wait"]), default="Wait")
 @click.option("--standby", "standby_instances", type=click.Choice(["Terminate", "Ignore", "Wait"]), default="Wait")
 @click.option("--wait", is_flag=True, help="Until it has ended; fails where it did not succeed.")
 def start(session: Session, name: str, types: tuple[str, ...], wait: bool, **given: Any) -> None:
     """Begin a refresh."""
+    given["bake_s"] = given["bake_s"] or 0
     begun = session.client.groups.start_refresh(name, types=list(types) or None, **given)
     if wait:
         with Progress(f"refreshing {name}"):

@@ -247,12 +247,14 @@ class Groups:
         protected_instances: str = "Wait",
         standby_instances: str = "Wait",
         bake_s: int = 0,
+        alarms: Sequence[str] = (),
     ) -> group_models.InstanceRefresh:
         """Replace the instances a few at a time, by those of `template` (the group's own).
 
         min_healthy, max_healthy: percent of desired (90, 100). checkpoints: percents at which it waits.
-        protected_instances: Refresh, Ignore, Wait; standby_instances: Terminate, Ignore, Wait. Raises NotFound,
-        InvalidParameterValue, Conflict (one is under way).
+        protected_instances: Refresh, Ignore, Wait; standby_instances: Terminate, Ignore, Wait. alarms: one of them in
+        ALARM fails it, or rolls it back; bake_s: so long they are looked at after the last replacement. Raises
+        NotFound, InvalidParameterValue, Conflict (one is under way).
         """
         return self._loop.run(
             self._inner.start_refresh(
@@ -270,6 +272,7 @@ class Groups:
                 protected_instances=protected_instances,
                 standby_instances=standby_instances,
                 bake_s=bake_s,
+                alarms=alarms,
             )
         )
 

@@ -182,13 +182,14 @@ class PolicyDoor(Noun):
         only(params, call, GROUP, "Strategy", "DesiredConfiguration", "Preferences")
         nothing_of(call, params, {"Strategy": "Rolling"})
         wanted, preferences = params.get("DesiredConfiguration", {}), params.get("Preferences", {})
-        only(preferences, call, "CheckpointPercentages", *_REFRESH)
+        only(preferences, call, "CheckpointPercentages", "AlarmSpecification", *_REFRESH)
         given = {ours: preferences[name] for name, ours in _REFRESH.items() if name in preferences}
         source = to_source(wanted, call)
         command = commands.StartRefresh(
             call.caller.scope,
             params[GROUP],
             checkpoints=tuple(preferences.get("CheckpointPercentages", ())),
+            alarms=tuple(preferences.get("AlarmSpecification", {}).get("Alarms", ())),
             **source,
             **given,
         )

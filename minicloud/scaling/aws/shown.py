@@ -149,6 +149,7 @@ def refresh(one: Refresh) -> Result:
         "BakeTime": one.bake_s,
     }
     preferences |= {"InstanceWarmup": one.warmup_s} if one.warmup_s is not None else {}
+    preferences |= {"AlarmSpecification": {"Alarms": one.alarms}} if one.alarms else {}
     if one.checkpoints:
         preferences |= {"CheckpointPercentages": one.checkpoints, "CheckpointDelay": one.checkpoint_delay_s}
     found: Result = {

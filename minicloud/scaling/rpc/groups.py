@@ -207,6 +207,7 @@ class GroupServicer:
             template=translate.to_template(request),
             types=list(request.types.values) if request.HasField("types") else None,
             checkpoints=tuple(request.checkpoints),
+            alarms=tuple(request.alarms),
             protected=request.protected_instances or "Wait",
             standby=request.standby_instances or "Wait",
             **given,

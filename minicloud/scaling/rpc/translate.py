@@ -116,6 +116,7 @@ def refresh(one: Refresh) -> wire.InstanceRefresh:
         skip_matching=one.skip_matching,
         auto_rollback=one.auto_rollback,
         checkpoints=one.checkpoints,
+        alarms=one.alarms,
     )
 
 

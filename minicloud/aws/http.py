@@ -338,7 +338,9 @@ def _body_too_large(most: int) -> CloudError:
 
 
 class HttpServer:
-    """A listening server. `others`: paths that begin so go to another handler. `welcome`: else answered 403."""
+    """A listening server. `others`: paths of minicloud's that begin so, and host names that have so in them (a key that
+    begins with a dot), go to another handler. Who is not `welcome` is answered 403.
+    """
 
     def __init__(
         self, app: Application, others: Mapping[str, Handler] | None = None, welcome: Welcome | None = None
@@ -348,7 +350,8 @@ class HttpServer:
         self.now = self.loop.time()
         self.date = ""
         self.port = 0
-        self._others = dict(others or {})
+        self._paths = {key: one for key, one in (others or {}).items() if not key.startswith(".")}
+        self._hosts = {key: one for key, one in (others or {}).items() if key.startswith(".")}
         self._welcome = welcome
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -387,8 +390,13 @@ class HttpServer:
         if self._welcome is not None and not self._welcome(request):
             return _forbidden()
         if request.path.startswith("/_minicloud"):
-            for prefix, handler in self._others.items():
+            for prefix, handler in self._paths.items():
                 if request.path.startswith(prefix):
+                    return handler(request)
+        if self._hosts:
+            host = request.headers.get("host", "").lower()
+            for part, handler in self._hosts.items():
+                if part in host:
                     return handler(request)
         return self.app.handle(request)
 

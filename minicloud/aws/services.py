@@ -1,7 +1,7 @@
 """Which AWS service a request is for, and which process of the cloud owns it. No model is read for this.
 
-In this order: the target header, CBOR's path, the name that the credential is for, the path of a REST service, the
-version that a query names.
+In this order: the host name of a function URL, the target header, CBOR's path, the name that the credential is for, the
+path of a REST service, the version that a query names.
 """
 
 from __future__ import annotations
@@ -60,11 +60,14 @@ _CBOR = re.compile(r"/service/([^/]+)/operation/[^/]+")
 _SCOPE = re.compile(r"Credential=[^/,\s]*/[0-9]*/[^/,\s]*/([^/,\s]+)/aws4_request")
 _QUERY_SCOPE = re.compile(r"X-Amz-Credential=[^&]*?(?:/|%2F)([A-Za-z0-9-]+)(?:/|%2F)aws4_request", re.IGNORECASE)
 _VERSION = re.compile(rb"(?:^|&)Version=([0-9-]+)")
+FUNCTION_URL = ".lambda-url."  # in the host name of a function's own URL
 QUERY, EC2, JSON, CBOR, REST = "query", "ec2", "json", "smithy-rpc-v2-cbor", "rest-json"
 
 
 def service_of(request: Request) -> tuple[Known | None, str]:
     """The service and the protocol that the request is in; None where nobody can tell."""
+    if FUNCTION_URL in request.headers.get("host", ""):
+        return BY_NAME["lambda"], REST
     target = request.headers.get("x-amz-target")
     if target is not None:
         return _BY_TARGET.get(target.partition(".")[0]), JSON

@@ -209,6 +209,8 @@ def _service_rules(settings: CloudSettings) -> tuple[Rule, ...]:
         name, signed = f"for_{owner}", tuple(f"/{one.signing}/aws4_request" for one in owned)
         rules.append(Acl(name, "req.hdr(authorization)", "sub", signed))
         rules.append(Acl(name, "url_param(X-Amz-Credential),url_dec", "sub", signed))
+        if owner == services.FUNCTIONS:
+            rules.append(Acl(name, "req.hdr(host),host_only,lower", "sub", (services.FUNCTION_URL,)))
         if targets := tuple(f"{one.target}." for one in owned if one.target):
             rules.append(Acl(name, "req.hdr(x-amz-target)", "beg", targets))
         if paths := tuple(f"^(?:{one.paths})" for one in owned if one.paths):

@@ -45,6 +45,17 @@ def test_each_broker_has_its_part_of_the_path() -> None:
     )
 
 
+def test_aws_requests_go_to_who_owns_the_service() -> None:
+    shards = {"brokers": (ShardSettings(1, 20_003),), "functions": (ShardSettings(2, 20_005),)}
+    made = text(replace(SETTINGS, **shards))
+    for service in ("sqs", "sns"):
+        assert re.search(rf"acl for_broker req.hdr\(authorization\) -m sub -- '?/{service}/aws4_request", made)
+    assert re.search(r"acl for_broker req.hdr\(x-amz-target\) -m beg -- '?AmazonSQS\.", made)
+    assert re.search(r"acl for_functions req.hdr\(host\),host_only,lower -m sub -- '?\.lambda-url\.", made)
+    assert "use_backend broker_0 if for_broker\n" in made and "use_backend functions if for_functions\n" in made
+    assert "for_balancer" not in made  # nobody is there
+
+
 def test_the_control_plane_learns_by_which_name_it_was_reached() -> None:
     assert re.search(r"set-header X-Minicloud-Reached-As .*req.hdr\(host\)", text())
 

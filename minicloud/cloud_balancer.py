@@ -18,16 +18,20 @@ import time
 import uvloop
 
 from minicloud import settings
+from minicloud.aws.call import Door
 from minicloud.aws.forward import Place
 from minicloud.aws.services import BALANCER as AWS_OWNER
+from minicloud.balancer.aws.elbv2 import Elbv2
 from minicloud.balancer.rpc import DESCRIPTOR, BalancerServicer
 from minicloud.balancer.service import BalancerService, Work
 from minicloud.balancer.targets_rpc import DESCRIPTOR as TARGETS
 from minicloud.balancer.targets_rpc import TargetServicer
 from minicloud.base import limits
 from minicloud.cloud_broker import broker_bind
+from minicloud.cloud_calls import Calls
 from minicloud.cloud_feeds import Reporting, way_to_metrics
 from minicloud.cloud_gateway import AwsFace, entrance
+from minicloud.cloud_network import DefaultNetwork
 from minicloud.cloud_places import InstancePlaces
 from minicloud.cluster.processes import ProcessTable, end, is_alive, marks, read_table
 from minicloud.identity.seal import AesGcmSeal
@@ -70,7 +74,9 @@ class BalancerProcess:
             calls_max=limits.GRPC_BROKER_CALLS_MAX,
             socket=str(cloud.shard_socket(BALANCER, number)),
         )
-        self.face = AwsFace([], entrance(cloud, Place(AWS_OWNER, number)))
+        self._calls = Calls(cloud, secret, BALANCER.called(number))
+        api = Elbv2(self.service, DefaultNetwork(self._calls), pages)
+        self.face = AwsFace([Door("elbv2", api)], entrance(cloud, Place(AWS_OWNER, number)))
         self.server = RpcServer(
             [
                 door(BalancerServicer(self.service, pages), DESCRIPTOR, entry),
@@ -99,6 +105,7 @@ class BalancerProcess:
         await self.server.stop(grace_s)
         await self._reporting.close()
         await self.places.close()
+        await self._calls.close()
         await self.service.stop(grace_s)
         self.journal.close()
 

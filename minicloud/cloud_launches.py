@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from minicloud.base.arn import Scope
 from minicloud.base.errors import NotFound, OperationNotPermitted, Unavailable
 from minicloud.cloud_calls import Calls
+from minicloud.cloud_network import host_zones
 from minicloud.compute import vpc
 from minicloud.scaling.aws.base import Zone
 from minicloud.scaling.commands import Found
 from minicloud.scaling.orders import Launch
 from minicloud.scaling.ports import Answer, FoundTemplate
-from minicloud.wire import catalog_pb2, common_pb2, host_pb2, instance_pb2
+from minicloud.wire import catalog_pb2, common_pb2, instance_pb2
 
 GROUP_TAG = "aws:autoscaling:groupName"  # EC2 Auto Scaling User Guide, "Tag Auto Scaling groups and instances"
 TEMPLATE_TAG, VERSION_TAG = "aws:ec2launchtemplate:id", "aws:ec2launchtemplate:version"
@@ -93,14 +94,7 @@ class Launches:
         return FoundTemplate(found.template.id, str(found.version), found.template.name)
 
     async def zones(self, scope: Scope) -> list[str]:
-        zones: set[str] = set()
-        request = host_pb2.ListHostsRequest(page_size=PAGE)
-        while True:
-            page = await self._calls.control(scope, "HostService/List", request, host_pb2.ListHostsResponse)
-            zones |= {host.zone for host in page.hosts}
-            if not page.next_page_token:
-                return sorted(zones)
-            request = host_pb2.ListHostsRequest(page_size=PAGE, page_token=page.next_page_token)
+        return await host_zones(self._calls, scope)
 
     async def shown_zones(self, scope: Scope) -> dict[str, Zone]:
         """As the scope's region calls them (scaling.aws.base.Places); with the control plane away, as it said last."""

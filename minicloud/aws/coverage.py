@@ -18,6 +18,7 @@ from minicloud.aws import model, services
 DOORS = {
     "ec2": "minicloud.compute.aws.ec2:Ec2",
     "autoscaling": "minicloud.scaling.aws.autoscaling:AutoScaling",
+    "elbv2": "minicloud.balancer.aws.elbv2:Elbv2",
     "sqs": "minicloud.queue.aws:QueueApi",
     "sns": "minicloud.topic.aws.api:TopicApi",
     "iam": "minicloud.identity.aws.iam:Iam",

@@ -44,6 +44,15 @@ def no_group() -> NotFound:
     return NotFound("One or more target groups not found", code="TargetGroupNotFound", field="target_group")
 
 
+def invalid_tags() -> InvalidParameterValue:
+    return InvalidParameterValue("A tag key was specified more than once.", code="DuplicateTagKeys", field="tags")
+
+
+def no_reservations() -> UnsupportedOperation:
+    text = "minicloud's load balancers have no capacity reservations"
+    return UnsupportedOperation(text, code="InvalidAction", field="Action")
+
+
 def no_certificate(arn: str) -> NotFound:
     return NotFound(f"Certificate '{arn[:256]}' not found", code="CertificateNotFound", field="certificate")
 

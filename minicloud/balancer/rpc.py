@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import Any
 
 from minicloud.balancer import balancers, commands, groups, listeners, targets, translate
@@ -15,7 +13,6 @@ from minicloud.base.arn import Caller, Scope
 from minicloud.wire import balancer_pb2 as wire
 
 DESCRIPTOR = wire.DESCRIPTOR.services_by_name["BalancerService"]
-FOLLOWED_S_MAX = 2.0  # ours: an answer waits this long for HAProxy, then it goes without
 
 
 class BalancerServicer:
@@ -53,7 +50,7 @@ class BalancerServicer:
 
     async def DeleteBalancer(self, request: wire.DeleteBalancerRequest, caller: Caller) -> wire.DeleteBalancerReply:
         arn = self._arn(Balancer.kind, request.balancer, caller)
-        await self._served(commands.DeleteBalancer(caller.scope, arn))
+        await self._service.served(commands.DeleteBalancer(caller.scope, arn))
         return wire.DeleteBalancerReply()
 
     # --- listeners
@@ -69,7 +66,7 @@ class BalancerServicer:
             ssl_policy=request.ssl_policy,
             tags=dict(request.tags),
         )
-        return self._listener(*await self._served(command))
+        return self._listener(*await self._service.served(command))
 
     async def ModifyListener(self, request: wire.ModifyListenerRequest, caller: Caller) -> wire.Listener:
         command = commands.ModifyListener(
@@ -83,7 +80,7 @@ class BalancerServicer:
             remove=tuple(request.remove_certificates),
             ssl_policy=request.ssl_policy if request.HasField("ssl_policy") else None,
         )
-        return self._listener(*await self._served(command))
+        return self._listener(*await self._service.served(command))
 
     async def ListListeners(self, request: wire.ListListenersRequest, caller: Caller) -> wire.ListListenersReply:
         def look(state: State) -> wire.ListListenersReply:
@@ -94,7 +91,7 @@ class BalancerServicer:
         return await self._service.shown(look)
 
     async def DeleteListener(self, request: wire.DeleteListenerRequest, caller: Caller) -> wire.DeleteListenerReply:
-        await self._served(commands.DeleteListener(caller.scope, request.listener_arn))
+        await self._service.served(commands.DeleteListener(caller.scope, request.listener_arn))
         return wire.DeleteListenerReply()
 
     # --- rules
@@ -108,7 +105,7 @@ class BalancerServicer:
             action=self._action(request.action, caller),
             tags=dict(request.tags),
         )
-        return translate.rule(await self._served(command))
+        return translate.rule(await self._service.served(command))
 
     async def ModifyRule(self, request: wire.ModifyRuleRequest, caller: Caller) -> wire.ListenerRule:
         command = commands.ModifyRule(
@@ -117,10 +114,10 @@ class BalancerServicer:
             conditions=translate.to_conditions(request.conditions) or None,
             action=self._action(request.action, caller) if request.HasField("action") else None,
         )
-        return translate.rule(await self._served(command))
+        return translate.rule(await self._service.served(command))
 
     async def SetRulePriorities(self, request: wire.SetRulePrioritiesRequest, caller: Caller) -> wire.ListRulesReply:
-        changed = await self._served(commands.SetPriorities(caller.scope, dict(request.priorities)))
+        changed = await self._service.served(commands.SetPriorities(caller.scope, dict(request.priorities)))
         return _rules(sorted(changed, key=lambda one: int(one.priority)))
 
     async def ListRules(self, request: wire.ListRulesRequest, caller: Caller) -> wire.ListRulesReply:
@@ -129,7 +126,7 @@ class BalancerServicer:
         )
 
     async def DeleteRule(self, request: wire.DeleteRuleRequest, caller: Caller) -> wire.DeleteRuleReply:
-        await self._served(commands.DeleteRule(caller.scope, request.rule_arn))
+        await self._service.served(commands.DeleteRule(caller.scope, request.rule_arn))
         return wire.DeleteRuleReply()
 
     # --- target groups
@@ -169,7 +166,7 @@ class BalancerServicer:
     async def ModifyTargetGroup(self, request: wire.ModifyTargetGroupRequest, caller: Caller) -> wire.TargetGroup:
         arn = self._arn(Group.kind, request.target_group, caller)
         command = commands.ModifyGroup(caller.scope, arn, translate.to_health(request.health))
-        return translate.group(await self._served(command))
+        return translate.group(await self._service.served(command))
 
     async def DeleteTargetGroup(
         self, request: wire.DeleteTargetGroupRequest, caller: Caller
@@ -183,13 +180,13 @@ class BalancerServicer:
     async def RegisterTargets(self, request: wire.RegisterTargetsRequest, caller: Caller) -> wire.TargetsReply:
         arn = self._arn(Group.kind, request.target_group, caller)
         specs = translate.to_targets(request.targets)
-        return translate.targets(await self._served(commands.RegisterTargets(caller.scope, arn, specs)))
+        return translate.targets(await self._service.served(commands.RegisterTargets(caller.scope, arn, specs)))
 
     async def DeregisterTargets(self, request: wire.DeregisterTargetsRequest, caller: Caller) -> wire.TargetsReply:
         """Answers with what is left of them: those that drain."""
         arn = self._arn(Group.kind, request.target_group, caller)
         specs = translate.to_targets(request.targets)
-        await self._served(commands.DeregisterTargets(caller.scope, arn, specs))
+        await self._service.served(commands.DeregisterTargets(caller.scope, arn, specs))
         ids = {spec.id for spec in specs}
         return await self._service.shown(
             lambda state: translate.targets(one for one in state.targets_of(arn) if one.id in ids)
@@ -211,7 +208,7 @@ class BalancerServicer:
         self, request: wire.SetBalancerAttributesRequest, caller: Caller
     ) -> wire.AttributesReply:
         command = commands.SetAttributes(caller.scope, request.arn, dict(request.attributes))
-        return wire.AttributesReply(attributes=await self._served(command))
+        return wire.AttributesReply(attributes=await self._service.served(command))
 
     async def SetBalancerTags(self, request: wire.SetBalancerTagsRequest, caller: Caller) -> wire.BalancerTagsReply:
         command = commands.SetTags(caller.scope, request.arn, dict(request.tags), tuple(request.remove))
@@ -240,13 +237,6 @@ class BalancerServicer:
         return wire.DeleteCertificateReply()
 
     # --- names
-
-    async def _served(self, command: Any) -> Any:
-        reply = await self._service.submit(command)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FOLLOWED_S_MAX):
-                await self._service.settled()
-        return reply
 
     def _arn(self, kind: str, reference: str, caller: Caller) -> str:
         """Of a balancer or target group by name; an ARN is handed on. A name that is unknown is none of an ARN."""

@@ -57,6 +57,7 @@ LOOK_S = 0.5
 START_S_MAX = 10.0
 RETRY_S = (0.2, 5.0)  # after a failure, doubling
 PORTS_AGAIN_S = 5.0  # a port that was another program's is asked for again
+FOLLOWED_S_MAX = 2.0  # an answer waits this long for HAProxy, then it goes without
 LOG_BYTES_MAX = 64 * 1024 * 1024  # then a log starts anew, and what was written is in access.log.1, haproxy.log.1
 
 
@@ -175,6 +176,14 @@ class BalancerService:
 
     def read(self, look: Callable[[State], T]) -> T:
         return self.shell.read(lambda: look(self._machine.state))
+
+    async def served(self, command: Any) -> Any:
+        """As `submit`, and HAProxy does as it says, or has not come to it within FOLLOWED_S_MAX."""
+        reply = await self.submit(command)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOWED_S_MAX):
+                await self.settled()
+        return reply
 
     async def settled(self) -> None:
         """Return once HAProxy does what was acknowledged so far."""

@@ -50,6 +50,9 @@ class BareService:
             self.machine.apply(record)
         return outcome.reply
 
+    async def served(self, command: Any) -> Any:
+        return await self.submit(command)
+
     def read(self, look: Callable[[State], Any]) -> Any:
         return look(self.machine.state)
 

@@ -232,8 +232,13 @@ def test_addresses_of_the_clouds_own_machine_are_no_targets_where_strangers_shar
         bench.submit(ask.RegisterTargets(HOME, group.arn, (ask.TargetSpec("192.0.2.1", 9000),)))
 
 
-def self_signed(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> tuple[str, str]:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.example")])
+def certificate_of(name: str) -> tuple[str, str]:
+    """A certificate for this name, and its key."""
+    return self_signed(ec.generate_private_key(ec.SECP256R1()), name)
+
+
+def self_signed(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, host: str = "a.example") -> tuple[str, str]:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     start = datetime(2026, 1, 1, tzinfo=UTC)
     plan = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=9999))
     certificate = plan.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

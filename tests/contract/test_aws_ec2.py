@@ -230,3 +230,19 @@ async def test_many_at_once(tmp_path: Path) -> None:
         ids = {one["InstanceId"] for group in made for one in group}
         assert len(ids) == 8
         await world.wait(ec2, "instance_running", InstanceIds=sorted(ids))
+
+
+async def test_an_answer_is_kept_until_something_is_recorded(tmp_path: Path) -> None:
+    async with ec2_world(tmp_path) as world:
+        ec2, stranger = world.client("ec2"), world.client("ec2", account="111122223333")
+        (one, two) = await world.launch(ec2, 2)
+        await world.wait(ec2, "instance_running", InstanceIds=[one["InstanceId"], two["InstanceId"]])
+        first = await ec2.describe_instances()
+        assert (await ec2.describe_instances())["Reservations"] == first["Reservations"]
+        assert not (await stranger.describe_instances())["Reservations"]
+        await ec2.create_tags(Resources=[one["InstanceId"]], Tags=[{"Key": "a", "Value": "b"}])
+        after = (await ec2.describe_instances())["Reservations"][0]["Instances"]
+        assert {item["InstanceId"]: item.get("Tags") for item in after} == {
+            one["InstanceId"]: [{"Key": "a", "Value": "b"}],
+            two["InstanceId"]: None,
+        }

@@ -131,14 +131,19 @@ class AsyncGroups:
                 yield view
 
     async def wait_stable(self, name: str, timeout: float = 300.0) -> group_models.ScalingGroup:
-        """Until as many are in service as desired and nothing comes or goes. Raises NotFound, DeadlineExceeded."""
+        """Until as many are in service as desired and nothing comes or goes.
+
+        Raises NotFound, DeadlineExceeded (with what failed last).
+        """
+        failed = ""
         try:
             async with asyncio.timeout(timeout):
                 async for view in self.watch(name):
                     if view.group.stable:
                         return view.group
+                    failed = next((f": {one.message}" for one in view.activities if one.status == "Failed"), "")
         except TimeoutError:
-            raise DeadlineExceeded(f"{name} is not stable after {timeout:g} s", field="timeout") from None
+            raise DeadlineExceeded(f"{name} is not stable after {timeout:g} s{failed}", field="timeout") from None
         raise NotFound(f"the group {name} was deleted meanwhile")
 
     async def wait_gone(self, name: str, timeout: float = 300.0) -> None:

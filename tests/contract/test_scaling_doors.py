@@ -261,6 +261,15 @@ async def test_a_group_is_watched(world: World) -> None:
         assert stable.stable
 
 
+async def test_who_waits_in_vain_is_told_what_failed(world: World) -> None:
+    async with world.client() as cloud:
+        world.cloud.compute.faults = [errors.InvalidParameterValue("The image id does not exist")] * 9
+        await cloud.groups.create("web", "lt-1", min_size=1, max_size=1)
+        await world.run(2)
+        with pytest.raises(errors.DeadlineExceeded, match=r"not stable after 0\.2 s: The image id does not exist"):
+            await cloud.groups.wait_stable("web", 0.2)
+
+
 async def test_a_watch_outlives_the_autoscaler(world: World) -> None:
     async with world.client() as cloud:
         await cloud.groups.create("web", "lt-1", min_size=0, max_size=8)

@@ -103,7 +103,10 @@ class Groups:
         return self._loop.iterate(self._inner.watch(name))
 
     def wait_stable(self, name: str, timeout: float = 300.0) -> group_models.ScalingGroup:
-        """Until as many are in service as desired and nothing comes or goes. Raises NotFound, DeadlineExceeded."""
+        """Until as many are in service as desired and nothing comes or goes.
+
+        Raises NotFound, DeadlineExceeded (with what failed last).
+        """
         return self._loop.run(self._inner.wait_stable(name, timeout))
 
     def wait_gone(self, name: str, timeout: float = 300.0) -> None:

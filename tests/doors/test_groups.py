@@ -173,3 +173,19 @@ def test_an_alarm_rolls_a_refresh_back(client: Client) -> None:
         client.groups.wait_gone(name)
         client.alarms.delete(name)
         client.templates.delete(name)
+
+
+def test_a_warm_pool_is_stopped_and_started(client: Client) -> None:
+    site = Site.make(client, 1, 3)
+    try:
+        site.await_whole(1)
+        client.groups.put_warm_pool(site.name, min_size=1, max_prepared=2)
+        pooled = lambda: [one for one in site.members() if one.lifecycle_state == "Warmed:Stopped"]  # noqa: E731
+        (warm,) = until(pooled, 60, "one has booted and is stopped")
+        assert client.instances.get(warm.instance_id).state == "stopped"
+        client.groups.set_desired(site.name, 2)
+        until(lambda: warm.instance_id in site.in_service(), 60, "it comes out of the pool")
+        assert client.instances.get(warm.instance_id).generation == 2
+        until(lambda: warm.instance_id in site.targets(), 10, "it is registered")
+    finally:
+        site.end()

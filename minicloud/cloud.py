@@ -206,7 +206,7 @@ class ControlPlane:
             kind.part: [Peer(f"unix:{cloud.shard_socket(kind, number)}") for number in range(len(cloud.shards(kind)))]
             for kind in SHARD_KINDS
         }
-        self._readings: dict[int, broker_counters.Readings | None] = {}
+        self._readings: dict[str, dict[int, broker_counters.Readings | None]] = {}
         way = way_to_metrics(cloud, secret, "control-plane")
         self._reporting = Reporting(way, self._measured, self._clock, DETAILED_S)
         self.server: RpcServer | None = None
@@ -360,16 +360,21 @@ class ControlPlane:
         return Operations(
             health=self.health,
             registry=metrics.registry(metrics.CloudCollector(self, self.shell.counters, lambda: self._readings)),
-            refresh=self._ask_brokers,
+            refresh=self._ask_shards,
             shutdown=shut_down,
             secret=self.secret,
             allowed_hosts=frozenset({settings.GUEST_NAME, *(name.lower() for name in self.cloud.allowed_hosts)}),
         )
 
-    async def _ask_brokers(self) -> None:
-        brokers = self.shards[MESSAGE_BROKER.part]
-        asked = [broker_counters.ask(one.channel, self.secret) for one in brokers if one.channel is not None]
-        self._readings = dict(enumerate(await asyncio.gather(*asked)))
+    async def _ask_shards(self) -> None:
+        nouns = {MESSAGE_BROKER: "broker", BALANCER: "balancer", AUTOSCALER: "autoscaler"}
+
+        async def ask(peers: list[Peer]) -> dict[int, broker_counters.Readings | None]:
+            asked = [broker_counters.ask(peer.channel, self.secret) for peer in peers if peer.channel is not None]
+            return dict(enumerate(await asyncio.gather(*asked)))
+
+        found = await asyncio.gather(*(ask(self.shards[kind.part]) for kind in nouns))
+        self._readings = dict(zip(nouns.values(), found, strict=True))
 
     # --- metrics.Inventory
 

@@ -15,6 +15,7 @@ import logging
 import random
 import secrets
 import time
+from collections import Counter
 from typing import Any
 
 import uvloop
@@ -35,6 +36,8 @@ from minicloud.logs.rpc import LogServicer
 from minicloud.logs.service import LogService
 from minicloud.metric.rpc import ALARMS, METRICS, REPORTS, AlarmServicer, MetricServicer, ReportServicer
 from minicloud.metric.service import MetricService
+from minicloud.rpc.broker_counters import DESCRIPTOR as COUNTERS
+from minicloud.rpc.broker_counters import CountersServicer, Readings, internal_door
 from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.fleet_auth import fleet_door
 from minicloud.rpc.server import Listen, RpcServer
@@ -103,12 +106,32 @@ class Autoscaler:
             door(AlarmServicer(self.metrics), ALARMS, entry),
             door(ReportServicer(self.metrics, logs_of(self.logs)), REPORTS, own),
             door(LogServicer(self.logs), LOGS, entry),
+            door(CountersServicer(self.readings), COUNTERS, Entry(internal_door(self._secret), entry.new_request_id)),
         ]
 
     def _aws_doors(self) -> list[Door]:
         """Services by the AWS protocols."""
         groups = AutoScaling(self.groups.service, self.groups.launches, self._derived("group pages"))
         return [Door("autoscaling", groups)]
+
+    def readings(self) -> Readings:
+        """For the metrics page."""
+        state = self.groups.machine.state
+        gauges = {
+            "scaling_groups.groups": float(len(state.groups)),
+            "scaling_groups.desired": float(sum(group.desired for group in state.groups.values())),
+            "metric_store.metrics": float(self.metrics.size),
+            "metric_store.points_waiting": float(self.metrics.waiting),
+        }
+        counted = {
+            "scaling_members": Counter(
+                one.state for roster in state.rosters.values() for one in roster.members.values()
+            ),
+            "alarms": self.metrics.alarm_states(),
+            "logs": self.logs.counted(),
+        }
+        gauges |= {f"{family}.{name}": float(n) for family, names in counted.items() for name, n in names.items()}
+        return Readings({}, gauges)
 
     async def start(self) -> int:
         """Load what was, then serve. Returns the gRPC port."""

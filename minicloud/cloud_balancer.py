@@ -14,6 +14,7 @@ import hmac
 import logging
 import secrets
 import time
+from collections import Counter
 
 import uvloop
 
@@ -24,6 +25,7 @@ from minicloud.aws.services import BALANCER as AWS_OWNER
 from minicloud.balancer.aws.elbv2 import Elbv2
 from minicloud.balancer.rpc import DESCRIPTOR, BalancerServicer
 from minicloud.balancer.service import BalancerService, Work
+from minicloud.balancer.state import State
 from minicloud.balancer.targets_rpc import DESCRIPTOR as TARGETS
 from minicloud.balancer.targets_rpc import TargetServicer
 from minicloud.base import limits
@@ -36,6 +38,8 @@ from minicloud.cloud_places import InstancePlaces
 from minicloud.cluster.processes import ProcessTable, end, is_alive, marks, read_table
 from minicloud.identity.seal import AesGcmSeal
 from minicloud.proxy.process import find_orphan
+from minicloud.rpc.broker_counters import DESCRIPTOR as COUNTERS
+from minicloud.rpc.broker_counters import CountersServicer, Readings, internal_door
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.fleet_auth import fleet_door
 from minicloud.rpc.server import Listen, RpcServer
@@ -80,6 +84,7 @@ class BalancerProcess:
         self.server = RpcServer(
             [
                 door(BalancerServicer(self.service, pages), DESCRIPTOR, entry),
+                door(CountersServicer(self.readings), COUNTERS, Entry(internal_door(secret), entry.new_request_id)),
                 door(TargetServicer(self.service), TARGETS, Entry(fleet_door(secret), entry.new_request_id)),
             ],
             entry.new_request_id,
@@ -112,6 +117,15 @@ class BalancerProcess:
     async def _measured(self, moment: int) -> list[Report]:
         return await self.service.measure(moment - MINUTE_S)
 
+    async def readings(self) -> Readings:
+        """For the metrics page."""
+        counted = await self.service.counted()
+        requests = {"total": counted["req_tot"], **{f"{n}xx": counted[f"hrsp_{n}xx"] for n in range(2, 6)}}
+        traffic = {"connections": counted["conn_tot"], "bytes_in": counted["bin"], "bytes_out": counted["bout"]}
+        totals = {f"balancer_requests.{name}": float(count) for name, count in requests.items()}
+        totals |= {f"balancer_traffic.{name}": float(count) for name, count in traffic.items()}
+        return Readings(totals, self.service.read(_holds))
+
     def _started(self, pid: int) -> None:
         for record in self._table.all():
             if not is_alive(record):
@@ -134,3 +148,14 @@ async def _balancer(cloud: CloudSettings, number: int) -> None:
         log.error("the balancer process ends: its journal does not take records any more")
     finally:
         await process.stop(0)
+
+
+def _holds(state: State) -> dict[str, float]:
+    states = Counter(target.state for target in state.targets.values())
+    kept = {
+        "balancers": len(state.balancers),
+        "listeners": len(state.listeners),
+        "target_groups": len(state.groups),
+    }
+    found = {f"balancer_targets.{name}": float(count) for name, count in states.items()}
+    return found | {f"balancer_holds.{name}": float(count) for name, count in kept.items()}

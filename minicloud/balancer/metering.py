@@ -52,6 +52,7 @@ class Meter:
         self._pid = 0
         self._before: dict[tuple[str, str], dict[str, int]] = {}
         self._sections: dict[str, _Seen] = {}
+        self.totals: Counter[str] = Counter()  # of all listeners since the start
 
     def read(self, pid: int, rows: Iterable[Row]) -> None:
         """Take what a process counted; several may be read for one report."""
@@ -65,7 +66,10 @@ class Meter:
             now[key] = {name: int(row[name] or 0) for name in _ADDED}
             before = self._before.get(key, {})
             seen = self._section(row["pxname"])
-            seen.added.update({name: max(0, value - before.get(name, 0)) for name, value in now[key].items()})
+            added = {name: max(0, value - before.get(name, 0)) for name, value in now[key].items()}
+            seen.added.update(added)
+            if row["svname"] == "FRONTEND":
+                self.totals.update(added)
             seen.open += int(row["scur"] or 0)
         self._before = now
 

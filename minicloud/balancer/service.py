@@ -16,6 +16,7 @@ import os
 import random
 import resource
 import shutil
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ from minicloud.balancer.ports import Instances, NoInstances, NoSeal, Place, Seal
 from minicloud.balancer.state import State, Touched
 from minicloud.balancer.targets import INSTANCE, check_count
 from minicloud.balancer.verdicts import judge
-from minicloud.base.errors import CloudError
+from minicloud.base.errors import CloudError, Unavailable
 from minicloud.base.machine import Journal
 from minicloud.proxy.process import Haproxy, ProxyEvents
 from minicloud.proxy.timing import TimesReader
@@ -193,13 +194,23 @@ class BalancerService:
 
     async def measure(self, start: float = 0.0) -> list[Report]:
         """What balancers and groups did since the last call, at `start`, and how they are. Raises Unavailable."""
+        await self._read_counters()
+        times = self._times.take()
+        return self.read(lambda state: self._meter.report(state, times, start))
+
+    async def counted(self) -> Counter[str]:
+        """What all listeners counted since the start, by HAProxy's names. What cannot be read now comes later."""
+        with contextlib.suppress(Unavailable):
+            await self._read_counters()
+        return Counter(self._meter.totals)
+
+    async def _read_counters(self) -> None:
+        """Raises Unavailable."""
         closed, self.plane.closed = self.plane.closed, []
         for pid, rows in closed:
             self._meter.read(pid, rows)
         if self.plane.pid is not None:
             self._meter.read(self.plane.pid, await self.plane.stats())
-        times = self._times.take()
-        return self.read(lambda state: self._meter.report(state, times, start))
 
     async def _still_owner(self) -> None:
         await self.shell.submit(ProxyStarts())

@@ -139,6 +139,12 @@ class LogService:
     def kept(self, stream: Stream) -> Kept:
         return self._index.streams.get(stream.number) or Kept()
 
+    def counted(self) -> dict[str, int]:
+        """For the metrics page."""
+        blocks = sum(len(kept.heads) for kept in self._index.streams.values())
+        kept = {"groups": len(self._state.groups), "streams": len(self._state.streams)}
+        return {**kept, "blocks": blocks, "bytes": self._index.size}
+
     # --- listing
 
     async def groups(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -121,7 +122,7 @@ class MetricService:
         self._read(lambda: self._take(scope, namespace, checked, now))
 
     def _take(self, scope: Scope, namespace: str, checked: Any, now: float) -> None:
-        if sum(len(rows) for _, rows in self._store.parts) > ROWS_UNWRITTEN_MAX:
+        if self.waiting > ROWS_UNWRITTEN_MAX:
             raise Throttled("Too many data points wait for the disk; slow down and retry.")
         self._store.put(scope, namespace, checked, now)
 
@@ -182,6 +183,21 @@ class MetricService:
         found = self._read(lambda: query.get_data(self._store, alarm.queries, start, now, now, newest_first=False))
         values = tuple(found[0].values[-alarm.periods :]) if found else ()
         return (values, alarm.threshold) if values else None
+
+    # --- for the metrics page
+
+    @property
+    def size(self) -> int:
+        """Metrics, by unit."""
+        return len(self._store.registry)
+
+    @property
+    def waiting(self) -> int:
+        """Points that are not on disk yet."""
+        return sum(len(rows) for _, rows in self._store.parts)
+
+    def alarm_states(self) -> Counter[str]:
+        return Counter(state.value for state in self._machine.roster.states.values())
 
     # --- within
 

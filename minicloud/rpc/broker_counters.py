@@ -1,14 +1,14 @@
-"""What a message broker has counted, for the metrics page: the control plane asks when a scrape comes, keeps nothing.
+"""What a shard has counted, for the metrics page: the control plane asks when a scrape comes, keeps nothing.
 
 A reading is named `<family>.<what>`, as `queue_messages.sent`: the page's metric and its label. The caller shows
-`x-minicloud-internal`, an HMAC of the cluster's secret: a broker's services are on its users' port too.
+`x-minicloud-internal`, an HMAC of the cluster's secret: a shard's services are on its users' port too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +21,12 @@ from minicloud.wire import fleet_pb2_grpc
 
 DESCRIPTOR = wire.DESCRIPTOR.services_by_name["BrokerService"]
 METADATA = "x-minicloud-internal"
-ASK_S_MAX = 1.0  # ours: a scrape does not wait longer for a broker that does not answer
+ASK_S_MAX = 1.0  # ours: a scrape does not wait longer for a shard that does not answer
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """`totals` only grow while the broker's process lives; `gauges` go up and down."""
+    """`totals` only grow while the process lives; `gauges` go up and down."""
 
     totals: Mapping[str, float] = field(default_factory=dict)
     gauges: Mapping[str, float] = field(default_factory=dict)
@@ -49,11 +49,12 @@ def internal_door(secret: bytes) -> Callable[[Metadata], None]:
 class CountersServicer:
     """For `rpc.door.door(CountersServicer(...), DESCRIPTOR, Entry(internal_door(...), ...))`."""
 
-    def __init__(self, read: Callable[[], Readings]) -> None:
+    def __init__(self, read: Callable[[], Readings | Awaitable[Readings]]) -> None:
         self._read = read
 
     async def Counters(self, _request: wire.CountersRequest, _caller: None) -> wire.BrokerCounters:
-        now = self._read()
+        found = self._read()
+        now = found if isinstance(found, Readings) else await found
         return wire.BrokerCounters(totals=now.totals, gauges=now.gauges)
 
 

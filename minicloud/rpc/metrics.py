@@ -26,27 +26,37 @@ class Inventory(Protocol):
         ...
 
 
-_OF_BROKERS = {
+_FAMILIES = {
     "queue_messages": "Messages by what became of them, all queues of a broker",
     "queue_depth": "Messages in all queues of a broker by state",
     "topic_messages": "Messages published to topics, and their deliveries",
     "log_writes": "What a broker's log wrote",
     "log_size": "A broker's log on disk",
+    "balancer_requests": "Requests to all load balancers of a process, and answers by class",
+    "balancer_traffic": "Connections to all load balancers of a process, and bytes",
+    "balancer_targets": "Targets of all load balancers by state",
+    "balancer_holds": "Load balancers, listeners and target groups",
+    "scaling_groups": "Auto scaling groups, and what they want together",
+    "scaling_members": "Instances of auto scaling groups by lifecycle state",
+    "metric_store": "Metrics in the store, and points that wait for the disk",
+    "alarms": "Alarms by state",
+    "logs": "Log groups and streams, blocks and bytes on disk",
 }
+ByNumber = Mapping[int, Readings | None]
 
 
 class CloudCollector(Collector):
-    """`brokers`: the last readings, by the broker's number; None for one that did not answer."""
+    """`shards`: the last readings, by what a shard is called and its number; None for one that did not answer."""
 
     def __init__(
         self,
         inventory: Inventory,
         counters: Counters,
-        brokers: Callable[[], Mapping[int, Readings | None]] = dict,
+        shards: Callable[[], Mapping[str, ByNumber]] = dict,
     ) -> None:
         self._inventory = inventory
         self._counters = counters
-        self._brokers = brokers
+        self._shards = shards
 
     def collect(self) -> Iterable[Metric]:
         yield _by_label("minicloud_instances", "Instances by state", "state", self._inventory.instance_states())
@@ -57,22 +67,8 @@ class CloudCollector(Collector):
                 usage.add_metric([host, what], amount)
         yield usage
         yield from self._journal()
-        yield from self._of_brokers()
-
-    def _of_brokers(self) -> Iterable[Metric]:
-        brokers = self._brokers()
-        answers = GaugeMetricFamily("minicloud_broker_answers", "1: it answered this scrape", labels=["broker"])
-        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
-        for number, readings in sorted(brokers.items()):
-            answers.add_metric([str(number)], float(readings is not None))
-            for kind, name, value in _rows(readings or Readings()):
-                family, _, what = name.partition(".")
-                if family not in families:
-                    text = _OF_BROKERS.get(family, family)
-                    families[family] = kind(f"minicloud_{family}", text, labels=["broker", "what"])
-                families[family].add_metric([str(number), what], value)
-        yield answers
-        yield from families.values()
+        for noun, readings in self._shards().items():
+            yield from _of_shards(noun, readings)
 
     def _journal(self) -> Iterable[Metric]:
         counters = self._counters
@@ -86,6 +82,21 @@ class CloudCollector(Collector):
         seconds = HistogramMetricFamily("minicloud_journal_commit_seconds", "Time of one transaction, fsync included")
         seconds.add_metric([], _cumulative(counters.commit_s_buckets), counters.commit_s_sum)
         yield seconds
+
+
+def _of_shards(noun: str, shards: ByNumber) -> Iterable[Metric]:
+    answers = GaugeMetricFamily(f"minicloud_{noun}_answers", "1: it answered this scrape", labels=[noun])
+    families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+    for number, readings in sorted(shards.items()):
+        answers.add_metric([str(number)], float(readings is not None))
+        for kind, name, value in _rows(readings or Readings()):
+            family, _, what = name.partition(".")
+            if family not in families:
+                text = _FAMILIES.get(family, family)
+                families[family] = kind(f"minicloud_{family}", text, labels=[noun, "what"])
+            families[family].add_metric([str(number), what], value)
+    yield answers
+    yield from families.values()
 
 
 def _rows(readings: Readings) -> Iterable[tuple[type[CounterMetricFamily] | type[GaugeMetricFamily], str, float]]:

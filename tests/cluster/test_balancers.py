@@ -348,6 +348,8 @@ async def test_metrics_say_who_answered_what(world: World) -> None:
         times = said[("TargetResponseTime", where)]
         assert sum(times.counts) == 8 and max(times.values) < 1
     assert {(one.namespace, one.time) for one in reports} == {("AWS/ApplicationELB", 60.0)}
+    counted = await world.service.counted()
+    assert (counted["req_tot"], counted["hrsp_2xx"], counted["hrsp_4xx"]) == (10, 8, 2)
     again = await world.service.measure()
     assert [each.values for one in again for each in one.readings if each.name == "RequestCount"] == [(0.0,)] * 3
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
+import urllib.request
+import zipfile
 from typing import Any
 
 import boto3
@@ -84,3 +87,34 @@ def test_queues_and_topics_report_by_the_minute(cloud: RealCloud, client: Client
     assert newest(client, held) == 5
     published = Metric("AWS/SNS", "NumberOfMessagesPublished", {"TopicName": "news"})
     assert newest(client, published, "Sum") == 1
+
+
+def test_the_metrics_page_shows_balancers_metrics_and_logs(cloud: RealCloud, client: Client) -> None:
+    client.balancers.create("shown")
+    client.logs.create_group("/shown")
+    client.logs.create_stream("/shown", "one")
+    client.logs.put("/shown", "one", ["hello"])
+    with urllib.request.urlopen(f"{cloud.http}/_minicloud/metrics", timeout=10) as answer:
+        page = answer.read().decode()
+    for line in (
+        'minicloud_balancer_answers{balancer="0"} 1.0',
+        'minicloud_balancer_requests_total{balancer="0",what="2xx"}',
+        'minicloud_balancer_holds{balancer="0",what="balancers"}',
+        'minicloud_autoscaler_answers{autoscaler="0"} 1.0',
+        'minicloud_scaling_groups{autoscaler="0",what="desired"}',
+        'minicloud_logs{autoscaler="0",what="blocks"}',
+    ):
+        assert line in page, line
+    client.balancers.delete("shown")
+
+
+def test_what_a_function_prints_is_in_its_log(client: Client) -> None:
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as made:
+        made.writestr("app.py", "def handler(event, context):\n    print('heard', event)\n    return 1\n")
+    client.functions.create("talks", package.getvalue(), runtime="python3.11", handler="app.handler")
+    client.functions.invoke("talks", {"a": 1})
+    events = until(lambda: list(client.logs.filter("/aws/lambda/talks", "heard")), 20, "the line in the log")
+    assert "{'a': 1}" in events[0].message
+    report = list(client.logs.filter("/aws/lambda/talks", "REPORT"))
+    assert "Duration" in report[0].message and report[0].stream == events[0].stream

@@ -77,7 +77,9 @@ def examine(data: Path) -> Iterator[Finding]:
         ("haproxy", _haproxy),
         ("machine", lambda: _machine(data)),
         ("disk", lambda: _disk(data)),
-        ("message brokers", lambda: _brokers(data)),
+        ("message brokers", lambda: _shards(data, "message brokers", "brokers", "messages/*/*", "message-broker-*")),
+        ("balancers", lambda: _shards(data, "balancers", "balancers", "balancers/**/*", "balancer-*")),
+        ("autoscaler", lambda: _shards(data, "autoscaler", "autoscalers", "autoscaler/*", "autoscaler-*")),
         ("files", _files),
         ("isolation", _isolation),
     ]
@@ -167,22 +169,22 @@ def fsync_s(folder: Path) -> float:
     return statistics.median(times)
 
 
-def _brokers(data: Path) -> Iterator[Finding]:
-    """Of the cloud in this directory, if there is one."""
+def _shards(data: Path, check: str, part: str, files: str, logs: str) -> Iterator[Finding]:
+    """Of the cloud in this directory, if there is one. part: where they stand in its health."""
     cloud = find_cloud(data)
     if cloud is None:
         return
-    used = sum(path.stat().st_size for path in data.glob("messages/*/*") if path.is_file()) / 2**20
+    used = sum(path.stat().st_size for path in data.glob(files) if path.is_file()) / 2**20
     state = read_state(data)
     if state is None or not state.alive:
-        yield Finding("message brokers", OK, f"{cloud.brokers}, down like the cloud; {used:.0f} MiB of disk")
+        yield Finding(check, OK, f"down like the cloud; {used:.0f} MiB of disk")
         return
     body = get_health(state.settings)[1]
-    seen = json.loads(body).get("brokers", []) if body.startswith("{") else []
-    down = cloud.brokers - seen.count("up")
-    found = f"{cloud.brokers}, {down} of them down; {used:.0f} MiB of disk"
-    advice = f"see {data}/log/message-broker-*.log" if down else ""
-    yield Finding("message brokers", WARN if down else OK, found, advice)
+    seen = json.loads(body).get(part, []) if body.startswith("{") else []
+    down = len(seen) - seen.count("up") if seen else len(getattr(state.settings, part))
+    found = f"{len(getattr(state.settings, part))}, {down} of them down; {used:.0f} MiB of disk"
+    advice = f"see {data}/log/{logs}.log" if down else ""
+    yield Finding(check, WARN if down else OK, found, advice)
 
 
 def _files() -> Iterator[Finding]:

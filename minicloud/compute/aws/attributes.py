@@ -70,6 +70,7 @@ class AttributeDoor(Noun):
         return {"InstanceId": one.id, member: value}
 
     async def ModifyInstanceAttribute(self, params: Params, call: Call) -> Result:
+        """SourceDestCheck and EbsOptimized are said back and change nothing."""
         members = tuple(_MEMBERS.values())
         only(params, call, "InstanceId", "DryRun", "Attribute", "Value", "Groups", "BlockDeviceMappings", *members)
         given = {name: params[name] for name in (*members, "Groups") if name in params}
@@ -122,6 +123,7 @@ class AttributeDoor(Noun):
         return {}
 
     async def ModifyInstanceMetadataOptions(self, params: Params, call: Call) -> Result:
+        """Tags in metadata are always on, IPv6 is always off; the hop limit is said back."""
         only(
             params, call, "InstanceId", "DryRun", "HttpTokens", "HttpEndpoint", "HttpPutResponseHopLimit",
             "HttpProtocolIpv6", "InstanceMetadataTags",
@@ -151,6 +153,7 @@ class AttributeDoor(Noun):
 
     # --- monitoring
     async def MonitorInstances(self, params: Params, call: Call) -> Result:
+        """Metrics every ten seconds."""
         return await self._monitor(params, call, on=True)
 
     async def UnmonitorInstances(self, params: Params, call: Call) -> Result:
@@ -204,6 +207,7 @@ class AttributeDoor(Noun):
     # --- instance profiles
 
     async def AssociateIamInstanceProfile(self, params: Params, call: Call) -> Result:
+        """Guests find the role's credentials in their metadata service."""
         only(params, call, "IamInstanceProfile", "InstanceId")
         one = await self._service.shown(lambda: instance_of(self._state, params, call))
         if one.profile:

@@ -35,6 +35,7 @@ def resolved(text: str) -> str:
 
 class ImageDoor(Noun):
     async def DescribeImages(self, params: Params, call: Call) -> Result:
+        """An account's own, the built-in `base`, and public ones under their names and ids, which are `base` too."""
         only(
             params, call, "ImageIds", "Owners", "ExecutableUsers", "Filters", "IncludeDeprecated", "IncludeDisabled",
             "DryRun", "MaxResults", "NextToken",
@@ -119,6 +120,7 @@ class ImageDoor(Noun):
         return shown
 
     async def CreateImage(self, params: Params, call: Call) -> Result:
+        """A tar of the whole disk; it has no snapshots."""
         only(params, call, "InstanceId", "Name", "Description", "NoReboot", "TagSpecifications", "DryRun")
         tags = tags_for(params, "image", "snapshot")
         if tags["snapshot"]:

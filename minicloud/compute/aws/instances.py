@@ -32,6 +32,7 @@ class InstanceDoor(Noun):
         return shown.Remembered()
 
     async def DescribeInstances(self, params: Params, call: Call) -> Result:
+        """PublicIpAddress is the address by which the machine that runs the cloud reaches the guest."""
         only(params, call, "InstanceIds", "Filters", "NextToken", "MaxResults", "DryRun", "IncludeManagedResources")
         return await self._shown(params, lambda: self._describe(params, call))
 
@@ -74,6 +75,7 @@ class InstanceDoor(Noun):
         return {"StartingInstances": await self._change(command, params)}
 
     async def StopInstances(self, params: Params, call: Call) -> Result:
+        """Hibernate is refused; SkipOsShutdown is Force."""
         only(params, call, "InstanceIds", "DryRun", "Force", "Hibernate", "SkipOsShutdown")
         if params.get("Hibernate"):
             raise refused("Hibernate", call)
@@ -148,6 +150,7 @@ class InstanceDoor(Noun):
         }
 
     async def GetConsoleOutput(self, params: Params, call: Call) -> Result:
+        """The last 64 KiB."""
         only(params, call, "InstanceId", "Latest", "DryRun")
         one = await self._shown(
             params, lambda: instances.find(self._state, call.caller.scope, params["InstanceId"], "InstanceId")

@@ -22,6 +22,7 @@ _KEY_FIELDS: Fields[KeyPair] = {
 
 class KeyPairDoor(Noun):
     async def CreateKeyPair(self, params: Params, call: Call) -> Result:
+        """As PEM alone."""
         only(params, call, "KeyName", "KeyType", "KeyFormat", "TagSpecifications", "DryRun")
         if params.get("KeyFormat", "pem") != "pem":
             raise refused("KeyFormat", call, "It is 'pem'.")
@@ -99,6 +100,7 @@ _GROUP_FIELDS: Fields[Group] = {
 
 class PlacementGroupDoor(Noun):
     async def CreatePlacementGroup(self, params: Params, call: Call) -> Result:
+        """A spread group spreads over hosts."""
         only(params, call, "GroupName", "Strategy", "PartitionCount", "SpreadLevel", "TagSpecifications", "DryRun")
         strategy = params.get("Strategy", "cluster")
         if params.get("SpreadLevel", "rack") != "rack":

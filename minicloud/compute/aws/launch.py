@@ -61,6 +61,7 @@ _GP3 = {"Iops": 3000, "Throughput": 125}
 
 class LaunchDoor(Noun):
     async def RunInstances(self, params: Params, call: Call) -> Result:
+        """Public AMI ids and SSM aliases run the built-in `base`; one network interface; the root disk alone."""
         only(params, call, *_RUN)
         scope, quotas = call.caller.scope, self._ports.quotas
         template, version = template_of(params.get("LaunchTemplate"))

@@ -20,6 +20,7 @@ _NO_TAGS: dict[str, str] = {}
 
 class NetworkDoor(Noun):
     async def DescribeVpcs(self, params: Params, call: Call) -> Result:
+        """The default VPC alone."""
         only(params, call, "VpcIds", *_LIST)
         return await self._shown(params, lambda: self._one(params, call, "VpcIds", "Vpcs", _vpc(call.caller.scope)))
 
@@ -44,6 +45,7 @@ class NetworkDoor(Noun):
         return await self._shown(params, lambda: answer)
 
     async def DescribeSubnets(self, params: Params, call: Call) -> Result:
+        """One for each zone that has hosts; each shows the whole block that guests get their addresses from."""
         only(params, call, "SubnetIds", *_LIST)
         return await self._shown(params, lambda: self._subnets(params, call))
 
@@ -111,6 +113,7 @@ class NetworkDoor(Noun):
         return await self._shown(params, lambda: self._one(params, call, "DhcpOptionsIds", "DhcpOptions", item))
 
     async def DescribeNetworkInterfaces(self, params: Params, call: Call) -> Result:
+        """Instances' own."""
         only(params, call, "NetworkInterfaceIds", "IncludeManagedResources", *_LIST)
         return await self._shown(params, lambda: self._interfaces(params, call))
 

@@ -35,6 +35,7 @@ class SsmDoor(CommandDoor):
         self._submit = submit
 
     async def PutParameter(self, params: Params, call: Call) -> Result:
+        """SecureString is sealed under the cloud's own key; older versions are not kept."""
         only(params, call, "Name", "Description", "Value", "Type", "KeyId", "Overwrite", "Tags", "Tier", "DataType")
         if params.get("DataType", "text") != "text":
             raise refused("DataType", call, "It is 'text'.")
@@ -59,6 +60,7 @@ class SsmDoor(CommandDoor):
         return {"Version": made.version, "Tier": made.tier}
 
     async def GetParameter(self, params: Params, call: Call) -> Result:
+        """AWS's public parameters of images too."""
         clear = bool(params.get("WithDecryption"))
         return {"Parameter": await self._service.shown(lambda: self._get(params["Name"], clear, call))}
 

@@ -39,6 +39,7 @@ _REGION_FIELDS: Fields[str] = {
 
 class PlaceDoor(Noun):
     async def DescribeRegions(self, params: Params, call: Call) -> Result:
+        """The regions of every AWS account; any other name of their form is a region here too."""
         only(params, call, "RegionNames", "AllRegions", "Filters", "DryRun")
         wanted = params.get("RegionNames", ())
         for name in wanted:
@@ -50,6 +51,7 @@ class PlaceDoor(Noun):
         return await self._shown(params, lambda: {"Regions": shown})
 
     async def DescribeAvailabilityZones(self, params: Params, call: Call) -> Result:
+        """The hosts' zones, under the region's name."""
         only(params, call, "ZoneNames", "ZoneIds", "AllAvailabilityZones", "Filters", "DryRun")
         return await self._shown(params, lambda: self._zones(params, call))
 

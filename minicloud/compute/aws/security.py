@@ -21,6 +21,7 @@ _PEERS = {"IpRanges": ("CidrIp", "cidr"), "Ipv6Ranges": ("CidrIpv6", "cidr6"), "
 
 class SecurityDoor(Noun):
     async def DescribeSecurityGroups(self, params: Params, call: Call) -> Result:
+        """The default group lets everything in and out until it is changed."""
         only(params, call, "GroupIds", "GroupNames", "Filters", "NextToken", "MaxResults", "DryRun")
         return await self._shown(params, lambda: self._security_groups(params, call))
 
@@ -64,6 +65,7 @@ class SecurityDoor(Noun):
 
 class RuleDoor(SecurityDoor):
     async def CreateSecurityGroup(self, params: Params, call: Call) -> Result:
+        """Refused at the launch where hosts give guests no network of their own."""
         only(params, call, "GroupName", "Description", "VpcId", "TagSpecifications", "DryRun")
         scope = call.caller.scope
         if params.get("VpcId"):
@@ -88,9 +90,11 @@ class RuleDoor(SecurityDoor):
         raise MissingParameter("The request must contain the parameter groupName or groupId", field="GroupId")
 
     async def AuthorizeSecurityGroupIngress(self, params: Params, call: Call) -> Result:
+        """Enforced in guests' networks. A group as a peer lets in the guest's host too: balancers are there."""
         return await self._authorize(params, call, "ingress")
 
     async def AuthorizeSecurityGroupEgress(self, params: Params, call: Call) -> Result:
+        """Enforced in guests' networks, but for the metadata service and name lookups."""
         return await self._authorize(params, call, "egress")
 
     async def _authorize(self, params: Params, call: Call, direction: str) -> Result:

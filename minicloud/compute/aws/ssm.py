@@ -45,6 +45,7 @@ class CommandDoor:
     # --- instances
 
     async def DescribeInstanceInformation(self, params: Params, call: Call) -> Result:
+        """Every running instance takes commands, without an agent of its own."""
         only(params, call, "InstanceInformationFilterList", "Filters", "MaxResults", "NextToken")
         old = [
             {"Name": one["key"], "Values": one["valueSet"]} for one in params.get("InstanceInformationFilterList", ())
@@ -102,6 +103,7 @@ class CommandDoor:
     # --- commands
 
     async def SendCommand(self, params: Params, call: Call) -> Result:
+        """AWS-RunShellScript alone; output to S3 and notifications are refused."""
         only(
             params, call, "InstanceIds", "Targets", "DocumentName", "DocumentVersion", "TimeoutSeconds", "Comment",
             "Parameters", "MaxConcurrency",
@@ -293,6 +295,7 @@ class CommandDoor:
         return {}
 
     async def StartSession(self, params: Params, call: Call) -> Result:
+        """Always refused, with the way there is: `minicloud instance connect`."""
         raise UnsupportedOperation(
             f"Sessions are not served over this protocol; use `minicloud instance connect {params['Target'][:64]}`.",
             code="ValidationException",

@@ -33,6 +33,7 @@ _FIELDS: Fields[_Tag] = {
 
 class TagDoor(Noun):
     async def CreateTags(self, params: Params, call: Call) -> Result:
+        """Parts of the default network and network interfaces cannot be tagged."""
         only(params, call, "Resources", "Tags", "DryRun")
         tags = tag_map(params.get("Tags", ()))
         if not tags:

@@ -29,6 +29,7 @@ _FIELDS: Fields[Template] = {
 
 class TemplateDoor(LaunchDoor):
     async def CreateLaunchTemplate(self, params: Params, call: Call) -> Result:
+        """What RunInstances would refuse is refused here."""
         only(
             params, call, "LaunchTemplateName", "LaunchTemplateData", "VersionDescription", "TagSpecifications",
             "ClientToken", "DryRun",

@@ -19,6 +19,7 @@ _PAGE = 100  # EC2 API, DescribeInstanceTypes: MaxResults is 5 to 100
 
 class TypeDoor(Noun):
     async def DescribeInstanceTypes(self, params: Params, call: Call) -> Result:
+        """1,345 types, from AWS's own published facts."""
         only(params, call, "InstanceTypes", "Filters", "NextToken", "MaxResults", "DryRun")
         return await self._shown(params, lambda: self._types(params, call))
 

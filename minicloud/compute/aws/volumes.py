@@ -30,6 +30,7 @@ _FIELDS: Fields[Instance] = {
 
 class VolumeDoor(Noun):
     async def DescribeVolumes(self, params: Params, call: Call) -> Result:
+        """The root disks of instances."""
         only(params, call, "VolumeIds", "Filters", "NextToken", "MaxResults", "DryRun", "IncludeManagedResources")
         return await self._shown(params, lambda: self._volumes(params, call))
 

@@ -38,6 +38,7 @@ class Iam(RoleDoor, UserDoor):
         return await self._shown(lambda: self._iam.policy(account(call), params["PolicyArn"]))
 
     async def GetPolicy(self, params: Params, call: Call) -> Result:
+        """Of the account; AWS's own are known by name alone."""
         return {"Policy": self._policy(await self._find_policy(params, call))}
 
     async def ListPolicies(self, params: Params, call: Call) -> Result:

@@ -28,6 +28,7 @@ _SERVICE = ".amazonaws.com"
 
 class RoleDoor(Noun):
     async def CreateRole(self, params: Params, call: Call) -> Result:
+        """Kept and returned; what policies allow is not enforced yet. Permissions boundaries are refused."""
         only(params, call, "RoleName", "Path", "AssumeRolePolicyDocument", "Description", "MaxSessionDuration", "Tags")
         made = await self._ask(
             holders.create_role,
@@ -111,6 +112,7 @@ class RoleDoor(Noun):
         return {}
 
     async def AttachRolePolicy(self, params: Params, call: Call) -> Result:
+        """AWS's own policies are taken by their names, and stand for nothing yet."""
         await self._ask(holders.attach, Role, account(call), params["RoleName"], params["PolicyArn"])
         return {}
 

@@ -72,6 +72,7 @@ class Sts:
         return user.id if user else caller.scope.account
 
     async def GetSessionToken(self, params: Params, call: Call) -> Result:
+        """Credentials that expire and that every process of the cloud verifies; MFA is refused."""
         only(params, call, "DurationSeconds")
         seconds = _duration(params, _TOKEN_S[0], _TOKEN_S[1])
         caller = call.caller
@@ -79,6 +80,7 @@ class Sts:
         return {"Credentials": self._credentials(caller.scope.account, arn, seconds, caller.admin)}
 
     async def GetFederationToken(self, params: Params, call: Call) -> Result:
+        """Session policies are refused."""
         only(params, call, "Name", "DurationSeconds")
         account = call.caller.scope.account
         arn = f"arn:aws:sts::{account}:federated-user/{params['Name']}"

@@ -71,6 +71,7 @@ class UserDoor(Noun):
     # --- access keys
 
     async def CreateAccessKey(self, params: Params, call: Call) -> Result:
+        """A key that works: it may do what its account may."""
         name = params.get("UserName") or self._own(call)
         made = await self._identity.submit(ask.CreateAccessKey(call.caller, account(call), user=name))
         return {"AccessKey": {**_key(made.key), "SecretAccessKey": made.secret}}
@@ -142,6 +143,7 @@ class UserDoor(Noun):
         return {}
 
     async def AttachUserPolicy(self, params: Params, call: Call) -> Result:
+        """AWS's own policies are taken by their names, and stand for nothing yet."""
         await self._ask(holders.attach, User, account(call), params["UserName"], params["PolicyArn"])
         return {}
 

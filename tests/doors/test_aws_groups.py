@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from minicloud.client import Client
 from tests.doors.test_aws_ec2 import boto
+from tests.group_site import PORT, SERVE, ask
 from tests.real_cloud import RealCloud, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -85,3 +88,45 @@ def test_a_group_needs_a_template_that_is_there(asg: Any) -> None:
             LaunchTemplate={"LaunchTemplateName": "none"},
         )  # fmt: skip
     assert caught.value.response["Error"]["Code"] == "ValidationError" and group(asg, "none") is None
+
+
+def test_a_web_tier_of_balancer_and_group(cloud: RealCloud, client: Client, asg: Any, ec2: Any) -> None:
+    """What every tutorial builds: a launch template with a web server, a balancer before a group of them."""
+    name = f"tier{time.time_ns() % 10**10}"
+    elb = boto(cloud, "elbv2")
+    data = {"ImageId": "base", "InstanceType": "t3.nano", "UserData": base64.b64encode(SERVE.encode()).decode()}
+    ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
+    subnets = [one["SubnetId"] for one in ec2.describe_subnets()["Subnets"]]
+    (targets,) = elb.create_target_group(
+        Name=name, Protocol="HTTP", Port=PORT, HealthCheckPath="/health", HealthCheckIntervalSeconds=5,
+        HealthCheckTimeoutSeconds=2, HealthyThresholdCount=2, VpcId=ec2.describe_vpcs()["Vpcs"][0]["VpcId"],
+    )["TargetGroups"]  # fmt: skip
+    arn = targets["TargetGroupArn"]
+    elb.modify_target_group_attributes(
+        TargetGroupArn=arn, Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "2"}]
+    )
+    (balancer,) = elb.create_load_balancer(Name=name, Subnets=subnets)["LoadBalancers"]
+    elb.create_listener(
+        LoadBalancerArn=balancer["LoadBalancerArn"], Protocol="HTTP", Port=80,
+        DefaultActions=[{"Type": "forward", "TargetGroupArn": arn}],
+    )  # fmt: skip
+    asg.create_auto_scaling_group(
+        AutoScalingGroupName=name, MinSize=2, MaxSize=2, VPCZoneIdentifier=",".join(subnets),
+        LaunchTemplate={"LaunchTemplateName": name}, TargetGroupARNs=[arn], HealthCheckType="ELB",
+        HealthCheckGracePeriod=30,
+    )  # fmt: skip
+    try:
+        until(lambda: len(serving(asg, name)) == 2, 30, "two in service")
+        elb.get_waiter("target_in_service").wait(TargetGroupArn=arn, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+        url = f"http://{client.balancers.get(name).address}"
+        until(lambda: len({ask(url) for _ in range(8)}) == 2, 20, "both answer")
+        states = asg.describe_load_balancer_target_groups(AutoScalingGroupName=name)["LoadBalancerTargetGroups"]
+        assert [one["LoadBalancerTargetGroupARN"] for one in states] == [arn]
+    finally:
+        asg.delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
+        until(lambda: group(asg, name) is None, 30, "its end")
+        assert not elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+        elb.delete_load_balancer(LoadBalancerArn=balancer["LoadBalancerArn"])
+        elb.delete_target_group(TargetGroupArn=arn)
+        ec2.delete_launch_template(LaunchTemplateName=name)
+        elb.close()

@@ -70,8 +70,11 @@ def encode(stream: int, events: Sequence[Event], level: int = 0) -> tuple[Head, 
     return head, body
 
 
-def decode(body: bytes) -> list[Event]:
+def decode(body: bytes, needs: Sequence[bytes] = ()) -> list[Event]:
+    """needs: where one of these is not in any message, there are no events to be looked at."""
     raw = zlib.decompress(body[1:]) if body[:1] == _ZLIB else body[1:]
+    if any(one not in raw for one in needs):
+        return []
     count, first = _COUNTS.unpack_from(raw)
     at = _COUNTS.size
     times, taken, lengths = array("q"), array("q"), array("I")

@@ -32,6 +32,7 @@ FILTER_STREAMS_MAX = 100  # API, FilterLogEvents: logStreamNames
 PATTERN_CHARS_MAX = 1_024  # API, FilterLogEvents: filterPattern
 PATTERN_DEPTH_MAX = 20  # ours
 LOOKED_AT_MAX = 50_000  # ours: events that one call looks at; it answers with what it found, and where to go on
+OPENED_BYTES_MAX = 64 * MIB  # ours: of messages in the blocks that one call opens
 TAILS_MAX = 1_000  # ours: who follows at once
 TAIL_WAITING_MAX = 10_000  # ours: events that wait for one who follows; beyond it the oldest are left out, and counted
 

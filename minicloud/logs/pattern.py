@@ -38,6 +38,16 @@ _REGEX_CHARS_MAX = 256
 _REPETITIONS_MAX = 5  # ours: each may make a search slower by the length of the message
 
 
+def needed(pattern: str) -> tuple[bytes, ...]:
+    """What a message must hold to match, as far as it can be told: it saves looking at the others."""
+    text = pattern.strip()
+    if text.startswith(("{", "[")):
+        return ()
+    found = [match.groups() for match in _WORDS.finditer(text)]
+    words = [_unescaped(phrase) if phrase is not None else word for sign, phrase, regex, word in found if not sign]
+    return tuple(word.encode() for word in words if word)
+
+
 def compiled(pattern: str) -> Match:
     """Raises InvalidParameterException where it is no pattern."""
     if len(pattern) > limits.PATTERN_CHARS_MAX:

@@ -24,29 +24,36 @@ class Place(NamedTuple):
 
 
 class Found(NamedTuple):
+    """event None: a reading stops here, for there is no more work it may do in this call."""
+
     place: Place
-    event: Event
+    event: Event | None
 
 
+WORK_MAX = 1 << 62
 START, END = Place(-(1 << 62), 0, 0), Place(1 << 62, 0, 0)
 
 
 class Page(NamedTuple):
-    """`more`: something was left out. `reached`: the last place that was looked at."""
+    """`more`: something was left out. `reached`: behind this place the next reading goes on."""
 
     found: list[Found]
     more: bool
     reached: Place | None
 
 
-def forward(heads: Sequence[Head], open_: Open, after: Place, until_ms: int) -> Iterator[Found]:
-    """Places behind `after`, times before `until_ms`, oldest first."""
+def forward(heads: Sequence[Head], open_: Open, after: Place, until_ms: int, work: int = WORK_MAX) -> Iterator[Found]:
+    """Places behind `after`, times before `until_ms`, oldest first. work: bytes of messages that are opened."""
     waiting = sorted((head for head in heads if head.high_ms >= after.time_ms and head.low_ms < until_ms), key=_low)
     ready: list[tuple[Place, Event]] = []
     at = 0
     while at < len(waiting) or ready:
         while at < len(waiting) and (not ready or waiting[at].low_ms <= ready[0][0].time_ms):
             head = waiting[at]
+            if work <= 0 and not ready and head.low_ms > after.time_ms:
+                yield Found(Place(head.low_ms, -1, -1), None)
+                return
+            work -= head.text
             for event in open_(head):
                 place = Place(event.time_ms, head.stream, event.number)
                 if after < place and event.time_ms < until_ms:
@@ -77,6 +84,8 @@ def page(events: Iterator[Found], most: int, matches: Callable[[str], bool] | No
     found: list[Found] = []
     size, reached = 0, None
     for looked, one in enumerate(events):
+        if one.event is None:
+            return Page(found, True, one.place)
         length = len(one.event.message) + limits.EVENT_BYTES
         wanted = matches is None or matches(one.event.message)
         full = len(found) >= most or (found and size + length > limits.REPLY_BYTES_MAX)

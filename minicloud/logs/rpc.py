@@ -131,9 +131,9 @@ def _events(found: Iterable[Shown]) -> list[wire.FoundLogEvent]:
         wire.FoundLogEvent(
             id=event_id(one),
             stream=one.stream,
-            time_ms=one.found.event.time_ms,
-            taken_ms=one.found.event.taken_ms,
-            message=one.found.event.message,
+            time_ms=one.event.time_ms,
+            taken_ms=one.event.taken_ms,
+            message=one.event.message,
         )
         for one in found
     ]
@@ -141,5 +141,5 @@ def _events(found: Iterable[Shown]) -> list[wire.FoundLogEvent]:
 
 def event_id(one: Shown) -> str:
     """56 digits, as CloudWatch Logs; by time, then by stream and place in it."""
-    place = one.found.place
+    place = one.place
     return f"{place.time_ms:020d}{place.stream:016d}{place.number:020d}"

@@ -49,10 +49,11 @@ class _Stale(Exception):
 
 
 class Shown(NamedTuple):
-    """An event, and the name of its stream."""
+    """An event, the name of its stream, and where it stands."""
 
     stream: str
-    found: Found
+    place: Place
+    event: Event
 
 
 class Which(NamedTuple):
@@ -81,7 +82,7 @@ class _Follower:
             return
         for event in events:
             if self.matches(event.message):
-                self.waiting.append(Shown(stream.name, Found(Place(event.time_ms, stream.number, event.number), event)))
+                self.waiting.append(Shown(stream.name, Place(event.time_ms, stream.number, event.number), event))
         while len(self.waiting) > limits.TAIL_WAITING_MAX:
             self.waiting.popleft()
             self.left_out += 1
@@ -235,7 +236,7 @@ class LogService:
 
         found, last, first = await self._in_thread([where], look)
         tokens = [pages.issue(self._secret, context, _text(sign, at)) for sign, at in (("f", last), ("b", first))]
-        return [Shown(stream, one) for one in found], tokens[0], tokens[1]
+        return [Shown(stream, place, event) for place, event in found if event is not None], tokens[0], tokens[1]
 
     async def filter(self, scope: Scope, which: Which, token: str = "", most: int = 0) -> tuple[list[Shown], str]:
         """Events that match, by time, and the token to go on with ("": that was all)."""
@@ -249,10 +250,11 @@ class LogService:
         until_ms = which.end_ms + 1 if which.end_ms else END.time_ms
 
         def look(heads: list[Head], open_: reading.Open) -> Page:
-            return reading.page(reading.forward(heads, open_, after, until_ms), most, matches)
+            events = reading.forward(heads, open_, after, until_ms, limits.OPENED_BYTES_MAX)
+            return reading.page(events, most, matches)
 
-        seen = await self._in_thread(list(streams.values()), look)
-        shown = [Shown(streams[one.place.stream].name, one) for one in seen.found]
+        seen = await self._in_thread(list(streams.values()), look, pattern.needed(which.pattern))
+        shown = [Shown(streams[at.stream].name, at, event) for at, event in seen.found if event is not None]
         more = seen.more and seen.reached is not None
         return shown, pages.issue(self._secret, context, _text("f", seen.reached)) if more else ""
 
@@ -312,7 +314,9 @@ class LogService:
 
         return self.shell.read(look)
 
-    async def _in_thread(self, streams: Sequence[Stream], look: Callable[[list[Head], reading.Open], T]) -> T:
+    async def _in_thread(
+        self, streams: Sequence[Stream], look: Callable[[list[Head], reading.Open], T], needs: Sequence[bytes] = ()
+    ) -> T:
         lost: set[Head] = set()
 
         def open_(head: Head) -> list[Event]:
@@ -321,7 +325,7 @@ class LogService:
             (body,) = self._journal.read(BLOCK, [head.key])
             if body is None:
                 raise _Stale(head)
-            return decode(body)
+            return decode(body, needs)
 
         async with self._readers:
             for _ in range(LOOKS_MAX):

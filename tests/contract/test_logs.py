@@ -235,7 +235,7 @@ async def everything(one: LogService) -> list[str]:
     while token:
         more, token = await one.filter(HOME, Which("g"), token)
         found += more
-    return [shown.found.event.message for shown in found]
+    return [shown.event.message for shown in found]
 
 
 async def put(one: LogService, clock: VirtualClock, *messages: str) -> None:

@@ -9,6 +9,7 @@ from minicloud.logs import limits, reading, rules
 from minicloud.logs.block import Head, decode, encode, head_of
 from minicloud.logs.index import SEALED, Index, level_of
 from minicloud.logs.model import Event, Given
+from minicloud.logs.pattern import needed
 from minicloud.logs.reading import END, START, Found, Place
 
 DAY_MS = 86_400_000
@@ -118,6 +119,34 @@ def test_a_page_is_full_by_number_size_and_work() -> None:
     assert len(reading.page(iter(found), 10_000).found) == limits.REPLY_BYTES_MAX // 126
     page = reading.page(iter(found), 10, lambda message: False)
     assert page == ([], True, Place(limits.LOOKED_AT_MAX - 1, 1, limits.LOOKED_AT_MAX - 1))
+
+
+def test_a_reading_does_so_much_work_and_says_where_to_go_on() -> None:
+    index = Index()
+    bodies = put(index, *(events(at // 3, at // 3, first=2 * at) for at in range(30)))
+    heads = index.streams[1].heads
+
+    def open_(head: Head) -> list[Event]:
+        return decode(bodies[head.key])
+
+    seen: list[Place] = []
+    after, calls = START, 0
+    while True:
+        page = reading.page(reading.forward(heads, open_, after, 100, work=100), 50)
+        seen += [one.place for one in page.found]
+        calls += 1
+        if not page.more:
+            break
+        assert page.reached is not None and page.reached > after
+        after = page.reached
+    assert seen == [Place(at // 3, 1, number) for at in range(30) for number in (2 * at, 2 * at + 1)] and calls > 5
+
+
+def test_blocks_without_a_needed_word_are_not_taken_apart() -> None:
+    _, body = encode(1, events(1, 2, text="some ERROR "))
+    assert len(decode(body, (b"ERROR",))) == 2 and decode(body, (b"ERROR", b"absent")) == []
+    assert needed('ERROR "a \\"b" ?or -not %re%') == (b"ERROR", b'a "b')
+    assert needed("{ $.a = ERROR }") == needed("[a, b]") == needed("") == ()
 
 
 def test_which_events_of_a_batch_are_taken() -> None:

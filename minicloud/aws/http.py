@@ -179,11 +179,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        if self._body_bytes > self._app.body_bytes_max:
+        if self._body_bytes + len(body) > self._app.body_bytes_max:
             self._stop(_body_too_large(self._app.body_bytes_max))
         if not self._server.take(len(body)):
             self._stop(Unavailable("The cloud reads too many large requests at the moment; retry."))
+        self._body_bytes += len(body)
         self._body.append(body)
 
     def on_message_complete(self) -> None:

@@ -40,18 +40,21 @@ class AutoScaling(GroupDoor, MemberDoor, PolicyDoor):
         return {"Processes": [{"ProcessName": name} for name in checks.PROCESSES]}
 
     async def DescribeTerminationPolicyTypes(self, params: Params, call: Call) -> Result:
+        """All but OldestLaunchConfiguration and custom ones by functions."""
         only(params, call)
         return {"TerminationPolicyTypes": list(checks.TERMINATION_POLICIES)}
 
     # --- launch configurations: AWS has closed them to new accounts, and so it is here; the answers are the same
 
     async def CreateLaunchConfiguration(self, params: Params, call: Call) -> Result:
+        """Refused as AWS refuses it to new accounts: launch templates are used."""
         raise UnsupportedOperation(
             "The Launch Configuration creation operation is not available in your account. "
             "Use launch templates to create configuration templates for your Auto Scaling groups."
         )
 
     async def DescribeLaunchConfigurations(self, params: Params, call: Call) -> Result:
+        """There are none."""
         only(params, call, "LaunchConfigurationNames", "NextToken", "MaxRecords")
         return {"LaunchConfigurations": []}
 

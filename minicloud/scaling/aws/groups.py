@@ -29,6 +29,9 @@ _TAG_FILTERS: dict[str, Callable[[tuple[Group, str], Sequence[str]], bool]] = {
 
 class GroupDoor(Noun):
     async def CreateAutoScalingGroup(self, params: Params, call: Call) -> Result:
+        """One launch template; of a mixed instances policy the types, in order, all on demand. Subnets are those of
+        the default VPC.
+        """
         more = ("Tags", "TargetGroupARNs", "TrafficSources", "LifecycleHookSpecificationList")
         scope = call.caller.scope
         harmless = settings.harmless(scope)
@@ -44,6 +47,7 @@ class GroupDoor(Noun):
         return {}
 
     async def UpdateAutoScalingGroup(self, params: Params, call: Call) -> Result:
+        """As CreateAutoScalingGroup; what runs stays as it is until a refresh."""
         scope = call.caller.scope
         harmless = settings.harmless(scope)
         only(params, call, GROUP, *settings.PARTS, *harmless)
@@ -53,6 +57,7 @@ class GroupDoor(Noun):
         return {}
 
     async def DescribeAutoScalingGroups(self, params: Params, call: Call) -> Result:
+        """VPCZoneIdentifier: the default subnets of its zones, however they were named."""
         only(params, call, "AutoScalingGroupNames", "IncludeInstances", "NextToken", "MaxRecords", "Filters")
         zones = await self._places.shown_zones(call.caller.scope)
         test = filtered(params.get("Filters", ()), _with_keys(params))
@@ -83,6 +88,7 @@ class GroupDoor(Noun):
         return {}
 
     async def DescribeAccountLimits(self, params: Params, call: Call) -> Result:
+        """No launch configurations."""
         only(params, call)
         count = await self._service.shown(lambda state: len(state.of_scope(call.caller.scope)))
         return {
@@ -103,11 +109,13 @@ class GroupDoor(Noun):
         return await self._targets(params, call, (), params["TargetGroupARNs"])
 
     async def AttachTrafficSources(self, params: Params, call: Call) -> Result:
+        """Target groups (elbv2) alone."""
         only(params, call, GROUP, "TrafficSources", "SkipZonalShiftValidation")
         nothing_of(call, params, settings.harmless(call.caller.scope))
         return await self._targets(params, call, _sources(params, call), ())
 
     async def DetachTrafficSources(self, params: Params, call: Call) -> Result:
+        """Target groups (elbv2) alone."""
         only(params, call, GROUP, "TrafficSources")
         return await self._targets(params, call, (), _sources(params, call))
 
@@ -162,6 +170,7 @@ class GroupDoor(Noun):
         return {}
 
     async def EnableMetricsCollection(self, params: Params, call: Call) -> Result:
+        """But for the metrics of weights, which are not there."""
         only(params, call, GROUP, "Metrics", "Granularity")
         if params["Granularity"] != shown.GRANULARITY:
             raise invalid(f"Granularity must be {shown.GRANULARITY}", "Granularity")
@@ -179,6 +188,7 @@ class GroupDoor(Noun):
     # --- notifications
 
     async def PutNotificationConfiguration(self, params: Params, call: Call) -> Result:
+        """The topic gets a test notification first; one that cannot be told is refused."""
         only(params, call, GROUP, "TopicARN", "NotificationTypes")
         if not params["NotificationTypes"]:
             raise invalid("NotificationTypes must not be empty", "NotificationTypes")
@@ -212,6 +222,7 @@ class GroupDoor(Noun):
     # --- tags
 
     async def CreateOrUpdateTags(self, params: Params, call: Call) -> Result:
+        """Instances that run keep what they have."""
         only(params, call, "Tags")
         for group, tags in _by_group(params).items():
             given = {one["Key"]: one.get("Value", "") for one in tags}

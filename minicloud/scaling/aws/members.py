@@ -16,6 +16,7 @@ from minicloud.scaling.state import State
 
 class MemberDoor(Noun):
     async def DescribeAutoScalingInstances(self, params: Params, call: Call) -> Result:
+        """InstanceType is there once the instance is launched."""
         only(params, call, "InstanceIds", "MaxRecords", "NextToken")
         names = await self._shown_names(call.caller.scope)
 
@@ -72,6 +73,7 @@ class MemberDoor(Noun):
         return {}
 
     async def TerminateInstanceInAutoScalingGroup(self, params: Params, call: Call) -> Result:
+        """One instance a call."""
         only(params, call, "InstanceId", "ShouldDecrementDesiredCapacity")
         if "InstanceId" not in params:
             raise invalid("InstanceId is needed", "InstanceId")
@@ -96,6 +98,7 @@ class MemberDoor(Noun):
     # --- lifecycle hooks
 
     async def PutLifecycleHook(self, params: Params, call: Call) -> Result:
+        """The target is a topic or a queue; no test message; RoleARN is kept and shown, nobody takes it on."""
         names = {
             "LifecycleTransition": "transition",
             "HeartbeatTimeout": "timeout_s",
@@ -149,6 +152,7 @@ class MemberDoor(Noun):
     # --- warm pools
 
     async def PutWarmPool(self, params: Params, call: Call) -> Result:
+        """Stopped or Running; instances do not go back into it at a scale-in."""
         only(params, call, GROUP, "MaxGroupPreparedCapacity", "MinSize", "PoolState", "InstanceReusePolicy")
         most = params.get("MaxGroupPreparedCapacity", -1)
         command = commands.PutWarmPool(
@@ -163,6 +167,7 @@ class MemberDoor(Noun):
         return {}
 
     async def DeleteWarmPool(self, params: Params, call: Call) -> Result:
+        """At once, whether forced or not: its instances end by themselves."""
         only(params, call, GROUP, "ForceDelete")
         await self._service.ask(commands.DeleteWarmPool(call.caller.scope, params[GROUP]))
         return {}

@@ -34,6 +34,9 @@ _SCHEDULE = ("ScheduledActionName", "StartTime", "EndTime", "Recurrence", "TimeZ
 
 class PolicyDoor(Noun):
     async def PutScalingPolicy(self, params: Params, call: Call) -> Result:
+        """Target tracking is evaluated without alarms of its own: Alarms is empty. Predictive: a predefined pair or
+        customized metrics.
+        """
         kind = params.get("PolicyType", "SimpleScaling")
         if kind not in _CONFIGS:
             raise invalid(f"PolicyType must be one of {', '.join(_CONFIGS)}", "PolicyType")
@@ -51,6 +54,7 @@ class PolicyDoor(Noun):
         return {"PolicyARN": (await self._service.ask(command)).arn, "Alarms": []}
 
     async def DescribePolicies(self, params: Params, call: Call) -> Result:
+        """Alarms is empty, also of step and simple policies: an alarm names its policy, not the other way round."""
         only(params, call, GROUP, "PolicyNames", "PolicyTypes", "NextToken", "MaxRecords")
         names, kinds = params.get("PolicyNames", ()), params.get("PolicyTypes", ())
 
@@ -86,6 +90,7 @@ class PolicyDoor(Noun):
         return {}
 
     async def GetPredictiveScalingForecast(self, params: Params, call: Call) -> Result:
+        """Made every hour, in steps of a quarter of an hour; AWS: every six hours, in steps of an hour."""
         only(params, call, GROUP, "PolicyName", "StartTime", "EndTime")
         start, end = params["StartTime"], params["EndTime"]
         if end <= start:
@@ -179,6 +184,7 @@ class PolicyDoor(Noun):
     # --- instance refreshes
 
     async def StartInstanceRefresh(self, params: Params, call: Call) -> Result:
+        """Rolling; with AlarmSpecification, checkpoints, bake time, rollback. No replacement of root volumes."""
         only(params, call, GROUP, "Strategy", "DesiredConfiguration", "Preferences")
         nothing_of(call, params, {"Strategy": "Rolling"})
         wanted, preferences = params.get("DesiredConfiguration", {}), params.get("Preferences", {})
@@ -201,6 +207,7 @@ class PolicyDoor(Noun):
         return {"InstanceRefreshId": await self._service.ask(commands.CancelRefresh(call.caller.scope, params[GROUP]))}
 
     async def RollbackInstanceRefresh(self, params: Params, call: Call) -> Result:
+        """The group must have had a numbered version, not $Latest or $Default."""
         only(params, call, GROUP)
         return {
             "InstanceRefreshId": await self._service.ask(commands.RollbackRefresh(call.caller.scope, params[GROUP]))

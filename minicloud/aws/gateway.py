@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,9 +19,16 @@ from minicloud.aws.call import Call, Door
 from minicloud.aws.face import Face, faces
 from minicloud.aws.faults import plain_refusal, unknown_operation
 from minicloud.aws.services import Known
-from minicloud.aws.wire import Answer, Request
+from minicloud.aws.wire import Answer, BadInput, Request
 from minicloud.base.arn import Caller
-from minicloud.base.errors import CloudError, Internal, NotFound, Unauthenticated, UnsupportedOperation
+from minicloud.base.errors import (
+    CloudError,
+    Internal,
+    MessageTooLarge,
+    NotFound,
+    Unauthenticated,
+    UnsupportedOperation,
+)
 
 log = logging.getLogger("minicloud.aws")
 
@@ -116,6 +124,9 @@ class Gateway:
             answer = await self._way.pass_on(request, known, caller)
             if answer is not None:
                 return answer
+        if "content-encoding" in request.headers and protocol != services.REST:
+            request.body = inflated(request, known.body_bytes_max)
+            operation, labels = face.find(request)
         codec = face.codecs.get(operation)
         if codec is None:
             raise _no_operation(operation, one, face, request)
@@ -135,6 +146,23 @@ class Gateway:
             return plain_refusal(error, request_id)
         face = one.faces.get(protocol) or next(iter(one.faces.values()))
         return face.refuse(error, request_id)
+
+
+def inflated(request: Request, most: int) -> bytes:
+    """The body as it was before it was compressed, as SDKs do with large ones. Raises BadInput, MessageTooLarge."""
+    kind = request.headers["content-encoding"].lower()
+    if kind != "gzip":
+        raise BadInput(f"The content encoding {kind[:64]} is not supported.")
+    reader = zlib.decompressobj(wbits=31)
+    try:
+        body = reader.decompress(request.body, most + 1)
+    except zlib.error:
+        raise BadInput("The body of the request is not well-formed gzip.") from None
+    if len(body) > most:
+        raise MessageTooLarge(f"The body of the request is larger than {most} bytes.", code="RequestEntityTooLarge")
+    if not reader.eof:
+        raise BadInput("The body of the request is not well-formed gzip.")
+    return body
 
 
 def _named(answer: Answer, request_id: str) -> Answer:

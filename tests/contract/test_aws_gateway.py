@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from minicloud.aws.call import Call, Door
-from minicloud.aws.gateway import served
+from minicloud.aws.gateway import inflated, served
+from minicloud.aws.wire import Request
 from minicloud.base import errors
 from tests.contract.aws_world import aws_world
 
@@ -129,6 +131,27 @@ async def test_cloudwatch_speaks_cbor() -> None:
         datum = {"MetricName": "m", "Value": 1.5, "Timestamp": 1764044522.5}
         await cloudwatch.put_metric_data(Namespace="n", MetricData=[datum])
         assert await code(cloudwatch.list_metrics()) == ("InvalidParameterValue", 400)
+
+
+async def test_what_boto3_compresses_is_read() -> None:
+    async with aws_world(*DOORS, watch=False) as world:
+        cloudwatch = world.client("cloudwatch", request_min_compression_size_bytes=1)
+        datum = {"MetricName": "m", "Value": 1.5, "Timestamp": 1764044522.5}
+        await cloudwatch.put_metric_data(Namespace="n", MetricData=[datum] * 100)
+
+
+def test_what_is_compressed_is_bounded() -> None:
+    def request(body: bytes, kind: str = "gzip") -> Request:
+        return Request("POST", "/", "", {"content-encoding": kind}, body)
+
+    assert inflated(request(gzip.compress(b"x" * 1000)), 1000) == b"x" * 1000
+    with pytest.raises(errors.MessageTooLarge):
+        inflated(request(gzip.compress(bytes(100_000_000))), 1000)
+    for wrong in (b"", b"x", gzip.compress(b"x" * 1000)[:-9]):
+        with pytest.raises(errors.InvalidRequest):
+            inflated(request(wrong), 1000)
+    with pytest.raises(errors.InvalidRequest):
+        inflated(request(b"", "br"), 1000)
 
 
 async def test_lambda() -> None:

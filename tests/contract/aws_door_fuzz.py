@@ -70,6 +70,9 @@ _WORDS = {
     "Path": ("/", "/app/", "/x"),
 }
 _DOCUMENT = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Principal":"*"}]}'
+_ODD = (
+    '{"Statement":[{"Effect":"Deny","NotAction":["a:b"],"Condition":{"StringEquals":{"a":1}},"Resource":"${aws:x}"}]}'
+)
 _EXPECTED = (b"InsufficientInstanceCapacity", b"ServiceUnavailable", b"InsufficientHostCapacity")
 
 
@@ -157,8 +160,8 @@ class DoorFuzz:
             return str(rand.choice(shape.enum))
         if name == "UserData":
             return rand.choice((base64.b64encode(b"#!/bin/sh\ntrue").decode(), "%%%", ""))
-        if "Document" in name and "Name" not in name:
-            return rand.choice((_DOCUMENT, "{", "[]", '{"Statement":1}', '"x"'))
+        if ("Document" in name or name == "PolicyInputList") and "Name" not in name:
+            return rand.choice((_DOCUMENT, _DOCUMENT, _ODD, "{", "[]", '{"Statement":1}', '"x"'))
         if name in _WORDS and rand.random() < 0.9:
             return rand.choice(_WORDS[name])
         if name.endswith("Name") and rand.random() < 0.9:

@@ -20,4 +20,4 @@ async def test_no_request_fails_inside(tmp_path: Path, seed: int) -> None:
         for _ in range(700):
             await fuzz.one()
         done = sum(count for key, count in fuzz.seen.items() if key.endswith(" 200"))
-        assert done > 150, fuzz.seen
+        assert done > 100, fuzz.seen

@@ -193,3 +193,30 @@ async def test_instance_profiles_on_instances(tmp_path: Path) -> None:
             await ec2.associate_iam_instance_profile(InstanceId=one["InstanceId"], IamInstanceProfile={"Name": "web"})
         await ec2.disassociate_iam_instance_profile(AssociationId=there["AssociationId"])
         assert not (await ec2.describe_iam_instance_profile_associations())["IamInstanceProfileAssociations"]
+
+
+async def test_what_policies_would_say(tmp_path: Path) -> None:
+    async with ec2_world(tmp_path) as world:
+        iam = world.client("iam")
+        arn = (await iam.create_user(UserName="ann"))["User"]["Arn"]
+        only = {"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}
+        await iam.put_user_policy(UserName="ann", PolicyName="look", PolicyDocument=json.dumps({"Statement": [only]}))
+
+        async def says(*actions: str) -> list[str]:
+            answer = await iam.simulate_principal_policy(PolicySourceArn=arn, ActionNames=list(actions))
+            return [one["EvalDecision"] for one in answer["EvaluationResults"]]
+
+        assert await says("ec2:DescribeInstances", "ec2:RunInstances") == ["allowed", "implicitDeny"]
+        await iam.attach_user_policy(UserName="ann", PolicyArn="arn:aws:iam::aws:policy/PowerUserAccess")
+        assert await says("ec2:RunInstances", "iam:CreateUser") == ["allowed", "implicitDeny"]
+        await iam.attach_user_policy(UserName="ann", PolicyArn=MANAGED)
+        with refused("InvalidInput", "by its name alone"):
+            await says("ec2:RunInstances")
+        with refused("NoSuchEntity"):
+            await iam.simulate_principal_policy(PolicySourceArn=arn + "x", ActionNames=["a:b"])
+        custom = await iam.simulate_custom_policy(
+            PolicyInputList=[json.dumps(ALL)],
+            ActionNames=["s3:GetObject"],
+            ContextEntries=[{"ContextKeyName": "aws:x", "ContextKeyValues": ["1"], "ContextKeyType": "string"}],
+        )
+        assert custom["EvaluationResults"][0]["EvalDecision"] == "allowed"

@@ -14,12 +14,13 @@ from minicloud.identity.aws.base import (
     under,
 )
 from minicloud.identity.aws.roles import RoleDoor
+from minicloud.identity.aws.simulate import SimulateDoor
 from minicloud.identity.aws.users import UserDoor
 from minicloud.identity.iam import holders, policies
 from minicloud.identity.iam.model import Policy, Profile, Role, User
 
 
-class Iam(RoleDoor, UserDoor):
+class Iam(RoleDoor, UserDoor, SimulateDoor):
     """For `Door("iam", Iam(identity))`."""
 
     async def CreatePolicy(self, params: Params, call: Call) -> Result:

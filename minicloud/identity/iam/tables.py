@@ -150,19 +150,38 @@ def check_document(text: str) -> str:
         document = json.loads(text)
     except (ValueError, RecursionError):
         raise malformed("Syntax errors in policy.") from None
-    statements = document.get("Statement") if isinstance(document, dict) else None
-    if document and not isinstance(document, dict):
+    if not isinstance(document, dict):
         raise malformed("Syntax errors in policy.")
+    statements = document.get("Statement")
     if isinstance(statements, dict):
         statements = [statements]
     if not isinstance(statements, list) or not all(isinstance(one, dict) for one in statements):
         raise malformed("Missing required field Statement")
     for one in statements:
+        _check_parts(one)
         if one.get("Effect") not in ("Allow", "Deny"):
             raise malformed(f"Invalid effect: {str(one.get('Effect'))[:32]}")
         if "Action" not in one and "NotAction" not in one:
             raise malformed("Missing required field Action")
     return text
+
+
+def _check_parts(statement: dict[str, Any]) -> None:
+    """What the parts of a statement are made of, so that who reads it later need not ask."""
+    for name in ("Action", "NotAction", "Resource", "NotResource"):
+        if name in statement and not _is_words(statement[name]):
+            raise malformed(f"Syntax errors in policy: {name}")
+    for name in ("Principal", "NotPrincipal"):
+        named = statement.get(name, "*")
+        if named != "*" and not (isinstance(named, dict) and all(map(_is_words, named.values()))):
+            raise malformed("Invalid principal in policy")
+    conditions = statement.get("Condition", {})
+    if not isinstance(conditions, dict) or not all(isinstance(keys, dict) for keys in conditions.values()):
+        raise malformed("Syntax errors in policy: Condition")
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
 def malformed(text: str) -> InvalidParameterValue:

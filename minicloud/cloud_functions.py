@@ -21,7 +21,9 @@ from minicloud.aws.forward import Place
 from minicloud.aws.services import FUNCTIONS as AWS_OWNER
 from minicloud.base import limits
 from minicloud.cloud_broker import broker_bind
+from minicloud.cloud_calls import Calls
 from minicloud.cloud_feeds import way_to_metrics
+from minicloud.cloud_function_messages import BrokerMessages
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.environment.host import FunctionHost, HostParts
 from minicloud.flags import probe_machine
@@ -60,7 +62,8 @@ class FunctionProcess:
         )
         self.host = FunctionHost(parts)
         self.journal = SqliteJournal(folder / "state.db")
-        ports = Ports(self.host, self._reporter or NoReports())
+        self._calls = Calls(cloud, secret, name)
+        ports = Ports(self.host, self._reporter or NoReports(), BrokerMessages(self._calls))
         self.service = FunctionService(self.journal, folder / "packages", ports)
         entry = Entry(ticket_door(FUNCTIONS, secret, number, time.time), lambda: secrets.token_hex(16))
         listen = Listen(
@@ -100,6 +103,7 @@ class FunctionProcess:
         await self.face.stop(grace_s)
         await self.server.stop(grace_s)
         await self.service.stop()
+        await self._calls.close()
         await self.host.close()
         if self._reporter is not None:
             await self._reporter.close()

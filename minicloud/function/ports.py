@@ -8,11 +8,12 @@ finds or makes an execution environment for it, runs one invocation at a time in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from minicloud.base.arn import Scope
+from minicloud.base.errors import NotFound
 
 T = TypeVar("T")
 
@@ -162,6 +163,50 @@ class NoLogs:
 
     def write(self, scope: Scope, group: str, stream: str, events: Sequence[tuple[float, str]]) -> None:
         return None
+
+
+class Message(NamedTuple):
+    """From a queue. `attributes`: AWS's names and texts; `given`: the sender's, by name: type and value."""
+
+    id: str
+    handle: bytes
+    body: str
+    attributes: dict[str, str]
+    given: dict[str, tuple[str, bytes]]
+
+
+class Messages(Protocol):
+    """Queues and topics of the account and region that a function is of. Each raises what the broker answers."""
+
+    async def send(self, scope: Scope, arn: str, body: bytes, attributes: Mapping[str, tuple[str, bytes]]) -> None:
+        """To a queue, or a topic."""
+        ...
+
+    async def receive(self, scope: Scope, queue: str, most: int, wait_s: int) -> list[Message]:
+        """At most so many, once there are any; waits no longer than so many seconds for the first."""
+        ...
+
+    async def delete(self, scope: Scope, queue: str, handles: Sequence[bytes]) -> None: ...
+
+    async def release(self, scope: Scope, queue: str, handles: Sequence[bytes], after_s: int) -> None:
+        """Let others see them again after so many seconds."""
+        ...
+
+
+class NoMessages:
+    """A cloud without queues and topics."""
+
+    async def send(self, scope: Scope, arn: str, body: bytes, attributes: Mapping[str, tuple[str, bytes]]) -> None:
+        raise NotFound(f"{arn} does not exist")
+
+    async def receive(self, scope: Scope, queue: str, most: int, wait_s: int) -> list[Message]:
+        raise NotFound(f"{queue} does not exist")
+
+    async def delete(self, scope: Scope, queue: str, handles: Sequence[bytes]) -> None:
+        raise NotFound(f"{queue} does not exist")
+
+    async def release(self, scope: Scope, queue: str, handles: Sequence[bytes], after_s: int) -> None:
+        raise NotFound(f"{queue} does not exist")
 
 
 class Shell(Protocol):

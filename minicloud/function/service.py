@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from minicloud.base.errors import Unavailable
 from minicloud.base.machine import Journal
@@ -24,6 +24,7 @@ from minicloud.function import errors, limits, names, policies
 from minicloud.function.commands import CreateFunction, PublishLayer, UpdateCode, UpdateSettings
 from minicloud.function.concurrency import Ledger
 from minicloud.function.invoking import Answer, Request, Specs, check_context, check_payload, want
+from minicloud.function.links import events, firing, polling
 from minicloud.function.links.packages import Packages
 from minicloud.function.links.warmth import Warmth
 from minicloud.function.machine import Functions
@@ -32,10 +33,12 @@ from minicloud.function.model import (
     Alias,
     Function,
     LayerVersion,
+    Mapping,
     Provisioned,
+    Schedule,
     Version,
 )
-from minicloud.function.ports import UNHANDLED, Environments, Invocation, Outcome, Shell
+from minicloud.function.ports import UNHANDLED, Environments, Invocation, Messages, NoMessages, Outcome, Shell
 from minicloud.function.state import State, Touched
 from minicloud.shell.clock import Clock, SystemClock
 from minicloud.shell.reports import NoReports, Reports
@@ -57,14 +60,19 @@ class Ports:
 
     environments: Environments
     reports: Reports = field(default_factory=NoReports)
+    messages: Messages = field(default_factory=NoMessages)
     clock: Clock = field(default_factory=SystemClock)
     rand: random.Random = field(default_factory=random.SystemRandom)
+
+
+class RecordJournal(Journal, events.RawJournal, Protocol):
+    """Records of the machine, and beside them the events that wait."""
 
 
 class FunctionService:
     """One shard. `folder`: where packages are kept."""
 
-    def __init__(self, journal: Journal, folder: Path, ports: Ports) -> None:
+    def __init__(self, journal: RecordJournal, folder: Path, ports: Ports) -> None:
         self._ports = ports
         self._environments = ports.environments
         self._machine = Functions()
@@ -77,6 +85,12 @@ class FunctionService:
         self.warmth = Warmth(state, self.specs, ports.environments)
         self.ledger = Ledger()
         self.meter = Meter()
+        outside = events.Outside(self.invoke, ports.messages, self.meter, ports.clock, self.ended.set)
+        self.events = events.Events(journal, state, outside)
+        self.polling = polling.Polling(polling.Outside(self.invoke, ports.messages, ports.clock))
+        self._firing = firing.Firing(
+            state, firing.Outside(self.events.put, self.submit, self.new_request_id, ports.clock)
+        )
         self.followers: list[Callable[[Sequence[Touched]], None]] = []  # who else hears of changes
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -85,9 +99,15 @@ class FunctionService:
         await self.shell.start()
         self.packages.sweep()
         self.warmth.follow()
+        self.events.start()
+        self._poll()
+        self._firing.follow()
         self._spawn(self._report())
 
     async def stop(self) -> None:
+        await self.polling.stop()
+        await self._firing.stop()
+        await self.events.stop()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -140,8 +160,15 @@ class FunctionService:
                 self._spawn(self._environments.retire(one.key))
         if any(one.kind in (Provisioned.kind, Alias.kind, Version.kind) for one in effects):
             self.warmth.follow()
+        if any(one.kind == Mapping.kind for one in effects):
+            self._poll()
+        if any(one.kind == Schedule.kind for one in effects):
+            self._firing.follow()
         for follower in self.followers:
             follower(effects)
+
+    def _poll(self) -> None:
+        self.polling.follow([one for one in self.state.mappings.values() if one.enabled])
 
     def _follow_version(self, before: Version | None, after: Version | None) -> None:
         if before is None:
@@ -207,6 +234,13 @@ class FunctionService:
             return Answer(invocation.request_id, version.version, outcome)
 
         return await asyncio.shield(self._spawn(run()))
+
+    async def accept(self, request: Request) -> str:
+        """An asynchronous invocation: on disk when its request id is returned. Raises as `invoke` does."""
+        target = self.checked(request, limits.ASYNC_BYTES_MAX)
+        request_id = request.request_id or self.new_request_id()
+        await self.events.put(target, request, request_id)
+        return request_id
 
     def checked(self, request: Request, bytes_max: int) -> names.Target:
         """What is to be invoked. Raises as `invoke` does, except for throttling."""

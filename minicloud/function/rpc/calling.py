@@ -29,7 +29,7 @@ class CallingRpc(Part):
             self._service.checked(asked, limits.SYNC_BYTES_MAX)
             return wire.InvokeReply(status=204, request_id=self._service.new_request_id())
         if request.type == invoking.EVENT:
-            raise errors.not_supported(f"The invocation type {invoking.EVENT}", "invocationType")
+            return wire.InvokeReply(status=202, request_id=await self._service.accept(asked))
         raise errors.not_one_of("invocationType", request.type, invoking.TYPES)
 
     async def InvokeStream(self, request: wire.InvokeRequest, caller: Caller) -> AsyncIterator[wire.InvokePart]:

@@ -80,7 +80,7 @@ class TriggerRpc(Part):
         return self._mapping(await self._service.submit(commands.DeleteMapping(caller.scope, request.uuid)))
 
     def _mapping(self, one: Mapping) -> wire.FunctionMapping:
-        return translate.mapping(one, "")
+        return translate.mapping(one, self._service.polling.last_result(one))
 
     # --- schedules
 

@@ -1,0 +1,186 @@
+"""Queues feed functions: one loop a mapping receives by long polls, and hands batches to the function.
+
+    receive -> filter (what does not match is deleted) -> batch full, or its window over -> invoke
+        success      deleted, but for those that a partial batch response names
+        error        left: visible again when the queue's visibility timeout ends; its redrive policy counts
+        throttled    tried again, 1 s, 2 s ...; then given back at once
+
+As many batches run at once as the mapping allows, else 5 and one more after each full batch that went well (guide,
+"Scaling and concurrency"); fewer where the function is throttled. Order within a FIFO queue's message groups is the
+queue's own doing: it hands out no message of a group that has one in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from minicloud.base.errors import CloudError
+from minicloud.function import batches, errors, mappings
+from minicloud.function.invoking import Answer, Request
+from minicloud.function.model import Mapping
+from minicloud.function.ports import Message, Messages
+from minicloud.shell.clock import Clock
+
+log = logging.getLogger(__name__)
+
+RECEIVED_MAX = 10  # guide: a poller receives up to 10 messages at once
+WAIT_S = 10  # ours: of a long poll
+AT_ONCE_FIRST, AT_ONCE_MAX = 5, 1_000  # guide: five batches first; 1,000 of a mapping
+PAUSE_S = (1.0, 30.0)  # ours: after a failure, doubling
+THROTTLED_TRIES = 4
+PROBLEM = "PROBLEM: "
+NO_RECORDS, OK = "No records processed", "OK"
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What pollers are plugged into. `invoke` runs a function and waits for it."""
+
+    invoke: Callable[[Request], Awaitable[Answer]]
+    messages: Messages
+    clock: Clock
+
+
+@dataclass(slots=True)
+class _Poller:
+    """One enabled mapping at work. `most`: batches at once."""
+
+    mapping: Mapping
+    most: int
+    running: int = 0
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    result: str = NO_RECORDS
+    task: asyncio.Task[None] | None = None
+    batches: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Polling:
+    def __init__(self, outside: Outside) -> None:
+        self._out = outside
+        self._pollers: dict[str, _Poller] = {}
+
+    def follow(self, wanted: Sequence[Mapping]) -> None:
+        """Exactly these mappings (the enabled ones) are polled from now on."""
+        by_key = {one.key: one for one in wanted}
+        for key, poller in list(self._pollers.items()):
+            if by_key.get(key) != poller.mapping:
+                self._end(self._pollers.pop(key))
+        for key, mapping in by_key.items():
+            if key not in self._pollers:
+                poller = _Poller(mapping, mapping.concurrency or AT_ONCE_FIRST)
+                poller.task = asyncio.create_task(self._poll(poller))
+                self._pollers[key] = poller
+
+    def last_result(self, mapping: Mapping) -> str:
+        """AWS's LastProcessingResult."""
+        poller = self._pollers.get(mapping.key)
+        return NO_RECORDS if poller is None else poller.result
+
+    def running(self, mapping: Mapping) -> int:
+        """Batches that the function has now."""
+        poller = self._pollers.get(mapping.key)
+        return 0 if poller is None else poller.running
+
+    async def stop(self) -> None:
+        tasks = [task for one in self._pollers.values() for task in (one.task, *one.batches) if task is not None]
+        self._pollers.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _end(self, poller: _Poller) -> None:
+        """Its batches go on; what it has received and not handed on shows again after the visibility timeout."""
+        if poller.task is not None:
+            poller.task.cancel()
+
+    # --- one mapping
+
+    async def _poll(self, poller: _Poller) -> None:
+        pause_s = PAUSE_S[0]
+        while True:
+            try:
+                while poller.running >= poller.most:
+                    poller.room.clear()
+                    await poller.room.wait()
+                if await self._gather(poller):
+                    pause_s = PAUSE_S[0]
+                continue
+            except CloudError as error:
+                poller.result = f"{PROBLEM}{error.message}"
+                log.info("mapping %s: %s", poller.mapping.uuid, error)
+            except Exception:
+                log.exception("mapping %s", poller.mapping.uuid)
+            await self._out.clock.sleep(pause_s)
+            pause_s = min(pause_s * 2, PAUSE_S[1])
+
+    async def _gather(self, poller: _Poller) -> bool:
+        """Fill one batch and start it. Returns whether anything came."""
+        mapping = poller.mapping
+        found = await self._receive(mapping, min(mapping.batch, RECEIVED_MAX), WAIT_S)
+        ends = self._out.clock.monotonic() + mapping.window_s
+        while found and len(found) < mapping.batch and (left := ends - self._out.clock.monotonic()) > 0:
+            wait_s, most = min(WAIT_S, int(left) + 1), min(mapping.batch - len(found), RECEIVED_MAX)
+            found += await self._receive(mapping, most, wait_s)
+        if not found:
+            return False
+        poller.running += 1
+        task = asyncio.create_task(self._run(poller, found))
+        poller.batches.add(task)
+        task.add_done_callback(poller.batches.discard)
+        return True
+
+    async def _receive(self, mapping: Mapping, most: int, wait_s: int) -> list[Message]:
+        """What the filters let through; the others are deleted."""
+        received = await self._out.messages.receive(mapping.scope, mapping.source, most, wait_s)
+        if not mapping.filters:
+            return received
+        checks = [mappings.compile_pattern(text) for text in mapping.filters]
+        kept = [one for one in received if batches.matches(one, checks)]
+        others = [one.handle for one in received if one not in kept]
+        if others:
+            await self._out.messages.delete(mapping.scope, mapping.source, others)
+        return kept
+
+    async def _run(self, poller: _Poller, found: list[Message]) -> None:
+        mapping = poller.mapping
+        try:
+            records = [batches.record(one, mapping.source) for one in found]
+            for first, behind, payload in batches.batches(records, mapping.batch):
+                await self._invoke(poller, found[first:behind], payload)
+        except CloudError as error:
+            poller.result = f"{PROBLEM}{error.message}"
+            log.info("mapping %s: %s", mapping.uuid, error)
+        except Exception:
+            log.exception("mapping %s", mapping.uuid)
+        finally:
+            poller.running -= 1
+            poller.room.set()
+
+    async def _invoke(self, poller: _Poller, part: list[Message], payload: bytes) -> None:
+        mapping = poller.mapping
+        for again in range(THROTTLED_TRIES):
+            try:
+                answer = await self._out.invoke(Request(mapping.scope, mapping.target, payload))
+                break
+            except errors.TooManyRequests as error:
+                if mapping.concurrency is None:
+                    poller.most = max(1, poller.most - 1)
+                poller.result = f"{PROBLEM}{error.message}"
+                await self._out.clock.sleep(PAUSE_S[0] * 2.0**again)
+        else:
+            await self._out.messages.release(mapping.scope, mapping.source, [one.handle for one in part], 0)
+            return
+        if answer.outcome.function_error:
+            poller.result = f"{PROBLEM}Function call failed"
+            return
+        ids = [one.id for one in part]
+        failed = batches.failures(answer.outcome.payload, ids) if mapping.partial else frozenset()
+        done = [one.handle for one in part if one.id not in failed]
+        if done:
+            await self._out.messages.delete(mapping.scope, mapping.source, done)
+        poller.result = f"{PROBLEM}Some items failed" if failed else OK
+        if mapping.concurrency is None and len(part) >= min(mapping.batch, RECEIVED_MAX):
+            poller.most = min(poller.most + 1, AT_ONCE_MAX)

@@ -32,6 +32,7 @@ from minicloud.balancer.state import State
 from minicloud.balancer.verdicts import Watched
 from minicloud.base.errors import CloudError, Internal, Unavailable
 from minicloud.proxy.config import ProxyConfig, Server
+from minicloud.proxy.first_checks import Candidate, is_ours
 from minicloud.proxy.process import Haproxy, find_orphan
 from minicloud.proxy.runtime import RuntimeApi, ServerStats, adding
 from minicloud.proxy.states import Known, document, line
@@ -115,9 +116,20 @@ class DataPlane:
         """Every counter. Raises Unavailable."""
         return await self._api.stats()
 
-    async def promote(self, places: Iterable[Place]) -> None:
-        """Take these servers up: their first check passed."""
-        await self._api.batch([f"set server {backend}/{server} health up" for backend, server in places])
+    async def promote(self, places: Iterable[Place]) -> bool:
+        """Take these servers up: their first check passed. False: HAProxy does not know one of them."""
+        return not await self._api.batch([f"set server {backend}/{server} health up" for backend, server in places])
+
+    def unproven(self) -> dict[Place, Candidate]:
+        """Servers that have not passed a check, and that HAProxy leaves alone until an interval has passed."""
+        found: dict[Place, Candidate] = {}
+        for section, one in self._in_force.groups.items():
+            seconds = one.check.interval_ms / 1000
+            for name, server in one.servers.items():
+                now = self._state.targets.get(one.targets[name].key)
+                if now is not None and now.state == "initial" and is_ours(one.check, server.tls, server.h2):
+                    found[(section, name)] = Candidate(server.address, server.port, one.check, seconds)
+        return found
 
     def watched(self) -> dict[Place, Watched]:
         """What health checks are read for."""

@@ -31,6 +31,7 @@ from minicloud.balancer.commands import (
     RegisterTargets,
     TargetIdle,
     TargetSpec,
+    Verdict,
 )
 from minicloud.balancer.health import REGISTERING
 from minicloud.balancer.layout import Places
@@ -45,6 +46,7 @@ from minicloud.balancer.targets import INSTANCE, check_count
 from minicloud.balancer.verdicts import judge
 from minicloud.base.errors import CloudError, Unavailable
 from minicloud.base.machine import Journal
+from minicloud.proxy.first_checks import FirstChecks
 from minicloud.proxy.process import Haproxy, ProxyEvents
 from minicloud.proxy.timing import TimesReader
 from minicloud.shell.clock import Clock, SystemClock
@@ -139,6 +141,7 @@ class BalancerService:
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
+        self._first = FirstChecks(self._proven)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -161,6 +164,7 @@ class BalancerService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._first.close()
         await self.shell.stop()
         await self.plane.stop(grace_s)
         await self._times.stop()
@@ -292,6 +296,7 @@ class BalancerService:
         if not self._dirty:
             self._followed.set()
         await self._report_known()
+        self._first.follow(self.plane.unproven())
 
     def _ports_again(self) -> None:
         self._again = None
@@ -323,10 +328,18 @@ class BalancerService:
             await self.shell.submit(ObserveHealth(tuple(found.verdicts)))
         if self._dirty:
             return
+        self._first.follow(self.plane.unproven())
         await self.plane.clear_out(rows)
         for target in self.plane.idle():
             await self.shell.submit(TargetIdle(target.key))
         await asyncio.to_thread(self._turn_logs)
+
+    async def _proven(self, place: tuple[str, str]) -> None:
+        """A new target passed its first check."""
+        watched = self.plane.watched().get(place)
+        if watched is None or watched.target.state != "initial" or not await self.plane.promote([place]):
+            return
+        await self.shell.submit(ObserveHealth((Verdict(watched.target.key, True),)))
 
     def _turn_logs(self) -> None:
         """HAProxy appends to the files that it was started with: what is in one is copied away, then it is emptied."""

@@ -1,6 +1,6 @@
 """minicloud: a cloud you can hold in one hand.
 
-    from minicloud import Client, AsyncClient
+    from minicloud import Client, AsyncClient, function
 
 Nothing heavy is imported before a name is used: neither gRPC nor Ray.
 """
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from minicloud.client import AsyncClient, Client
+    from minicloud.client.deploy import function
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "__version__"]
+__all__ = ["AsyncClient", "Client", "__version__", "function"]
 
 
 def __getattr__(name: str) -> object:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> object:
         import minicloud.client
 
         return getattr(minicloud.client, name)
+    if name == "function":
+        from minicloud.client.deploy import function
+
+        return function
     raise AttributeError(f"module 'minicloud' has no attribute {name!r}")

@@ -40,6 +40,7 @@ NOUNS = {
     ),
     "queue": ("minicloud.cli.queue:queue", "Queues: send, receive, delete messages; dead letters."),
     "topic": ("minicloud.cli.topic:topic", "Topics: publish messages to all who are subscribed."),
+    "function": ("minicloud.cli.functions:function", "Functions: code that runs when it is called."),
     "balancer": ("minicloud.cli.balancer:balancer", "Load balancers: listeners, rules, certificates."),
     "target-group": (
         "minicloud.cli.target_group:target_group",

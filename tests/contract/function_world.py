@@ -138,4 +138,5 @@ def _id() -> str:
 
 
 def _admit(metadata: Metadata) -> Caller:
-    return Caller(Scope(str(metadata["authorization"]).removeprefix("Bearer ").partition(":")[0]))
+    named = str(metadata.get("authorization", "")).removeprefix("Bearer ").partition(":")[0]
+    return Caller(Scope(named) if named else Scope())

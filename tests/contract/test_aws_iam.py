@@ -189,6 +189,9 @@ async def test_instance_profiles_on_instances(tmp_path: Path) -> None:
         assert one["IamInstanceProfile"]["Arn"] == profile["Arn"]
         (there,) = (await ec2.describe_iam_instance_profile_associations())["IamInstanceProfileAssociations"]
         assert there["IamInstanceProfile"]["Id"] == profile["InstanceProfileId"] and there["State"] == "associated"
+        await iam.delete_instance_profile(InstanceProfileName="web")
+        (there,) = (await ec2.describe_iam_instance_profile_associations())["IamInstanceProfileAssociations"]
+        assert there["IamInstanceProfile"]["Arn"] == profile["Arn"]
         with refused("IncorrectState"):
             await ec2.associate_iam_instance_profile(InstanceId=one["InstanceId"], IamInstanceProfile={"Name": "web"})
         await ec2.disassociate_iam_instance_profile(AssociationId=there["AssociationId"])

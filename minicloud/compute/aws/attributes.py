@@ -237,7 +237,12 @@ class AttributeDoor(Noun):
         return {**result, "IamInstanceProfileAssociations": [self._association(one, "associated") for one in some]}
 
     def _association(self, one: Instance, state: str) -> Result:
-        return _association(one, state, self._ports.profile_of(one.account, one.profile)[1])
+        """A profile that was deleted meanwhile has no id any more."""
+        try:
+            profile_id = self._ports.profile_of(one.account, one.profile)[1]
+        except NotFound:
+            profile_id = ""
+        return _association(one, state, profile_id)
 
     async def DisassociateIamInstanceProfile(self, params: Params, call: Call) -> Result:
         only(params, call, "AssociationId")

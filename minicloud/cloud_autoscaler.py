@@ -31,9 +31,11 @@ from minicloud.cloud_calls import Calls
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_groups import Groups
 from minicloud.cloud_logs import logs_of
+from minicloud.logs.aws import CloudWatchLogs
 from minicloud.logs.rpc import DESCRIPTOR as LOGS
 from minicloud.logs.rpc import LogServicer
 from minicloud.logs.service import LogService
+from minicloud.metric.aws import CloudWatch
 from minicloud.metric.rpc import ALARMS, METRICS, REPORTS, AlarmServicer, MetricServicer, ReportServicer
 from minicloud.metric.service import MetricService
 from minicloud.rpc.broker_counters import DESCRIPTOR as COUNTERS
@@ -112,7 +114,11 @@ class Autoscaler:
     def _aws_doors(self) -> list[Door]:
         """Services by the AWS protocols."""
         groups = AutoScaling(self.groups.service, self.groups.launches, self._derived("group pages"))
-        return [Door("autoscaling", groups)]
+        return [
+            Door("autoscaling", groups),
+            Door("cloudwatch", CloudWatch(self.metrics)),
+            Door("logs", CloudWatchLogs(self.logs)),
+        ]
 
     def readings(self) -> Readings:
         """For the metrics page."""

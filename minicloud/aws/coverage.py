@@ -23,6 +23,8 @@ DOORS = {
     "sns": "minicloud.topic.aws.api:TopicApi",
     "iam": "minicloud.identity.aws.iam:Iam",
     "sts": "minicloud.identity.aws.sts:Sts",
+    "cloudwatch": "minicloud.metric.aws:CloudWatch",
+    "logs": "minicloud.logs.aws:CloudWatchLogs",
     "ssm": "minicloud.compute.aws.parameters:SsmDoor",
 }
 LISTED_MAX = 60  # of operations that are not served, by name

@@ -8,7 +8,7 @@ from minicloud.base.arn import Caller, Scope
 from minicloud.logs import limits, listing
 from minicloud.logs.machine import CreateGroup, CreateStream, DeleteGroup, DeleteStream, SetRetention, TagGroup
 from minicloud.logs.model import Given, Group, Stream
-from minicloud.logs.service import LogService, Shown, Which
+from minicloud.logs.service import LogService, Shown, Which, event_id
 from minicloud.wire import logs_pb2 as wire
 
 DESCRIPTOR = wire.DESCRIPTOR.services_by_name["LogService"]
@@ -137,9 +137,3 @@ def _events(found: Iterable[Shown]) -> list[wire.FoundLogEvent]:
         )
         for one in found
     ]
-
-
-def event_id(one: Shown) -> str:
-    """56 digits, as CloudWatch Logs; by time, then by stream and place in it."""
-    place = one.place
-    return f"{place.time_ms:020d}{place.stream:016d}{place.number:020d}"

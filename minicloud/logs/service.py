@@ -355,6 +355,12 @@ class LogService:
 START_MS = 0
 
 
+def event_id(one: Shown) -> str:
+    """56 digits, as CloudWatch Logs; by time, then by stream and place in it."""
+    place = one.place
+    return f"{place.time_ms:020d}{place.stream:016d}{place.number:020d}"
+
+
 def _checked(most: int) -> int:
     if not 0 <= most <= limits.EVENTS_MAX:
         raise errors.invalid(f"The limit must be 1 to {limits.EVENTS_MAX:,}.", "limit")

@@ -182,8 +182,14 @@ def _queries(given: GivenAlarm, scope: Scope) -> tuple[Query, ...]:
         raise errors.invalid(f"The value {given.statistic[:64]!r} for parameter Statistic is invalid.", "Statistic")
     if given.unit:
         requests.check_unit(given.unit, "Unit")
+    _check_period(given.period)
     metric = Metric(scope, given.namespace, given.metric_name, dimensions)
     return (Query("m1", metric, given.statistic or given.extended_statistic, given.period, given.unit),)
+
+
+def _check_period(period: int) -> None:
+    if period not in limits.ALARM_PERIODS and (period < limits.EVALUATION_S or period % limits.EVALUATION_S):
+        raise errors.invalid("The Period of an alarm must be 10, 20, 30, or a multiple of 60.", "Period")
 
 
 def _query(one: Query, scope: Scope) -> Query:
@@ -199,8 +205,7 @@ def _query(one: Query, scope: Scope) -> Query:
 
 def _check_alarm(alarm: MetricAlarm) -> None:
     period = alarm.period
-    if period not in limits.ALARM_PERIODS and (period < limits.EVALUATION_S or period % limits.EVALUATION_S):
-        raise errors.invalid("The Period of an alarm must be 10, 20, 30, or a multiple of 60.", "Period")
+    _check_period(period)
     most = limits.ALARM_LONG_RANGE_S_MAX if period >= limits.EVALUATION_LONG_S else limits.ALARM_RANGE_S_MAX
     if period * alarm.periods > most:
         text = f"Metrics cannot be checked across more than {most} seconds (EvaluationPeriods * Period)."

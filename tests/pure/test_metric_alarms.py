@@ -291,7 +291,7 @@ def test_history_is_bounded(world: AlarmWorld, monkeypatch: pytest.MonkeyPatch) 
         ({"evaluation_periods": 1_441}, "ValidationError", "EvaluationPeriods"),
         ({"period": 3_600, "evaluation_periods": 169}, "ValidationError", "EvaluationPeriods"),
         ({"period": 1}, "ValidationError", "Period"),
-        ({"period": 45}, "InvalidParameterValue", "m1.MetricStat.Period"),
+        ({"period": 45}, "ValidationError", "Period"),
         ({"statistic": ""}, "InvalidParameterCombination", "Statistic"),
         ({"statistic": "p99"}, "ValidationError", "Statistic"),
         ({"extended_statistic": "tm90"}, "UnsupportedOperation", "m1.MetricStat.Stat"),

@@ -82,6 +82,11 @@ _REST_STATUS: tuple[tuple[type[CloudError], int], ...] = (
 )
 
 
+def unknown_service(name: str, protocol: str) -> CloudError:
+    code = _UNKNOWN_OPERATION.get(protocol, "UnknownOperationException")
+    return errors.UnsupportedOperation(f"The service {name} is not served by minicloud.", code=code)
+
+
 def unknown_operation(name: str, protocol: str, *, real: bool = False) -> CloudError:
     """The operation is not AWS's, or (`real`) minicloud does not have it."""
     code = _UNKNOWN_OPERATION.get(protocol, "UnknownOperationException")
@@ -211,10 +216,16 @@ def rest_refusal(catalogue: Catalogue) -> Refuse:
     return refuse
 
 
-def plain_refusal(error: CloudError, request_id: str, status: int = 0) -> Answer:
-    """For requests whose service nobody can tell."""
+def plain_refusal(error: CloudError, request_id: str, protocol: str) -> Answer:
+    """For services that nobody here knows: in the form of the protocol that was spoken."""
+    status, message = _status(error, "query"), _clean(error.message)
+    body = {"__type": error.code, "message": message}
+    if protocol == "json":
+        return Answer(status, "application/x-amz-json-1.1", jsons.dumps(body))
+    if protocol == "smithy-rpc-v2-cbor":
+        return Answer(status, "application/cbor", cbor.dumps(body))
     text = (
         f"<ErrorResponse><Error><Type>Sender</Type><Code>{escape(error.code)}</Code>"
-        f"<Message>{escape(error.message)}</Message></Error><RequestId>{escape(request_id)}</RequestId></ErrorResponse>"
+        f"<Message>{escape(message)}</Message></Error><RequestId>{escape(request_id)}</RequestId></ErrorResponse>"
     )
-    return Answer(status or _status(error, "query"), XML, text.encode())
+    return Answer(status, XML, text.encode(), [("x-amzn-ErrorType", error.code)])

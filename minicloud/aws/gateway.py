@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from minicloud.aws import model, services
 from minicloud.aws.call import Call, Door
 from minicloud.aws.face import Face, faces
-from minicloud.aws.faults import plain_refusal, unknown_operation
+from minicloud.aws.faults import plain_refusal, unknown_operation, unknown_service
 from minicloud.aws.services import Known
 from minicloud.aws.wire import Answer, BadInput, Request
 from minicloud.base.arn import Caller
@@ -113,9 +113,7 @@ class Gateway:
         if one is None:
             answer = await self._way.pass_on(request, known, None) if self._way.pass_on is not None else None
             if answer is None:
-                raise UnsupportedOperation(
-                    f"The service {known.name} is not served by minicloud.", code="InvalidAction"
-                )
+                raise unknown_service(known.name, protocol)
             return answer
         face = one.faces.get(protocol) or next(iter(one.faces.values()))
         operation, labels = face.find(request)
@@ -143,7 +141,7 @@ class Gateway:
             log.error("request %s: %s", request_id, error, exc_info=error)
         one = self._served.get(known.name) if known is not None else None
         if one is None:
-            return plain_refusal(error, request_id)
+            return plain_refusal(error, request_id, protocol)
         face = one.faces.get(protocol) or next(iter(one.faces.values()))
         return face.refuse(error, request_id)
 

@@ -180,6 +180,18 @@ async def test_what_the_model_forbids_is_refused_in_the_words_of_the_service() -
         assert await code(sns.publish()) == ("ValidationError", 400)
 
 
+async def test_a_service_that_nobody_serves_is_refused_as_its_client_understands() -> None:
+    async with aws_world(*DOORS, watch=False) as world:
+        for service, call, found in (
+            ("dynamodb", "list_tables", ("UnknownOperationException", 400)),
+            ("ssm", "list_commands", ("UnknownOperationException", 400)),
+            ("iam", "list_users", ("InvalidAction", 400)),
+            ("scheduler", "list_schedules", ("UnknownOperationException", 400)),
+            ("kms", "list_keys", ("UnknownOperationException", 400)),
+        ):
+            assert await code(getattr(world.client(service), call)()) == found
+
+
 def test_a_door_has_only_operations_of_its_service() -> None:
     with pytest.raises(AttributeError, match="sqs has no ListTopics"):
         served(Door("sqs", Sns()))

@@ -142,6 +142,24 @@ def all_of(state: State, scope: Scope) -> Iterator[SecurityGroup]:
         yield state.security_groups[key]
 
 
+def find_rule(state: State, scope: Scope, rule_id: str) -> tuple[SecurityGroup, Rule]:
+    """Raises NotFound (InvalidSecurityGroupRuleId.NotFound)."""
+    for group in all_of(state, scope):
+        for rule in (*group.ingress, *group.egress):
+            if rule["id"] == rule_id:
+                return group, rule
+    raise rule_not_found(rule_id)
+
+
+def with_rule(group: SecurityGroup, changed: Rule) -> SecurityGroup:
+    """The group with a rule of it changed."""
+
+    def one(rule: Rule) -> Rule:
+        return changed if rule["id"] == changed["id"] else rule
+
+    return replace(group, ingress=[one(rule) for rule in group.ingress], egress=[one(rule) for rule in group.egress])
+
+
 def ids(one: Instance) -> list[str]:
     """The groups of an instance."""
     return one.security_groups or [vpc.default_group_id(one.scope)]

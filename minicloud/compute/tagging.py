@@ -15,13 +15,15 @@ from minicloud.compute.instances import find as find_instance
 from minicloud.compute.model import Group, Image, Instance, KeyPair, SecurityGroup, Template
 from minicloud.compute.state import Draft, State
 
-VOLUME = "vol-"
+VOLUME, RULE = "vol-", "sgr-"
 _NETWORK = ("vpc", "subnet", "igw", "rtb", "acl", "dopt", "eni")
 Tagged: TypeAlias = Instance | Image | Template | KeyPair | Group | SecurityGroup
 
 
 def decide(state: State, command: SetTags, context: Context) -> Outcome:
     """The reply is the tags that the resource has now."""
+    if command.resource_id.startswith(RULE):
+        return _retag_rule(state, command)
     entity = _find(state, command.scope, command.resource_id)
     service = bool(command.service)
     on_volume = isinstance(entity, Instance) and command.resource_id.startswith(VOLUME)
@@ -38,6 +40,15 @@ def decide(state: State, command: SetTags, context: Context) -> Outcome:
     draft = Draft()
     if after != entity:
         draft.put(after)
+    return draft.outcome(tags)
+
+
+def _retag_rule(state: State, command: SetTags) -> Outcome:
+    """A security group's rule has its tags in the group's record."""
+    group, rule = security.find_rule(state, command.scope, command.resource_id)
+    tags = check_tags(command.tags, kept=_kept(rule.get("tags", {}), command), service=bool(command.service))
+    draft = Draft()
+    draft.put(security.with_rule(group, {**rule, "tags": tags}))
     return draft.outcome(tags)
 
 

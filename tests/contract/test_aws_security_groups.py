@@ -54,6 +54,13 @@ async def test_groups_and_rules_as_terraform_reads_them(tmp_path: Path) -> None:
         )
         (rule,) = (await ec2.describe_security_group_rules(SecurityGroupRuleIds=[first]))["SecurityGroupRules"]
         assert (rule["FromPort"], rule["CidrIpv4"]) == (80, "192.0.2.0/24")
+        await ec2.create_tags(Resources=[first], Tags=[{"Key": "why", "Value": "test"}])
+        tagged = [{"Name": "tag:why", "Values": ["test"]}]
+        (rule,) = (await ec2.describe_security_group_rules(Filters=tagged))["SecurityGroupRules"]
+        assert rule["SecurityGroupRuleId"] == first
+        kinds = [{"Name": "resource-type", "Values": ["security-group-rule"]}]
+        assert [one["Key"] for one in (await ec2.describe_tags(Filters=kinds))["Tags"]] == ["why"]
+        await ec2.delete_tags(Resources=[first])
         await ec2.revoke_security_group_ingress(GroupId=group, SecurityGroupRuleIds=[first])
         with refused("InvalidPermission.NotFound"):
             await ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[{**SSH, "IpRanges": [ANYWHERE]}])

@@ -90,6 +90,11 @@ class TagDoor(Noun):
             for key in state.page(kind, scope):
                 for name, value in table[key].tags.items():
                     yield _Tag(key, word, name, value)
+        for key in state.page(SecurityGroup.kind, scope):
+            group = state.security_groups[key]
+            for rule in (*group.ingress, *group.egress):
+                for name, value in rule.get("tags", {}).items():
+                    yield _Tag(rule["id"], "security-group-rule", name, value)
         for key in state.page(Instance.kind, scope):
             one = state.instances[key]
             if one.state != "terminated":

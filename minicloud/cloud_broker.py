@@ -24,8 +24,10 @@ from minicloud.aws.credentials import open_admit
 from minicloud.aws.forward import Place
 from minicloud.aws.services import BROKER
 from minicloud.base import limits
+from minicloud.cloud_calls import Calls
 from minicloud.cloud_feeds import Reporting, way_to_metrics
 from minicloud.cloud_gateway import AwsFace, Entrance, entrance, new_request_id
+from minicloud.cloud_topic_functions import FunctionPoster
 from minicloud.cloud_topics import TopicParts, Topics
 from minicloud.proxy.front_door import TOPICS_PATH
 from minicloud.queue.aws import QueueApi
@@ -125,12 +127,12 @@ class MessageBroker:
             socket=str(cloud.shard_socket(MESSAGE_BROKER, number)),
         )
         base_url = cloud.endpoints["http"]
+        secret = settings.read_secret(cloud)
         topics = TopicParts(
             key=SigningKey(cloud.signing_key_path(number)),
-            poster=Webhooks(own_ports(cloud)),
+            poster=FunctionPoster(Webhooks(own_ports(cloud)), Calls(cloud, secret, MESSAGE_BROKER.called(number))),
             base_url=f"{base_url}{TOPICS_PATH}/{number}",
         )
-        secret = settings.read_secret(cloud)
         parts = BrokerParts(
             number,
             secret,

@@ -20,14 +20,16 @@ from minicloud.base.arn import Scope
 from minicloud.rpc import internal, shard_ticket, ticket
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.peer import OPTIONS
-from minicloud.rpc.shard_ticket import BALANCERS, BROKERS, Shards
+from minicloud.rpc.shard_ticket import BALANCERS, BROKERS, FUNCTIONS, Shards
 from minicloud.settings import BALANCER, MESSAGE_BROKER, CloudSettings, ShardKind
+from minicloud.settings import FUNCTIONS as FUNCTION_PROCESS
 
 CALL_S_MAX = 15.0
 PACKAGE = "minicloud.v1"
 Reply = TypeVar("Reply", bound=Message)
 Located = tuple[ShardKind, Shards]
 TOPICS_AND_QUEUES: Located = (MESSAGE_BROKER, BROKERS)
+FUNCTIONS_OF: Located = (FUNCTION_PROCESS, FUNCTIONS)
 LOAD_BALANCERS: Located = (BALANCER, BALANCERS)
 _Metadata = tuple[tuple[str, str], ...]
 

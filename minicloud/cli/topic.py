@@ -136,7 +136,7 @@ def metrics(session: Session, topic: str) -> None:
 
 @verb(topic, "subscribe")
 @TOPIC
-@click.argument("protocol", type=click.Choice(["sqs", "http", "https"]))
+@click.argument("protocol", type=click.Choice(["sqs", "lambda", "http", "https"]))
 @click.argument("target", metavar="ENDPOINT")
 @ATTRIBUTES
 @click.option("--raw", is_flag=True, help="Short for -a RawMessageDelivery=true.")
@@ -150,7 +150,7 @@ def subscribe(
     raw: bool,
     policy: str | None,
 ) -> None:
-    """Subscribe ENDPOINT: a queue's ARN or name, or a URL, which then has to confirm."""
+    """Subscribe ENDPOINT: a queue's ARN or name, a function's ARN, or a URL, which then has to confirm."""
     short = {**({"RawMessageDelivery": "true"} if raw else {}), **({"FilterPolicy": policy} if policy else {})}
     made = session.client.topics.subscribe(topic, protocol, target, {**short, **attributes})
     show_list(session, [made], SUBSCRIPTIONS)

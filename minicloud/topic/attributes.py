@@ -187,12 +187,15 @@ def _subscription_value(name: str, value: str, to: tuple[str, str], prefix: str)
         if value.lower() not in ("true", "false"):
             text = f"{prefix}RawMessageDelivery: Invalid value [{value[:100]}]. Must be true or false."
             raise errors.invalid(text, name)
+        if to[0] == "lambda" and value.lower() == "true":
+            text = f"{prefix}Delivery protocol [lambda] does not support raw message delivery."
+            raise errors.invalid(text, name)
         return value.lower()
     if name == "FilterPolicyScope" and value not in (ATTRIBUTES, BODY):
         text = f"{prefix}{name}: Invalid value [{value[:100]}]. Please use either {BODY} or {ATTRIBUTES}"
         raise errors.invalid(text, name)
     if name == "DeliveryPolicy" and value:
-        if to[0] == "sqs":
+        if to[0] in ("sqs", "lambda"):
             raise errors.invalid(f"{prefix}DeliveryPolicy: it can be set on http and https subscriptions only", name)
         return retries.check_subscription_policy(value, prefix)
     return value
@@ -234,7 +237,7 @@ def shown_of_subscription(subscription: Subscription, topic: Topic) -> dict[str,
     else:
         stored.pop("FilterPolicyScope", None)
     delivery = {}
-    if subscription.http:
+    if subscription.http and subscription.protocol != "lambda":
         texts = (topic.attributes.get("DeliveryPolicy", ""), stored.get("DeliveryPolicy", ""))
         delivery["EffectiveDeliveryPolicy"] = retries.effective_of_subscription(*texts)
     return {

@@ -25,7 +25,8 @@ from minicloud.topic.model import CONFIRMED, LEFT, PENDING, SUBSCRIPTION, TOPIC,
 from minicloud.topic.state import State, topic_arn
 
 _QUEUE_NAME = re.compile(r"^(?=.{1,80}\Z)[A-Za-z0-9_-]+(\.fifo)?\Z")
-_REFUSED = ("email", "email-json", "sms", "application", "lambda", "firehose")
+_REFUSED = ("email", "email-json", "sms", "application", "firehose")
+_FUNCTION = re.compile(r"arn:aws:lambda:[a-z0-9-]+:[0-9]{12}:function:[a-zA-Z0-9_-]{1,64}(:[a-zA-Z0-9_$-]{1,128})?\Z")
 _FIFO_NAMES = ("ContentBasedDeduplication", "FifoThroughputScope")
 
 
@@ -135,12 +136,13 @@ class Directory:
         self._check_room(topic, to[0])
         stored = attributes.check_subscription(given, {}, topic, to, subscribing=True)
         self._check_filters(topic, stored, {})
-        confirmed = to[0] == "sqs"
+        confirmed = to[0] in ("sqs", "lambda")
         key = ids.to_text(ids.fresh(context.rand))
         state = CONFIRMED if confirmed else PENDING
         now_ms = int(context.now * 1000)
         new = Subscription(key, topic.arn, *to, scope.account, stored, state, now_ms, authenticated=confirmed)
-        outcome = Outcome(new, [_record(new)], [] if confirmed else [OpenQueue(new.outbox), _greeting(new)])
+        outcome = Outcome(new, [_record(new)], [OpenQueue(new.outbox)] if new.http else [])
+        outcome.effects += [] if confirmed else [_greeting(new)]
         if known is not None:
             _end(known, outcome)
         return outcome
@@ -214,7 +216,7 @@ class Directory:
             return Outcome()
         if old.locked:
             raise errors.not_authorized("Only a known caller may end this subscription", "SubscriptionArn")
-        if not old.http:
+        if old.protocol in ("sqs", "lambda"):
             return self.unsubscribe(self._state.topics[old.topic_arn].scope, arn)
         new = replace(old, state=LEFT, changed_ms=int(context.now * 1000))
         outcome = Outcome(None, [_record(new)], [Greet("UnsubscribeConfirmation", new)])
@@ -274,16 +276,30 @@ def _endpoint(topic: Topic, to: tuple[str, str]) -> tuple[str, str]:
     if not endpoint:
         raise errors.invalid("Endpoint not specified in subscription", "endpoint")
     if protocol in _REFUSED:
-        raise errors.not_supported(f"Protocol {protocol} is not available here; sqs, http and https are", "protocol")
-    if protocol not in ("sqs", "http", "https"):
+        raise errors.not_supported(
+            f"Protocol {protocol} is not available here; sqs, lambda, http and https are", "protocol"
+        )
+    if protocol not in ("sqs", "lambda", "http", "https"):
         text = f"Amazon SNS does not support this protocol string: {protocol[:100]}"
         raise errors.invalid(text, "protocol")
     if protocol == "sqs":
         return protocol, _queue_arn(topic, endpoint)
     if topic.fifo:
         raise errors.invalid(f"Invalid protocol type: {protocol}", "protocol")
-    _check_url(protocol, endpoint)
+    if protocol == "lambda":
+        _check_function(topic, endpoint)
+    else:
+        _check_url(protocol, endpoint)
     return protocol, endpoint
+
+
+def _check_function(topic: Topic, arn: str) -> None:
+    if not _FUNCTION.match(arn):
+        raise errors.invalid("Lambda endpoint ARN", "endpoint")
+    if arn.split(":")[3] != topic.region:
+        raise errors.invalid("Lambda endpoint ARN: the function must be of the topic's region", "endpoint")
+    if arn.split(":")[4] != topic.account:
+        raise errors.not_authorized("The function must be of the topic's account", "endpoint")
 
 
 def _queue_arn(topic: Topic, endpoint: str) -> str:

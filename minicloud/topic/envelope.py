@@ -114,6 +114,18 @@ class Renderer:
         fields["UnsubscribeURL"] = self._unsubscribe_url(f"{origin.topic_arn}:{ids.to_text(ref)}")
         return _document(fields, attributes)
 
+    def function_event(
+        self, origin: Origin, subscription: tuple[str, bytes], attributes: Mapping[str, Attribute], body: bytes
+    ) -> bytes:
+        """What a function is given. subscription: its ARN and its 16 bytes. Source: guide, "Using Lambda with SNS"."""
+        told = json.loads(self.notification(origin, subscription[1], attributes, body))
+        for ours, theirs in (("SigningCertURL", "SigningCertUrl"), ("UnsubscribeURL", "UnsubscribeUrl")):
+            told[theirs] = told.pop(ours)
+        told.setdefault("Subject", None)
+        told.setdefault("MessageAttributes", {})
+        record = {"EventSource": "aws:sns", "EventVersion": "1.0", "EventSubscriptionArn": subscription[0], "Sns": told}
+        return json.dumps({"Records": [record]}, separators=(",", ":")).encode()
+
     def confirmation(self, origin: Origin, token: str, subscription_arn: str) -> bytes:
         """A SubscriptionConfirmation or UnsubscribeConfirmation, by the origin's kind."""
         subscribing = origin.kind == "SubscriptionConfirmation"

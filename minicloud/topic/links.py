@@ -1,4 +1,4 @@
-"""Couriers: what brings the messages of HTTP/S subscriptions to their endpoints.
+"""Couriers: what brings the messages of HTTP/S subscriptions to their endpoints, and those of functions to them.
 
 Each such subscription has an outbox, a hidden queue that publishing fills like any other. Its courier receives from it,
 posts, and then deletes (2xx), hides the message for the delay of the delivery policy (5xx, 429, no answer), or gives it
@@ -185,6 +185,9 @@ class _Courier:
             return renderer.confirmation(origin, token, subscription.arn)
         if parcel.raw:
             return parcel.body
+        if subscription.protocol == "lambda":
+            named = (subscription.arn, subscription.ref)
+            return renderer.function_event(origin, named, parcel.attributes, parcel.body)
         return renderer.notification(origin, subscription.ref, parcel.attributes, parcel.body)
 
     async def _settle(
@@ -199,7 +202,8 @@ class _Courier:
             return
         if notes:
             self._desk.count(subscription, "NumberOfNotificationsFailed")
-        delay = policy.delay_after(parcel.attempt) if is_retryable(status) else None
+        after = retries.function_delay if subscription.protocol == "lambda" else policy.delay_after
+        delay = after(parcel.attempt) if is_retryable(status) else None
         if delay is not None:
             await self._gear.mail.postpone(self._outbox, parcel.handle, self._jittered(delay))
             return

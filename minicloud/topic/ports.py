@@ -178,7 +178,7 @@ class Mail(Protocol):
 
 
 class Poster(Protocol):
-    """HTTP to the outside."""
+    """HTTP to the outside; where the URL is a function's ARN, an event for it, answered as HTTP would answer it."""
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
         """The status of the answer, 0 where none came in time. Follows no redirect; raises nothing."""

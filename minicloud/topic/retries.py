@@ -61,6 +61,19 @@ class DeliveryPolicy:
         return self.delays_s[attempt - 1] if attempt <= len(self.delays_s) else None
 
 
+def function_delay(attempt: int) -> float | None:
+    """The same for functions (guide, "Message delivery retries"): 3 retries at once, 2 after a second, 10 that back off
+    from 1 to 20 s, 100,000 every 20 s.
+    """
+    if attempt <= 3:
+        return 0.0
+    if attempt <= 5:
+        return 1.0
+    if attempt <= 15:
+        return float(min(20.0, 20.0 ** ((attempt - 5) / 10)))
+    return 20.0 if attempt <= 100_015 else None
+
+
 def check_topic_policy(text: str, prefix: str = "") -> str:
     """The topic's DeliveryPolicy as it is stored and shown. Raises InvalidParameter."""
     policy = _object(text, prefix)

@@ -30,6 +30,7 @@ from tests.contract.topic_world import (
     offline,
     publish,
     queue,
+    refusal,
     subscribe,
     take,
     topic,
@@ -142,6 +143,30 @@ async def test_raw_delivery_over_http() -> None:
         assert post.body == b'{"a": 1}'
         assert post.headers["x-amz-sns-rawdelivery"] == "true"
         assert post.headers["content-type"] == "application/json"
+
+
+async def test_a_function_is_subscribed_at_once_and_given_events() -> None:
+    function = "arn:aws:lambda:us-east-1:000000000000:function:f"
+    async with offline() as (world, poster, clock):
+        await topic(world)
+        made = await subscribe(world, function)
+        assert made.attributes["PendingConfirmation"] == "false" and "EffectiveDeliveryPolicy" not in made.attributes
+        assert (await refusal(subscribe(world, function, RawMessageDelivery="true"))).code == "InvalidParameter"
+        await publish(world, "hello")
+        (post,) = await poster.got(1)
+        (record,) = post.document["Records"]
+        assert post.url == function
+        assert (record["EventSource"], record["EventSubscriptionArn"]) == ("aws:sns", made.arn)
+        assert (record["Sns"]["Message"], record["Sns"]["Subject"]) == ("hello", None)
+        assert record["Sns"]["UnsubscribeUrl"] and record["Sns"]["SigningCertUrl"]
+        poster.answers = [0, 429, 0, 0]  # three retries at once, the fourth after a second
+        await publish(world, "again")
+        await poster.got(5)
+        await clock.advance(2)
+        assert len(await poster.got(6)) == 6
+        link = record["Sns"]["UnsubscribeUrl"]
+        assert (await fetch(world, link))[0] == 200
+        assert not (await world.topics.ListSubscriptions(topic_pb2.ListSubscriptionsRequest())).subscriptions
 
 
 async def test_failures_are_tried_again_by_the_delivery_policy() -> None:

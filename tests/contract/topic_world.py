@@ -56,7 +56,7 @@ async def queue(world: World, name: str) -> str:
 
 
 async def subscribe(world: World, endpoint: str, topic: str = "news", **attributes: str) -> topic_pb2.Subscription:
-    protocol = endpoint.split(":")[0] if "://" in endpoint else "sqs"
+    protocol = endpoint.split(":")[0] if "://" in endpoint else "lambda" if ":function:" in endpoint else "sqs"
     request = topic_pb2.SubscribeRequest(topic=topic, protocol=protocol, endpoint=endpoint, attributes=attributes)
     return await world.topics.Subscribe(request)  # type: ignore[no-any-return]
 

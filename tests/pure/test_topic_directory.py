@@ -185,7 +185,8 @@ def test_a_queue_is_confirmed_at_once_and_subscribing_again_gives_the_same() -> 
         ("http", "http://x/\r\nHost: y", "not a URL"),
         ("http", "http://x/" + "y" * 2048, "not a URL"),
         ("email", "a@b.c", "Protocol email is not available here"),
-        ("lambda", "arn:aws:lambda:us-east-1:000000000000:function:f", "Protocol lambda is not available here"),
+        ("lambda", "f", "Lambda endpoint ARN"),
+        ("lambda", "arn:aws:lambda:eu-west-1:000000000000:function:f", "of the topic's region"),
         ("carrier-pigeon", "coo", "does not support this protocol string: carrier-pigeon"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from minicloud.base.arn import Caller
 from minicloud.function import commands, errors, invoking, limits, names, translate
-from minicloud.function.invoking import Request
+from minicloud.function.invoking import Origin, Request
 from minicloud.function.model import EventInvoke, Provisioned
 from minicloud.function.ports import Sink
 from minicloud.function.rpc.part import Part
@@ -154,6 +154,7 @@ def _asked(request: wire.InvokeRequest, caller: Caller, sink: Sink | None = None
         trace_id=request.trace_id,
         tail=request.tail,
         sink=sink,
+        origin=Origin(request.principal, request.source_arn) if request.principal else None,
     )
 
 

@@ -28,6 +28,7 @@ import ray
 from ray import _raylet
 from ray._common.usage import usage_lib
 
+from minicloud.cluster.actor_table import ActorTable
 from minicloud.cluster.actors import start_control_plane, start_host_agent, start_shards
 from minicloud.cluster.nodes import NodeState, list_nodes, watch_nodes
 from minicloud.cluster.ray_commands import LOOPBACK, SESSION
@@ -151,6 +152,11 @@ def stop_cloud(settings: CloudSettings, address: str) -> None:
         with contextlib.suppress(ValueError):  # it ended meanwhile
             ray.kill(ray.get_actor(named["name"], namespace=settings.ray_namespace), no_restart=True)
             say("ended", name=named["name"])
+    table = ActorTable(settings.ray_namespace)
+    for name, actor_ids in table.living().items():
+        for actor_id in actor_ids:
+            table.kill(actor_id)
+            say("ended", name=f"instance {name}")
 
 
 def main(arguments: list[str]) -> int:

@@ -230,6 +230,55 @@ async def test_kill_ends_actor_and_guest_and_is_idempotent(
     await one.kill("i-none", 1)
 
 
+async def test_the_next_control_plane_finds_the_actors_of_the_one_before(
+    agent: Agent, launcher: tuple[Any, Failures], node_id: str, tmp_path: Path
+) -> None:
+    from minicloud.cluster.launcher import LauncherPorts, RayLauncher
+
+    one, _ = launcher
+    await one.launch(spec(node_id, "i-n", cpus=1.5))
+    await agent.until(lambda: "i-n" in agent.links)
+    pid = agent.links["i-n"].hello.process.pid
+    failures: Failures = []
+    ports = LauncherPorts(lambda *_: "", lambda _: str(agent.path), lambda *failure: failures.append(failure))
+    after = RayLauncher(ports, place_s_max=1.0)
+    await after.launch(spec(node_id, "i-n", cpus=1.5))  # a second one would find no room, and be told of
+    await after.launch(spec(node_id, "i-n", cpus=1.5))
+    await asyncio.sleep(2.0)
+    assert agent.links["i-n"].hello.process.pid == pid and failures == []
+    await after.kill("i-n", 2)
+    assert alive(pid)
+    await after.kill("i-n", 1)
+    await gone(pid)
+    await agent.until(lambda: "i-n" not in agent.links)
+    await one.launch(spec(node_id, "i-n", cpus=1.5))  # the one that it made is over
+    await agent.until(lambda: "i-n" in agent.links)
+    await one.kill("i-n", 1)
+    await after.close()
+
+
+async def test_an_actor_that_waits_for_room_is_found_and_given_up_by_the_next_control_plane(
+    agent: Agent, launcher: tuple[Any, Failures], node_id: str
+) -> None:
+    from minicloud.cluster.launcher import LauncherPorts, RayLauncher
+
+    one, _ = launcher
+    one._place_s_max = 60.0
+    await one.launch(spec(node_id, "i-r", cpus=2.0))
+    await agent.until(lambda: "i-r" in agent.links)
+    await one.launch(spec(node_id, "i-s", cpus=1.0))
+    await until(lambda: one._table.living().get("i-s:1"))
+    failures: Failures = []
+    ports = LauncherPorts(lambda *_: "", lambda _: str(agent.path), lambda *failure: failures.append(failure))
+    after = RayLauncher(ports, place_s_max=0.5)
+    await after.launch(spec(node_id, "i-s", cpus=1.0))
+    await until(lambda: failures)
+    assert [(who, type(error)) for who, _, error in failures] == [("i-s", InsufficientCapacity)]
+    await until(lambda: "i-s:1" not in one._table.living())
+    await one.kill("i-r", 1)
+    await after.close()
+
+
 async def test_what_cannot_be_placed_is_refused_with_the_reason(
     agent: Agent, launcher: tuple[Any, Failures], node_id: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""EC2, SSM, IAM and STS take whatever botocore's models allow; nothing of it fails inside."""
+"""EC2, SSM, IAM, STS, CloudWatch and its Logs take whatever botocore's models allow; nothing of it fails inside."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from minicloud.aws.call import Door
 from minicloud.cloud_aws import control_doors
+from minicloud.logs.aws import CloudWatchLogs
+from minicloud.metric.aws import CloudWatch
 from tests.contract.aws_door_fuzz import DoorFuzz
+from tests.contract.monitoring_world import monitoring_world
 from tests.contract.test_control_plane import cloud_on
 
 
@@ -18,6 +22,22 @@ async def test_no_request_fails_inside(tmp_path: Path, seed: int) -> None:
         start = {"ImageId": "ami-0abcdef1234567890", "InstanceType": "t3.micro", "MinCount": 2, "MaxCount": 2}
         await fuzz.ask("ec2", "RunInstances", start)
         for _ in range(700):
+            await fuzz.one()
+        done = sum(count for key, count in fuzz.seen.items() if key.endswith(" 200"))
+        assert done > 100, fuzz.seen
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_request_to_metrics_and_logs_fails_inside(seed: int) -> None:
+    async with monitoring_world() as world:
+        doors = [Door("cloudwatch", CloudWatch(world.service)), Door("logs", CloudWatchLogs(world.logs))]
+        fuzz = DoorFuzz(doors, seed)
+        await fuzz.ask("logs", "CreateLogGroup", {"logGroupName": "web"})
+        await fuzz.ask("logs", "CreateLogStream", {"logGroupName": "web", "logStreamName": "web"})
+        now = round(world.clock.wall() * 1000)
+        events = [{"timestamp": now, "message": "x"}]
+        await fuzz.ask("logs", "PutLogEvents", {"logGroupName": "web", "logStreamName": "web", "logEvents": events})
+        for _ in range(1_500):
             await fuzz.one()
         done = sum(count for key, count in fuzz.seen.items() if key.endswith(" 200"))
         assert done > 100, fuzz.seen

@@ -229,6 +229,19 @@ class AsyncFunctions:
         reply = await self._broker.call(method, request, function_pb2.InvokeReply, wait_s=wait_s, repeat=False)
         return to_model(function_models.Invoked, reply)
 
+    async def invoke_async(
+        self, function: str, payload: object = None, *, client_context: Mapping[str, object] | None = None
+    ) -> str:
+        """Have it run later: the event (at most 1 MiB) is on disk when its request id is returned.
+
+        It is retried and its result delivered as `triggers.set_event_invoke` says. Raises as `invoke` does.
+        """
+        request = function_pb2.InvokeRequest(
+            function=function, payload=to_payload(payload), type="Event", client_context=_context(client_context)
+        )
+        method = "FunctionService/Invoke"
+        return (await self._broker.call(method, request, function_pb2.InvokeReply, repeat=False)).request_id
+
     async def invoke_stream(
         self, function: str, payload: object = None, *, client_context: Mapping[str, object] | None = None
     ) -> AsyncIterator[bytes]:

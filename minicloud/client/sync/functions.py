@@ -140,6 +140,15 @@ class Functions:
             )
         )
 
+    def invoke_async(
+        self, function: str, payload: object = None, *, client_context: Mapping[str, object] | None = None
+    ) -> str:
+        """Have it run later: the event (at most 1 MiB) is on disk when its request id is returned.
+
+        It is retried and its result delivered as `triggers.set_event_invoke` says. Raises as `invoke` does.
+        """
+        return self._loop.run(self._inner.invoke_async(function, payload, client_context=client_context))
+
     def invoke_stream(
         self, function: str, payload: object = None, *, client_context: Mapping[str, object] | None = None
     ) -> Iterator[bytes]:

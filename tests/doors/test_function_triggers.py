@@ -1,0 +1,107 @@
+"""What calls functions by itself, on a real cloud: events, queues; while the functions process is killed under them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from minicloud.base.errors import Unavailable
+from minicloud.client import Client
+from tests.doors.test_functions import package
+from tests.real_cloud import RealCloud, kill, until
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.ray]
+
+ECHO = """
+def handler(event, context):
+    if isinstance(event, dict):
+        bodies = [one["body"] for one in event["Records"]]
+        if "poison" in bodies:
+            raise ValueError("poison")
+        return bodies
+    return event
+"""
+
+
+@pytest.fixture
+def queues(client: Client) -> Iterator[Any]:
+    made: list[str] = []
+
+    def make(**attributes: str) -> Any:
+        name = f"q{time.monotonic_ns():x}"
+        made.append(name)
+        return client.queues.create(name, attributes)
+
+    yield make
+    for name in made:
+        client.queues.delete(name)
+
+
+@pytest.fixture
+def function(client: Client) -> Iterator[str]:
+    name = f"f{time.monotonic_ns():x}"
+    client.functions.create(name, package(ECHO), runtime="python3.11", handler="app.handler", timeout_s=20)
+    yield name
+    client.functions.delete(name)
+
+
+def bodies(client: Client, queue: Any) -> list[str]:
+    found = client.queues.receive(queue.name, max_messages=10, wait_s=1)
+    for message in found:
+        client.queues.delete_message(queue.name, message.receipt_handle)
+    return [message.body.decode() for message in found]
+
+
+def test_events_survive_a_killed_functions_process_and_reach_their_destination(
+    cloud: RealCloud, client: Client, queues: Any, function: str
+) -> None:
+    done = queues()
+    client.triggers.set_event_invoke(function, on_success=done.arn)
+    accepted = {client.functions.invoke_async(function, number): number for number in range(20)}
+    (pid,) = cloud.actor_pids("Functions")
+    kill(pid)
+
+    def more() -> bool:
+        try:
+            accepted[client.functions.invoke_async(function, 20)] = 20
+        except Unavailable:
+            return False
+        return True
+
+    until(more, 20, "the process is back")
+    seen: dict[str, int] = {}
+
+    def all_there() -> bool:
+        for body in bodies(client, done):
+            record = json.loads(body)
+            seen[record["requestContext"]["requestId"]] = record["responsePayload"]
+        return set(seen) >= set(accepted)
+
+    until(all_there, 40, "every event's result")
+    assert seen == accepted
+
+
+def test_a_queue_feeds_a_function_and_poison_ends_in_the_dead_letter_queue(
+    client: Client, queues: Any, function: str
+) -> None:
+    dead = queues()
+    redrive = json.dumps({"deadLetterTargetArn": dead.arn, "maxReceiveCount": 1})
+    source = queues(VisibilityTimeout="8", RedrivePolicy=redrive)
+    mapping = client.triggers.map(function, source.arn, batch_size=1)
+    try:
+        for number in range(30):
+            client.queues.send(source.name, str(number))
+        client.queues.send(source.name, "poison")
+        buried: list[str] = []
+        until(lambda: buried.extend(bodies(client, dead)) or buried, 40, "the dead letter")
+        assert buried == ["poison"]
+        counts = client.queues.get(source.name).attributes
+        assert counts["ApproximateNumberOfMessages"] == counts["ApproximateNumberOfMessagesNotVisible"] == "0"
+        (shown,) = client.triggers.mappings(function)
+        assert (shown.state, shown.uuid) == ("Enabled", mapping.uuid)
+    finally:
+        client.triggers.unmap(mapping.uuid)

@@ -12,6 +12,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -77,10 +78,14 @@ _EXPECTED = (b"InsufficientInstanceCapacity", b"ServiceUnavailable", b"Insuffici
 
 
 class DoorFuzz:
-    def __init__(self, doors: Iterable[Door], seed: int) -> None:
+    def __init__(self, doors: Iterable[Door], seed: int, account: str = "000000000000") -> None:
+        self.account = account
         self.rand = random.Random(seed)
         doors = list(doors)
-        self._gateway = Gateway(doors, Way(open_admit(), lambda: "request"))
+        admit = open_admit()
+        self._gateway = Gateway(
+            doors, Way(lambda request, service: replace(admit(request, service), admin=False), lambda: "request")
+        )
         loader = botocore.session.get_session()
         self._models = {door.service: loader.get_service_model(door.service) for door in doors}
         self._operations = [(door.service, name) for door in doors for name in sorted(served(door).methods)]
@@ -89,20 +94,21 @@ class DoorFuzz:
         self.known = [*_NAMES, "ami-0000000000000ba5e", "ami-0abcdef1234567890"]
         self.seen: Counter[str] = Counter()
 
-    async def one(self) -> None:
+    async def one(self) -> Answer:
         """One request of a random operation. Raises AssertionError where the door failed."""
         service, name = self.rand.choice(self._operations)
         operation = self._models[service].operation_model(name)
         params = self._members(operation.input_shape, 0) if operation.input_shape else {}
-        await self.ask(service, name, params)
+        return await self.ask(service, name, params)
 
-    async def ask(self, service: str, name: str, params: dict[str, Any]) -> None:
+    async def ask(self, service: str, name: str, params: dict[str, Any]) -> Answer:
         operation = self._models[service].operation_model(name)
         answer = await self._gateway.handle(self._request(service, operation, params))
         self._learn(answer)
         self.seen[f"{service}.{name} {answer.status}"] += 1
         failed = answer.status >= 500 and not any(word in answer.body for word in _EXPECTED)
         assert not failed, (service, name, params, answer.body[:600])
+        return answer
 
     def _learn(self, answer: Answer) -> None:
         found = [one.decode() for words in (_ID, _ARN, _KEY) for one in words.findall(answer.body)]
@@ -118,8 +124,8 @@ class DoorFuzz:
         headers = {name.lower(): str(value) for name, value in made["headers"].items()}
         signing = self._models[service].signing_name
         headers["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential=000000000000/20260101/us-east-1/{signing}/aws4_request, SignedHeaders=host, "
-            "Signature=0"
+            f"AWS4-HMAC-SHA256 Credential={self.account}/20260101/us-east-1/{signing}/aws4_request, "
+            "SignedHeaders=host, Signature=0"
         )
         headers["host"] = "localhost"
         return Request(made["method"], made["url_path"], "", headers, raw)

@@ -130,9 +130,11 @@ class Sts:
         }
 
     async def GetAccessKeyInfo(self, params: Params, call: Call) -> Result:
-        key_id = params["AccessKeyId"]
+        """Of the caller's own account; an administrator may ask about any."""
+        key_id, caller = params["AccessKeyId"], call.caller
         machine = self._identity.machine
-        if machine.lookup("access_key", key_id) is None:
+        known = machine.lookup("access_key", key_id)
+        if known is None or not (caller.admin or known["account"] == caller.scope.account):
             raise InvalidParameterValue(f"{key_id[:128]} is not an access key of this cloud", code="ValidationError")
         return {"Account": machine.key(key_id).account}
 

@@ -165,7 +165,7 @@ def inflated(request: Request, most: int) -> bytes:
 
 def _named(answer: Answer, request_id: str) -> Answer:
     """With the request id, unless another process gave one."""
-    if not any(name == REQUEST_ID for name, _ in answer.headers):
+    if not (answer.headers and any(name == REQUEST_ID for name, _ in answer.headers)):
         answer.headers.append((REQUEST_ID, request_id))
     return answer
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import random
 import secrets
 import time
 
@@ -26,23 +27,66 @@ from minicloud.cloud_feeds import way_to_metrics
 from minicloud.cloud_function_messages import BrokerMessages
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.environment.host import FunctionHost, HostParts
+from minicloud.environment.limits import VARIABLES_S
 from minicloud.flags import probe_machine
-from minicloud.function.ports import NoLogs
+from minicloud.function.ports import EnvironmentSpec, NoLogs
 from minicloud.function.rpc.servicer import DESCRIPTOR, FunctionServicer
 from minicloud.function.service import FunctionService, Ports
+from minicloud.identity import session
+from minicloud.identity.session import Session
+from minicloud.proxy.front_door import LOOPBACK
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import FUNCTIONS, ticket_door
 from minicloud.rpc.tls import server_credentials
 from minicloud.sandbox.sweep import cgroup_prefix
 from minicloud.settings import FUNCTIONS as KIND
-from minicloud.settings import CloudSettings
+from minicloud.settings import GUEST_NAME, SHARD_KINDS, CloudSettings
 from minicloud.shell.reports import NoReports
 from minicloud.store.sqlite import SqliteJournal
 
 log = logging.getLogger("minicloud.functions")
 
 PAYLOAD_BYTES_MAX = 8 * 1024 * 1024  # a payload of 6 MiB, and what is around it
+
+
+CREDENTIALS_S = VARIABLES_S + 2 * 3600.0  # an invocation may take 90 minutes
+
+
+def doors_of(cloud: CloudSettings) -> tuple[int, ...]:
+    """Ports by which users reach this cloud: the front door's, and those that Locate answers with."""
+    shards = [shard.port for kind in SHARD_KINDS for shard in cloud.shards(kind)]
+    return tuple(dict.fromkeys(port for port in (cloud.grpc_port, cloud.http_port, *shards) if port))
+
+
+class Variables:
+    """What a function's environment says of the cloud: its endpoints, and credentials of the function's account.
+
+    The credentials are temporary ones of the function's own name as a role; without authentication they name the
+    account, as anybody may.
+    """
+
+    def __init__(self, cloud: CloudSettings, secret: bytes) -> None:
+        host = GUEST_NAME if cloud.tls is not None else LOOPBACK
+        scheme = "http" if cloud.tls is None else "https"
+        self._where = {
+            "AWS_ENDPOINT_URL": f"{scheme}://{host}:{cloud.http_port}",
+            "MINICLOUD_ENDPOINT": f"{host}:{cloud.grpc_port}",
+        }
+        self._secret = secret
+        self._rand = random.SystemRandom()
+
+    def __call__(self, spec: EnvironmentSpec) -> dict[str, str]:
+        account = spec.scope.account
+        arn = f"arn:aws:sts::{account}:assumed-role/{spec.name}/{spec.name}"
+        claims = Session(session.new_key_id(self._rand), account, arn, False, time.time() + CREDENTIALS_S)
+        given = session.issue(self._secret, claims)
+        return {
+            **self._where,
+            "AWS_ACCESS_KEY_ID": given.key_id,
+            "AWS_SECRET_ACCESS_KEY": given.secret,
+            "AWS_SESSION_TOKEN": given.token,
+        }
 
 
 class FunctionProcess:
@@ -59,6 +103,9 @@ class FunctionProcess:
             cgroup_prefix(cloud.cloud_id, name),
             probe_machine(folder).memory_mib,
             self._reporter or NoLogs(),
+            variables=Variables(cloud, secret),
+            doors=doors_of(cloud),
+            doors_at=LOOPBACK if broker_bind(cloud) in ("0.0.0.0", "::") else broker_bind(cloud),
         )
         self.host = FunctionHost(parts)
         self.journal = SqliteJournal(folder / "state.db")

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from minicloud.base.errors import Unavailable
 from minicloud.environment import outcomes
+from minicloud.environment.doors import Doors
 from minicloud.environment.limits import RESPONSE_BYTES_MAX
 from minicloud.environment.log_pipe import LogPipe
 from minicloud.environment.outcomes import Failure, Report
@@ -58,12 +59,16 @@ class Resources(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who is told: it waits for an invocation; it never came up (and why); it is gone. `logs`: where its lines go."""
+    """Who is told: it waits for an invocation; it never came up (and why); it is gone. `logs`: where its lines go.
+
+    `doors_at`: the host's address at which the cloud's doors are.
+    """
 
     idle: Callable[[Environment], None]
     never: Callable[[Environment, Failure], None]
     ended: Callable[[Environment], None]
     logs: Logs
+    doors_at: str = "127.0.0.1"
 
 
 class Environment:
@@ -85,6 +90,7 @@ class Environment:
         self._api = RuntimeApi(self)
         self._log: LogPipe | None = None
         self._listener: asyncio.Server | None = None
+        self._doors: Doors | None = None
         self._born = time.perf_counter()
         self._timer: asyncio.TimerHandle | None = None
         self._invocation: Invocation | None = None
@@ -96,6 +102,10 @@ class Environment:
     @property
     def ready(self) -> bool:
         return self.state == IDLE and self._api.parked
+
+    @property
+    def age_s(self) -> float:
+        return time.perf_counter() - self._born
 
     @property
     def turning(self) -> bool:
@@ -126,15 +136,17 @@ class Environment:
             theirs.close()
             os.close(writer)
 
-    def _news(self, words: dict[str, Any], listener: socket.socket | None) -> None:
+    def _news(self, words: dict[str, Any], listeners: list[socket.socket]) -> None:
         """From the zygote."""
-        if words["op"] == "up" and listener is not None:
+        if words["op"] == "up":
             if self.state == ENDED:
-                listener.close()
+                for listener in listeners:
+                    listener.close()
             else:
-                listener.setblocking(False)
-                task = asyncio.ensure_future(self._listen(listener))
+                listeners[0].setblocking(False)
+                task = asyncio.ensure_future(self._listen(listeners[0]))
                 task.add_done_callback(_log_failure)
+                self._doors = Doors(listeners[1:], self._owner.doors_at)
         elif words["op"] == "failed":
             log.error("an environment of %s cannot be made: %s", self.spec.arn, words["error"])
             text = f"the sandbox could not be made: {words['error']}"
@@ -279,6 +291,8 @@ class Environment:
 
     def _close(self) -> None:
         self._api.close()
+        if self._doors is not None:
+            self._doors.close()
         if self._listener is not None:
             self._listener.close()
         if self._log is not None:

@@ -34,6 +34,7 @@ from minicloud.environment.limits import (
     MEMORY_OVERCOMMIT,
     MIB,
     PROCESSES_MAX,
+    VARIABLES_S,
 )
 from minicloud.environment.outcomes import Failure
 from minicloud.environment.walls import NoRoom, Room, Walls
@@ -58,8 +59,9 @@ def _nothing_more(spec: EnvironmentSpec) -> Mapping[str, str]:
 class HostParts:
     """`directory`: the host's own, for code and the base. `group_prefix`: of its control groups.
 
-    `variables`: more of the environment of a function (where the cloud is, credentials). `isolated` False: plain
-    processes, for machines where nothing better is allowed.
+    `doors`: ports at `doors_at` that environments reach at their own 127.0.0.1. `variables`: more of the environment of
+    a function (where the cloud is, credentials), good for VARIABLES_S. `isolated` False: plain processes, for machines
+    where nothing better is allowed.
     """
 
     directory: Path
@@ -69,6 +71,8 @@ class HostParts:
     variables: Callable[[EnvironmentSpec], Mapping[str, str]] = _nothing_more
     idle_s: float = IDLE_S_MAX
     isolated: bool = True
+    doors: tuple[int, ...] = ()
+    doors_at: str = "127.0.0.1"
     groups: Cgroups = field(default_factory=Cgroups.detect)
 
 
@@ -85,7 +89,7 @@ class FunctionHost:
         self._node: machine.Interpreter | None = None
         self._node_version = ""
         self._zygotes: dict[str, Zygote] = {}
-        self._owner = Owner(self._idle, self._never, self._ended, parts.logs)
+        self._owner = Owner(self._idle, self._never, self._ended, parts.logs, parts.doors_at)
         self._fleet_of: dict[Environment, Fleet] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -268,6 +272,7 @@ class FunctionHost:
             "rlimits": self._rlimits(spec),
             "address": address,
             "port": chamber.API_PORT,
+            "doors": self._parts.doors if inside else (),
             "task": task,
             "opt": opt,
         }
@@ -371,7 +376,8 @@ class FunctionHost:
         line = loop.time() - self._parts.idle_s
         for fleet in list(self._fleets.values()):
             count = len(fleet.members) - fleet.wanted
-            for environment in [one for one in fleet.idle if one.idle_since < line][: max(count, 0)]:
+            idle = [one for one in fleet.idle if one.idle_since < line][: max(count, 0)]
+            for environment in {*idle, *(one for one in fleet.idle if one.age_s > VARIABLES_S)}:
                 fleet.let_go(environment)
             self._forget(fleet)
 

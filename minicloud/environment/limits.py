@@ -14,6 +14,7 @@ PROCESSES_MAX = 1_024  # AWS quotas: processes and threads of an environment
 FILES_MAX = 1_024  # AWS quotas: file descriptors
 IDLE_S_MAX = 300.0  # ours: how long a warm environment waits for another invocation
 ENVIRONMENTS_MAX = 1_000  # ours, of a host
+VARIABLES_S = 6 * 3600.0  # ours: an environment that is older ends when it is idle; its credentials are good for longer
 SETUP_S_MAX = 10.0  # ours: from the order to a running process
 MEMORY_OVERCOMMIT = 4.0  # ours: sum of the environments' limits against the host's memory; most use a tenth
 MEMORY_FREE_MIB_MIN = 256  # ours: less than this left on the host, and no further environment starts

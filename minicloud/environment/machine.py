@@ -140,7 +140,7 @@ def zygote_config(store: Path, work: Path, prefixes: Iterable[str], *, isolated:
     etc = {
         "passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
         "group": "root:x:0:\nnogroup:x:65534:\n",
-        "hosts": "127.0.0.1 localhost function\n",
+        "hosts": "127.0.0.1 localhost function minicloud.internal\n",
         "resolv.conf": "".join(f"nameserver {server}\n" for server in disk.nameservers()),
     }
     machine = platform.machine()

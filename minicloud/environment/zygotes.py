@@ -26,7 +26,7 @@ from minicloud.sandbox.zygote import FDS_MAX, PACKET_BYTES_MAX
 
 log = logging.getLogger("minicloud.environment")
 
-News = Callable[[dict[str, Any], socket.socket | None], None]
+News = Callable[[dict[str, Any], list[socket.socket]], None]
 
 
 class Zygote:
@@ -128,7 +128,7 @@ class Zygote:
         self._unsent.clear()
         listeners, self._listeners = self._listeners, {}
         for name, news in listeners.items():
-            news({"op": "exited", "id": name, "status": 128 + signal.SIGKILL}, None)
+            news({"op": "exited", "id": name, "status": 128 + signal.SIGKILL}, [])
 
     # ------------------------------------------------------------ the line
 
@@ -173,15 +173,16 @@ class Zygote:
             self._heard(json.loads(data), fds)
 
     def _heard(self, words: dict[str, Any], fds: Sequence[int]) -> None:
-        listener = socket.socket(fileno=fds[0]) if fds else None
+        listeners = [socket.socket(fileno=fd) for fd in fds]
         name = words["id"]
         news = self._listeners.get(name)
-        if words["op"] in ("exited",):
+        if words["op"] == "exited":
             self._listeners.pop(name, None)
         if news is not None:
-            news(words, listener)
-        elif listener is not None:
-            listener.close()
+            news(words, listeners)
+        else:
+            for listener in listeners:
+                listener.close()
 
 
 def _close(fds: list[int]) -> None:

@@ -167,8 +167,11 @@ def _devices(base: str) -> None:
 # ---------------------------------------------------------------- one environment
 
 
-def furnish(order: dict[str, Any], config: dict[str, Any], fds: dict[str, int]) -> socket.socket:
-    """From a child of the zygote to the first process of an environment, unprivileged. Returns its API's listener."""
+def furnish(order: dict[str, Any], config: dict[str, Any], fds: dict[str, int]) -> list[socket.socket]:
+    """From a child of the zygote to the first process of an environment, unprivileged.
+
+    Returns listeners in its network: of its Runtime API, then of the cloud's doors.
+    """
     for name, fd in fds.items():
         if name.startswith("join"):
             os.write(fd, b"0")
@@ -183,13 +186,13 @@ def furnish(order: dict[str, Any], config: dict[str, Any], fds: dict[str, int]) 
         socket.sethostname("function")
         _mounts(order)
     _limits(order)
-    listener = _listen(order)
+    listeners = [_listen(order["address"], port) for port in (order["port"], *order["doors"])]
     if "log" in fds and config["is_root"]:
         os.fchown(fds["log"], order["uid"], order["uid"])  # or /dev/stdout could not be opened
     _stdio(fds)
     os.chdir(order["task"])
     _drop(order, config)
-    return listener
+    return listeners
 
 
 def _mounts(order: dict[str, Any]) -> None:
@@ -218,10 +221,10 @@ def _loopback_up() -> None:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 
 
-def _listen(order: dict[str, Any]) -> socket.socket:
+def _listen(address: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((order["address"], order["port"]))
+    sock.bind((address, port))
     sock.listen(64)
     return sock
 

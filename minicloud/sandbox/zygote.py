@@ -14,7 +14,7 @@ whose end ends everything in it; it asks for SIGKILL when its parent dies (which
 the line is closed. Without namespaces each process asks for SIGKILL at its parent's death.
 
     host -> zygote   config (first), then {"op": "make", id, fds: [names], kind, ...}, {"op": "kill", id}
-    zygote -> host   {"op": "ready", "isolated", "why"}, {"op": "up", id} with the listener's descriptor,
+    zygote -> host   {"op": "ready", "isolated", "why"}, {"op": "up", id} with the descriptors of its listeners,
                      {"op": "failed", id, error}, {"op": "exited", id, status}: exit code, 128 + n for signal n
 
 One JSON object a packet. Standard library only: it runs as `python -I -S`.
@@ -38,7 +38,7 @@ from typing import Any
 from minicloud.sandbox import chamber
 
 PACKET_BYTES_MAX = 128 * 1024
-FDS_MAX = 16
+FDS_MAX = 64
 SETUP_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 CONTROL_FD = 3  # what an environment's runtime talks by, after everything else was closed
 
@@ -163,12 +163,11 @@ class Zygote:
         status = SETUP_FAILED
         try:
             try:
-                listener = chamber.furnish(order, self._config, fds)
+                listeners = chamber.furnish(order, self._config, fds)
             except BaseException as error:  # noqa: BLE001 - whatever it was, the host reports it
                 self.say({"op": "failed", "id": order["id"], "error": f"{type(error).__name__}: {error}"[:500]})
                 return
-            self.say({"op": "up", "id": order["id"]}, (listener.fileno(),))
-            listener.detach()
+            self.say({"op": "up", "id": order["id"]}, tuple(listener.detach() for listener in listeners))
             _keep_only(fds["api"])
             status = self._init(order)
         except SystemExit as end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import threading
 import time
 import zipfile
@@ -108,3 +109,34 @@ def children(pid: int) -> list[int]:
             for word in file.read().split():
                 found += [int(word), *children(int(word))]
     return found
+
+
+SENDS = """
+import os, urllib.parse, urllib.request
+def handler(event, context):
+    env = os.environ
+    scope = f"{env['AWS_ACCESS_KEY_ID']}/20260101/{env['AWS_REGION']}/sqs/aws4_request"
+    form = {"Action": "SendMessage", "Version": "2012-11-05", "QueueUrl": event["queue"], "MessageBody": event["text"]}
+    request = urllib.request.Request(env["AWS_ENDPOINT_URL"], urllib.parse.urlencode(form).encode())
+    request.add_header("Authorization", f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0")
+    request.add_header("X-Amz-Security-Token", env["AWS_SESSION_TOKEN"])
+    urllib.request.urlopen(request, timeout=10).read()
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{event['other']}", timeout=5)
+    except OSError as error:
+        return str(error)
+"""
+
+
+def test_a_function_reaches_its_cloud_and_nothing_else_of_the_machine(cloud: RealCloud, client: Client) -> None:
+    queue = client.queues.create("from-a-function")
+    client.functions.create("sends", package(SENDS), runtime="python3.11", handler="app.handler", timeout_s=20)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        event = {"queue": queue.url, "text": "hello", "other": other.getsockname()[1]}
+        answer = client.functions.invoke("sends", event)
+    assert answer.function_error == "", answer
+    assert "refused" in answer.json()
+    (message,) = client.queues.receive("from-a-function", wait_s=5)
+    assert message.body == b"hello"
+    client.functions.delete("sends")
+    client.queues.delete("from-a-function")

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from minicloud.base import limits
 from minicloud.base.arn import Scope
-from minicloud.base.errors import AlreadyExists, CloudError, InvalidParameterValue, LimitExceeded, NotFound
+from minicloud.base.errors import AlreadyExists, CloudError, Conflict, InvalidParameterValue, LimitExceeded, NotFound
 from minicloud.base.machine import Context, Outcome, Record, Tick
 from minicloud.base.tags import check_tags
 
@@ -225,10 +225,15 @@ class Ssm:
         return found
 
     def opened(self, parameter: Parameter) -> str:
-        """The value in clear."""
+        """The value in clear. Raises Conflict where the cloud's secret was replaced."""
         if parameter.type != SECURE:
             return parameter.value
-        return self._seal.open(parameter.value, _sealed_as(parameter)).decode()
+        try:
+            return self._seal.open(parameter.value, _sealed_as(parameter)).decode()
+        except ValueError:
+            raise Conflict(
+                f"The value of {parameter.name[:128]} was sealed under another secret.key", code="InvalidKeyId"
+            ) from None
 
     # --- deciding
 

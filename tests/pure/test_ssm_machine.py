@@ -123,3 +123,13 @@ def test_bad_parameters_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(CloudError):
         bench.submit(ssm.PutParameter(HOME, **{"name": "/a", "value": "v", "type": "String", **change}))
     assert not bench.records
+
+
+def test_what_was_sealed_under_another_secret_is_told() -> None:
+    bench = Bench()
+    made = bench.submit(ssm.PutParameter(HOME, "/a", "v", "SecureString"))
+    other = Ssm(AesGcmSeal(b"o" * 32))
+    for record in bench.records:
+        other.apply(record)
+    with pytest.raises(CloudError, match="another secret"):
+        other.opened(made)

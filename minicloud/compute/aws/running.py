@@ -85,6 +85,9 @@ class Runner:
                 after = replace(one, status="TimedOut", code=TIMED_OUT)
             except CloudError as error:
                 after = replace(one, status="Failed", code=1, err=str(error))
+            except Exception as error:
+                log.exception("command %s on %s", command.id, instance_id)
+                after = replace(one, status="Failed", code=1, err=f"internal error: {type(error).__name__}")
             else:
                 status = "Success" if ended.code == 0 else "Failed"
                 after = replace(one, status=status, code=ended.code, out=ended.out, err=ended.err)

@@ -107,6 +107,16 @@ class ModifyInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class GrowRoot:
+    """More room for the root disk of an instance, whatever it does at the moment. `echo`: as of ModifyInstance."""
+
+    scope: Scope
+    id: str
+    root_gib: int
+    echo: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SetTags:
     """Sets `tags` and removes `remove` on an instance, its root volume, an image, template, key pair or group.
 

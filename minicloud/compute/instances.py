@@ -15,17 +15,20 @@ from minicloud.base.errors import (
     IncorrectState,
     InsufficientCapacity,
     InvalidParameterCombination,
+    InvalidParameterValue,
     MissingParameter,
     NotFound,
     OperationNotPermitted,
 )
 from minicloud.base.ids import check_id
 from minicloud.base.machine import Context, Outcome
+from minicloud.base.shape import Shape
 from minicloud.base.tags import check_tags
 from minicloud.compute import security
 from minicloud.compute.catalog import Catalog
 from minicloud.compute.checks import check_options, check_user_data_text, check_vcpus
 from minicloud.compute.commands import (
+    GrowRoot,
     LaunchSpec,
     ModifyInstance,
     RebootInstances,
@@ -33,7 +36,7 @@ from minicloud.compute.commands import (
     StopInstances,
     TerminateInstances,
 )
-from minicloud.compute.lifecycle import LIFECYCLE, Event
+from minicloud.compute.lifecycle import HOLDS_CAPACITY, LIFECYCLE, Event
 from minicloud.compute.lifecycle import State as InstanceState
 from minicloud.compute.model import Instance
 from minicloud.compute.placement import PlacementRequest, Rejection, place
@@ -272,6 +275,32 @@ def modify(state: State, command: ModifyInstance, context: Context, check_user_d
     after = replace(after, **given)
     if after != instance:
         draft.put(after)
+    return draft.outcome(after)
+
+
+def grow_root(state: State, command: GrowRoot, context: Context) -> Outcome:
+    """The reply is the instance. What is asked for beyond what it has is reserved on its host.
+
+    Raises InvalidParameterValue (smaller than it is), InsufficientCapacity.
+    """
+    instance = find(state, command.scope, command.id)
+    if command.root_gib < instance.root_gib:
+        raise InvalidParameterValue("New size cannot be smaller than existing size", field="Size")
+    more = command.root_gib - instance.root_gib
+    request = PlacementRequest(
+        label="more disk", shape=Shape(disk_gib=more), arch=instance.arch, host_id=instance.host_id, restart=True
+    )
+    placed = place(state.fleet, request) if more and instance.state in HOLDS_CAPACITY else None
+    if isinstance(placed, Rejection):
+        raise InsufficientCapacity(placed.summary(), field="Size")
+    after = replace(
+        instance,
+        root_gib=command.root_gib,
+        disk_gib=instance.disk_gib + more,
+        echo={**instance.echo, **command.echo},
+    )
+    draft = Draft()
+    draft.put(after)
     return draft.outcome(after)
 
 

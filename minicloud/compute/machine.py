@@ -43,6 +43,7 @@ class Compute:
             commands.RebootInstances: instances.reboot,
             commands.TerminateInstances: instances.terminate,
             commands.ModifyInstance: self._modify,
+            commands.GrowRoot: instances.grow_root,
             commands.SetTags: tagging.decide,
             commands.CreateImage: images.create,
             commands.RegisterImage: images.register,

@@ -177,3 +177,23 @@ async def test_the_default_network(tmp_path: Path) -> None:
             assert len((await call())[key]) == 1
         with refused("InvalidVpcID.NotFound"):
             await ec2.describe_vpcs(VpcIds=["vpc-0123456789abcdef0"])
+
+
+async def test_a_root_disk_grows(tmp_path: Path) -> None:
+    async with ec2_world(tmp_path) as world:
+        ec2 = world.client("ec2")
+        await world.launch(ec2)
+        (volume,) = (await ec2.describe_volumes())["Volumes"]
+        name = volume["VolumeId"]
+        with refused("InvalidVolumeModification.NotFound"):
+            await ec2.describe_volumes_modifications(VolumeIds=[name])
+        done = (await ec2.modify_volume(VolumeId=name, Size=20))["VolumeModification"]
+        assert (done["OriginalSize"], done["TargetSize"], done["ModificationState"]) == (8, 20, "completed")
+        (volume,) = (await ec2.describe_volumes(VolumeIds=[name]))["Volumes"]
+        assert volume["Size"] == 20
+        assert len((await ec2.describe_volumes_modifications(VolumeIds=[name]))["VolumesModifications"]) == 1
+        for size, code in ((19, "InvalidParameterValue"), (500, "InsufficientInstanceCapacity")):
+            with refused(code):
+                await ec2.modify_volume(VolumeId=name, Size=size)
+        with refused("UnsupportedOperation", "Iops"):
+            await ec2.modify_volume(VolumeId=name, Iops=4000)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from minicloud.aws.call import Call, only
-from minicloud.base.errors import NotFound
+from minicloud.aws.call import Call, only, refused
+from minicloud.base.errors import InvalidParameterValue, NotFound
 from minicloud.compute import tagging
 from minicloud.compute.aws import shown
 from minicloud.compute.aws.base import Noun, Params, Result, named_in, tagged
 from minicloud.compute.aws.filters import TAGS, Fields
+from minicloud.compute.aws.launch import ROOT_GIB_MAX
+from minicloud.compute.commands import GrowRoot
 from minicloud.compute.model import Instance
 
+_TYPES = ("gp2", "gp3")
+_GP3 = {"Iops": 3000, "Throughput": 125}
 _LIST = ("Filters", "NextToken", "MaxResults", "DryRun")
 _FIELDS: Fields[Instance] = {
     TAGS: lambda one: one.volume_tags,
@@ -76,15 +80,46 @@ class VolumeDoor(Noun):
             raise NotFound(f"The snapshot '{one[:64]}' does not exist.", code="InvalidSnapshot.NotFound")
         return await self._shown(params, lambda: {"Snapshots": []})
 
+    async def ModifyVolume(self, params: Params, call: Call) -> Result:
+        """A root disk can grow, at any time: the room is reserved on its host. Its type is said back."""
+        only(params, call, "VolumeId", "Size", "VolumeType", "Iops", "Throughput", "DryRun")
+        one = tagging.volume_owner(self._state, call.caller.scope, params["VolumeId"])
+        kind, size = params.get("VolumeType", _type(one)), params.get("Size", _size(one))
+        if kind not in _TYPES:
+            raise refused(f"VolumeType {kind[:16]}", call)
+        for name, value in _GP3.items():
+            if params.get(name, value) != value:
+                raise refused(name, call)
+        if not _size(one) <= size <= ROOT_GIB_MAX:
+            raise InvalidParameterValue("New size cannot be smaller than existing size", field="Size")
+        change = {
+            "OriginalSize": _size(one),
+            "OriginalVolumeType": _type(one),
+            "TargetSize": size,
+            "TargetVolumeType": kind,
+            "StartTime": self._ports.wall(),
+        }
+        command = GrowRoot(call.caller.scope, one.id, size, {"VolumeType": kind, "VolumeModification": change})
+        return {"VolumeModification": _modification(await self._submit(command, params))}
+
     async def DescribeVolumesModifications(self, params: Params, call: Call) -> Result:
-        """There are none."""
+        """They are done at once; the last one of each volume."""
         only(params, call, "VolumeIds", *_LIST)
-        for one in params.get("VolumeIds", ()):
-            tagging.volume_owner(self._state, call.caller.scope, one)
+        return await self._shown(params, lambda: self._modifications(params, call))
+
+    def _modifications(self, params: Params, call: Call) -> Result:
+        fields: Fields[Instance] = {
+            "volume-id": lambda one: tagging.volume_of(one.id),
+            "modification-state": lambda one: "completed",
+        }
+        some, result = self._roots(params, call, fields)
+        changed = [one for one in some if "VolumeModification" in one.echo]
+        if params.get("VolumeIds") and not changed:
             raise NotFound(
-                f"Modification for volume '{one[:64]}' does not exist.", code="InvalidVolumeModification.NotFound"
+                f"Modification for volume '{params['VolumeIds'][0][:64]}' does not exist.",
+                code="InvalidVolumeModification.NotFound",
             )
-        return await self._shown(params, lambda: {"VolumesModifications": []})
+        return {**result, "VolumesModifications": [_modification(one) for one in changed]}
 
     def _disk_status(self, one: Instance) -> str:
         """A disk is on its host."""
@@ -124,4 +159,15 @@ def _volume(one: Instance) -> Result:
             }
         ],
         **tagged(one.volume_tags),
+    }
+
+
+def _modification(one: Instance) -> Result:
+    change = one.echo["VolumeModification"]
+    return {
+        "VolumeId": tagging.volume_of(one.id),
+        "ModificationState": "completed",
+        "Progress": 100,
+        "EndTime": change["StartTime"],
+        **change,
     }

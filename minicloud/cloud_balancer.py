@@ -22,6 +22,7 @@ from minicloud import settings
 from minicloud.aws.call import Door
 from minicloud.aws.forward import Place
 from minicloud.aws.services import BALANCER as AWS_OWNER
+from minicloud.balancer.access import Entries
 from minicloud.balancer.aws.elbv2 import Elbv2
 from minicloud.balancer.rpc import DESCRIPTOR, BalancerServicer
 from minicloud.balancer.service import BalancerService, Work
@@ -69,6 +70,7 @@ class BalancerProcess:
         self.service = BalancerService(self.journal, work, self.places, on_pid=self._started)
         way = way_to_metrics(cloud, secret, BALANCER.called(number))
         self._reporting = Reporting(way, self._measured, SystemClock())
+        self.service.on_access = self._access
         entry = Entry(ticket_door(BALANCERS, secret, number, time.time), lambda: secrets.token_hex(16))
         pages = hmac.new(secret, b"balancer pages", hashlib.sha256).digest()
         listen = Listen(
@@ -116,6 +118,12 @@ class BalancerProcess:
 
     async def _measured(self, moment: int) -> list[Report]:
         return await self.service.measure(moment - MINUTE_S)
+
+    def _access(self, found: Entries) -> None:
+        """Into the log groups that stand for buckets."""
+        if self._reporting.reporter is not None:
+            for place, events in found.items():
+                self._reporting.reporter.write(*place, events)
 
     async def readings(self) -> Readings:
         """For the metrics page."""

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from minicloud.balancer import attributes
+from minicloud.balancer.access import web_format
 from minicloud.balancer.backends import backends, check
 from minicloud.balancer.groups import section as group_section
 from minicloud.balancer.listeners import POLICIES, SECURE, section
@@ -20,7 +21,7 @@ from minicloud.balancer.model import WEB_PROTOCOLS, Balancer, Listener, short
 from minicloud.balancer.routing import lines, plain, straight
 from minicloud.balancer.state import State
 from minicloud.proxy.config import Acl, Backend, Bind, DelHeader, Frontend, Global, ProxyConfig, Rule, Timeouts, When
-from minicloud.proxy.directives import DropAnswerHeader, Fetch, Header, TraceId
+from minicloud.proxy.directives import DropAnswerHeader, Fetch, Header, SetVar, TraceId
 from minicloud.proxy.timing import LINE, RING, Ring, Sampled
 
 HEAD_MS_MAX = 60_000  # ours: a request's head that takes longer is a slow loris
@@ -95,8 +96,8 @@ def _frontend(state: State, balancer: Balancer, listener: Listener, places: Plac
     if web:
         idle_ms = int(attributes.value(balancer, attributes.IDLE)) * 1000
         timeouts = Timeouts(client=idle_ms, http_request=HEAD_MS_MAX, http_keep_alive=idle_ms)
-        sampled = (Sampled(),) if places.times_socket and not logs else ()
-        rules = (*sampled, *_headers(balancer, listener), *lines(state, listener))
+        told = _TOLD if logs else (Sampled(),) if places.times_socket else ()
+        rules = (*told, *_headers(balancer, listener), *(_TRACED if logs else ()), *lines(state, listener))
     else:
         timeouts = Timeouts(client=int(attributes.value(listener, attributes.TCP_IDLE)) * 1000)
         rules = tuple(straight(alone)) if alone else ()
@@ -115,6 +116,11 @@ def _frontend(state: State, balancer: Balancer, listener: Listener, places: Plac
         log_format=log_format,
         log_to=log_to,
     )
+
+
+# What a line of an access log says of a request; the trace id is the client's, or ours, which comes later.
+_TOLD = (SetVar("txn.agent", "req.hdr(user-agent)"),)
+_TRACED = (SetVar("txn.trace", "req.hdr(x-amzn-trace-id)"),)
 
 
 def _bind(balancer: Balancer, listener: Listener, places: Places) -> Bind:
@@ -170,22 +176,11 @@ def _with_port(balancer: Balancer) -> bool:
 
 def _log(balancer: Balancer, listener: Listener, places: Places, logs: bool) -> tuple[str, tuple[str, ...]]:
     """Each request's line, and where it goes: a listener has one form of line for all places."""
-    if listener.protocol not in WEB_PROTOCOLS:
-        return (_log_tcp(balancer, listener), ("stdout",)) if logs else ("", ())
-    to = (*(("stdout",) if logs else ()), *((f"ring@{RING}",) if places.times_socket else ()))
-    return (_log_web(balancer, listener) if logs else LINE if to else ""), to
-
-
-_TIME = "%[date,utime(%Y-%m-%dT%H:%M:%SZ)]"
-
-
-def _log_web(balancer: Balancer, listener: Listener) -> str:
-    """Source: ALB guide, "Access log entries"; the fields that HAProxy knows, in AWS's order."""
-    name = balancer.arn.split(":loadbalancer/", 1)[1]
-    request = f'"%HM {listener.protocol.lower()}://{balancer.address}:{listener.port}%HU %HV"'
-    return f"{listener.protocol.lower()} {_TIME} {name} %ci:%cp %si:%sp %TR %Tr %Td %ST %U %B {request} %b %ts"
-
-
-def _log_tcp(balancer: Balancer, listener: Listener) -> str:
-    name = balancer.arn.split(":loadbalancer/", 1)[1]
-    return f"{listener.protocol.lower()} {_TIME} {name} %ci:%cp %si:%sp %Tw %Tc %Tt %U %B %b %ts"
+    web, ring = listener.protocol in WEB_PROTOCOLS, (f"ring@{RING}",) if places.times_socket else ()
+    to = (*(("stdout",) if logs else ()), *(ring if logs or web else ()))
+    if not logs:
+        return LINE if to else "", to
+    name, scheme = balancer.arn.split(":loadbalancer/", 1)[1], listener.protocol.lower()
+    if web:
+        return web_format(scheme, name, f"{balancer.address}:{listener.port}"), to
+    return f"{scheme} %[date(0,ms)] {name} %ci:%cp %si:%sp %Tw %Tc %Tt %U %B %b %ts", to

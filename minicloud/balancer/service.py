@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minicloud.balancer import groups
+from minicloud.balancer.access import Entries, entries
 from minicloud.balancer.commands import (
     DeregisterTargets,
     InstanceSeen,
@@ -137,7 +138,8 @@ class BalancerService:
         self.followers: set[Callable[[Touched], None]] = set()  # told of every change, at once
         self._dirty = _Dirty()
         self._meter = Meter()
-        self._times = TimesReader(work.times)
+        self._times = TimesReader(work.times, self._access)
+        self.on_access: Callable[[Entries], None] = lambda _entries: None  # where entries of access logs go
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
@@ -201,6 +203,10 @@ class BalancerService:
         await self._read_counters()
         times = self._times.take()
         return self.read(lambda state: self._meter.report(state, times, start))
+
+    def _access(self, lines: list[bytes]) -> None:
+        texts = [line.decode("utf-8", "replace") for line in lines]
+        self.on_access(self.read(lambda state: entries(state, texts)))
 
     async def counted(self) -> Counter[str]:
         """What all listeners counted since the start, by HAProxy's names. What cannot be read now comes later."""

@@ -23,6 +23,7 @@ _ALPN = re.compile(r"^[a-z0-9/.,]+$")
 _TLS = re.compile(r"^TLSv1\.[23]$")
 _EXPECT = re.compile(r"^[0-9]{1,3}([,-][0-9]{1,3})*$")
 _COOKIE = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+LOG_LINE_BYTES_MAX = 8_192  # ours; HAProxy's own is 1,024, which cuts long URLs
 _LOG = re.compile(r"^(stdout|ring@[a-z]+)$")
 _BALANCE = frozenset({"roundrobin", "leastconn", "random", "random(1)", "source", "first"})
 
@@ -386,7 +387,8 @@ class Frontend:
 
     def _log(self) -> Iterator[str]:
         if self.log_format:
-            yield from (f"log {matching(_LOG, one, 'log_to')} format raw local0 info" for one in self.log_to)
+            to = (matching(_LOG, one, "log_to") for one in self.log_to)
+            yield from (f"log {one} len {LOG_LINE_BYTES_MAX} format raw local0 info" for one in to)
             yield "no option dontlog-normal"
             yield f"log-format {quote(self.log_format)}"
         elif self.silent:

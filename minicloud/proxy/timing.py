@@ -15,19 +15,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from minicloud.proxy.checked import quote
+from minicloud.proxy.config import LOG_LINE_BYTES_MAX
 
 RING = "times"
 LINE = "- %b %Tr %[fe_req_rate]"
 BUSY_RATE, ONE_OF = 1_000, 64  # ours: then 16 a second at least are told
 GATHER_S = 0.1  # ours
 GATHERED_BYTES = 32 * 1024  # a read that brings so much is followed by the next at once
-LINE_BYTES_MAX = 1_024  # of an access log line only the end matters less than its start: it is cut
 RING_BYTES = 1 << 20
 EXACT_MS = 1_000  # longer times are kept to three digits
 _BACKEND_IN_ACCESS, _TIME_IN_ACCESS = -2, 6
@@ -43,7 +43,7 @@ class Ring:
 
     def render(self) -> Iterable[str]:
         yield f"ring {RING}"
-        yield from ("format raw", f"maxlen {LINE_BYTES_MAX}", f"size {RING_BYTES}")
+        yield from ("format raw", f"maxlen {LOG_LINE_BYTES_MAX}", f"size {RING_BYTES}")
         yield from ("timeout connect 1s", "timeout server 10s")
         yield f"server reader {quote('unix@' + self.socket)} log-proto legacy"
 
@@ -67,7 +67,7 @@ def count(lines: Iterable[bytes], into: dict[str, Counter[int]]) -> None:
             _, backend, time, rate = words
             weight = ONE_OF if rate.isdigit() and int(rate) > BUSY_RATE else 1
         else:
-            words = line.split(b" ")
+            words = line.split(b" ") if line.startswith(b"http") else []
             if len(words) <= _TIME_IN_ACCESS - _BACKEND_IN_ACCESS:
                 continue
             backend, time = words[_BACKEND_IN_ACCESS], words[_TIME_IN_ACCESS]
@@ -80,8 +80,9 @@ def _rounded(ms: int) -> int:
 
 
 class _Lines(asyncio.Protocol):
-    def __init__(self, times: dict[str, Counter[int]]) -> None:
+    def __init__(self, times: dict[str, Counter[int]], on_access: Callable[[list[bytes]], None]) -> None:
         self._times = times
+        self._on_access = on_access
         self._rest = b""
         self._transport: asyncio.ReadTransport | None = None
 
@@ -90,8 +91,10 @@ class _Lines(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[-LINE_BYTES_MAX:]
+        self._rest = self._rest[-LOG_LINE_BYTES_MAX:]
         count(lines, self._times)
+        if access := [line for line in lines if line and not line.startswith(b"- ")]:
+            self._on_access(access)
         if self._transport is not None and len(data) < GATHERED_BYTES:
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(GATHER_S, self._go_on)
@@ -102,10 +105,14 @@ class _Lines(asyncio.Protocol):
 
 
 class TimesReader:
-    """The other end: any number of HAProxies write to it, those of earlier reloads too."""
+    """The other end: any number of HAProxies write to it, those of earlier reloads too.
 
-    def __init__(self, socket: Path) -> None:
+    `on_access`: gets the lines of access logs, as HAProxy wrote them.
+    """
+
+    def __init__(self, socket: Path, on_access: Callable[[list[bytes]], None] = lambda _lines: None) -> None:
         self._socket = socket
+        self._on_access = on_access
         self._times: dict[str, Counter[int]] = {}
         self._server: asyncio.AbstractServer | None = None
 
@@ -113,7 +120,7 @@ class TimesReader:
         with contextlib.suppress(FileNotFoundError):
             self._socket.unlink()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Lines(self._times), str(self._socket))
+        self._server = await loop.create_unix_server(lambda: _Lines(self._times, self._on_access), str(self._socket))
         self._socket.chmod(0o600)
 
     async def stop(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import trustme
 
 from minicloud.balancer import attributes, service
 from minicloud.balancer import commands as ask
+from minicloud.balancer.access import Entries
 from minicloud.balancer.commands import HealthSpec, TargetSpec
 from minicloud.balancer.model import Action, Balancer, Condition
 from tests.cluster.balancer_world import HOME, QUICK, Client, World, forward, specs, spread, until
@@ -238,13 +241,25 @@ async def test_access_logs_say_who_asked_what(world: World) -> None:
     await world.listener(web, forward(app))
     await world.healthy(app, 1)
     path = world.folder / "balancer" / "access.log"
+    told: Entries = {}
+    world.service.on_access = told.update
     await spread(web.address, 8080, 1, "/silent")
     await world.attributes(web.arn, access_logs__s3__enabled="true", access_logs__s3__bucket="logs")
     await spread(web.address, 8080, 1, "/said?a=b")
     await until(lambda: "/said?a=b" in path.read_text())
-    (line,) = path.read_text().splitlines()
-    assert line.startswith("http 20") and " 200 " in line
-    assert f'"GET http://{web.address}:8080/said?a=b HTTP/1.1"' in line
+    assert len(path.read_text().splitlines()) == 1
+    await until(lambda: bool(told))
+    (((scope, group, stream), ((at, line),)),) = told.items()
+    assert (scope, group) == (HOME, "/aws/elasticloadbalancing/logs") and abs(at - time.time()) < 30
+    assert stream.startswith("AWSLogs/000000000000/elasticloadbalancing/us-east-1/app.web.")
+    words = re.findall(r'"[^"]*"|\S+', line)
+    assert len(words) == 30 and words[0] == "http" and words[2] == web.arn.split(":loadbalancer/")[1]
+    assert words[8:10] == ["200", "200"] and words[4].startswith("127.0.0.1:") and words[16] == app.arn
+    assert words[12] == f'"GET http://{web.address}:8080/said?a=b HTTP/1.1"' and words[17].startswith('"Root=1-')
+    await Client(web.address, 8080).get("/agent", **{"User-Agent": 'a "quoted" \\ agent'})
+    await until(lambda: any("/agent" in entry for entries in told.values() for _, entry in entries))
+    (((_, line),),) = told.values()
+    assert r'"a \"quoted\" \\ agent"' in line
 
 
 async def test_logs_start_anew_when_they_are_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,10 +27,10 @@ from minicloud.proxy.config import Backend, Cookie, HealthCheck, Server, Timeout
 OPEN = "_open"
 AGENT = "ELB-HealthChecker/2.0"  # AWS's
 COOKIE = "AWSALB"  # AWS's
-CONNECT_MS = 10_000  # ALB guide, "HTTP 504": a target that takes no connection within 10 seconds
+CONNECT_MS = 3_000  # ALB guide, "HTTP 504": a target that takes no connection within 10 seconds; ours tries 3 targets
 WEIGHT = 100  # of a target; 256 steps are what HAProxy has
 WEIGHT_MAX = 256
-RETRIES = 2  # connections that are refused are tried with other targets
+RETRIES = 2  # connections that are refused, or not taken, are tried with other targets
 _BALANCE = {
     "round_robin": "roundrobin",
     "least_outstanding_requests": "leastconn",

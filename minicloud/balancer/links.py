@@ -16,14 +16,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from minicloud.balancer import groups, listeners
-from minicloud.balancer.backends import OPEN, Served, served, server_name
+from minicloud.balancer.backends import CONNECT_MS, OPEN, Served, served, server_name
 from minicloud.balancer.certificates import key_of
 from minicloud.balancer.layout import Places, certificate_path, layout, skeleton
 from minicloud.balancer.model import Group, Target
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 
 RELOAD_PAUSE_S = 0.1  # ours: between two reloads, for each process there is
 CLOSED_MAX = 100  # ours: readings that nobody has asked for
+CUT_AFTER_S = CONNECT_MS / 1000 + 0.5
 PROCESSES_MAX = 16  # ours: of reloads whose requests have not ended; the oldest is ended beyond it
 _NOWHERE = "127.0.0.1"
 Place = tuple[str, str]  # backend, server
@@ -55,7 +58,7 @@ class _InForce:
     skeleton: str = ""
     groups: dict[str, Served] = field(default_factory=dict)  # by section
     ports: frozenset[Port] = frozenset()  # that it listens on
-    leaving: dict[Place, bool] = field(default_factory=dict)  # in maintenance; True: cut what is left
+    leaving: dict[Place, float] = field(default_factory=dict)  # in maintenance; when what is left is cut (monotonic)
 
 
 class DataPlane:
@@ -314,9 +317,11 @@ class DataPlane:
         return commands
 
     def _take_out(self, group: Served, name: str) -> list[str]:
+        """Who waits for a connection to a target that died is sent to another one before it is cut."""
         commands = []
+        patience_s = 0.0 if (group.name, name) in self._draining() else CUT_AFTER_S
         for backend in (group.name, group.name + OPEN):
-            self._in_force.leaving[(backend, name)] = group.cut
+            self._in_force.leaving[(backend, name)] = time.monotonic() + patience_s if group.cut else math.inf
             commands.append(f"set server {backend}/{name} state maint")
         return commands
 
@@ -325,9 +330,9 @@ class DataPlane:
         async with self._changing:
             busy = {(row.backend, row.server): row.sessions for row in rows}
             draining = self._draining()
-            for place, cut in list(self._in_force.leaving.items()):
+            for place, cut_at in list(self._in_force.leaving.items()):
                 in_flight = busy.get(place, 0)
-                if in_flight == 0 or (cut and place not in draining):
+                if in_flight == 0 or (time.monotonic() >= cut_at and place not in draining):
                     await self._delete(place, in_flight)
 
     async def _delete(self, place: Place, in_flight: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import platform
 import random
 import secrets
 import time
@@ -18,6 +19,7 @@ import time
 import uvloop
 
 from minicloud import settings
+from minicloud.aws.call import Door
 from minicloud.aws.forward import Place
 from minicloud.aws.services import FUNCTIONS as AWS_OWNER
 from minicloud.base import limits
@@ -29,6 +31,7 @@ from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.environment.host import FunctionHost, HostParts
 from minicloud.environment.limits import VARIABLES_S
 from minicloud.flags import probe_machine
+from minicloud.function.aws.functions import Lambda
 from minicloud.function.ports import EnvironmentSpec, NoLogs
 from minicloud.function.rpc.servicer import DESCRIPTOR, FunctionServicer
 from minicloud.function.service import FunctionService, Ports
@@ -124,7 +127,8 @@ class FunctionProcess:
         pages = hmac.new(secret, b"function pages", hashlib.sha256).digest()
         servicer = FunctionServicer(self.service, pages, self._url_of)
         self.server = RpcServer([door(servicer, DESCRIPTOR, entry)], entry.new_request_id, listen)
-        self.face = AwsFace([], entrance(cloud, Place(AWS_OWNER, number)))
+        api = Lambda(self.service, pages, self._url_of, platform.machine())
+        self.face = AwsFace([Door("lambda", api)], entrance(cloud, Place(AWS_OWNER, number)))
 
     def _url_of(self, url_id: str) -> str:
         scheme, _, rest = self._cloud.endpoints["http"].partition("://")

@@ -19,6 +19,7 @@ DOORS = {
     "ec2": "minicloud.compute.aws.ec2:Ec2",
     "autoscaling": "minicloud.scaling.aws.autoscaling:AutoScaling",
     "elbv2": "minicloud.balancer.aws.elbv2:Elbv2",
+    "lambda": "minicloud.function.aws.functions:Lambda",
     "sqs": "minicloud.queue.aws:QueueApi",
     "sns": "minicloud.topic.aws.api:TopicApi",
     "iam": "minicloud.identity.aws.iam:Iam",

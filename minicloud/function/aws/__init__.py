@@ -1,0 +1,1 @@
+"""The lambda door: AWS Lambda's wire on the function service (functions.py)."""

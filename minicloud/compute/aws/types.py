@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from minicloud.aws.call import Call, only
+from minicloud.aws.xml import Lasting
 from minicloud.base.errors import InvalidParameterValue
 from minicloud.compute import vpc
 from minicloud.compute.aws.base import Noun, Params, Result, named_in
@@ -144,7 +145,7 @@ def shown(name: str) -> Result:
         info["InstanceStorageInfo"] = {"TotalSizeInGB": one.local_storage_gb}
     if one.gpus:
         info["GpuInfo"] = _gpus(one)
-    return info
+    return Lasting(info)
 
 
 def _gpus(one: InstanceType) -> Result:

@@ -34,6 +34,7 @@ DELETES_PER_BATCH = 500
 GRACE_S = {BASE: 600, FINE: 60}  # ours: a page is written this long after its end
 HOT_S = {BASE: 7_200, FINE: 600, 300: 0, 3_600: 0}  # ours: and stays in memory this long
 EXPIRY_S = 3_600  # ours
+CROWDED_EXPIRY_S = 600  # ours: the same while there are many metrics
 _FORMAT = b"1"
 
 Row = tuple[str, str, bytes | None]
@@ -83,7 +84,7 @@ class Persistence:
         self._tails_done(batch)
         self._expired(batch, now)
         named = {*batch.series, *(one.page.ordinals[one.row] for one in batch.chunks if one.page.width == BASE)}
-        for ordinal in sorted(named):
+        for ordinal in sorted(named - set(batch.dropped)):
             if store.registry.known(ordinal):
                 batch.rows.append((SERIES, _series_key(ordinal), store.registry.body(ordinal)))
         return batch
@@ -104,7 +105,10 @@ class Persistence:
         for key in batch.expired:
             store.cache.drop(key)
         for ordinal in batch.dropped:
-            store.registry.drop(ordinal)
+            if store.registry.heard[ordinal] >= now - limits.SILENT_S_MIN:
+                store.registry.unsaved.add(ordinal)  # it was put again while the batch was on its way
+            else:
+                store.registry.drop(ordinal)
         self._evict(now)
 
     def _chunks(self, batch: Batch, now: float) -> None:
@@ -149,11 +153,13 @@ class Persistence:
             batch.expired += [key for key in keys if int(key.split("/")[1], 16) < _oldest(width, now)]
         batch.rows += [(CHUNK, key, None) for key in batch.expired]
         old = now - limits.RETENTION_S[3_600] - COARSE[-1] * SLOTS
-        batch.dropped = self._store.registry.idle(old)[:DELETES_PER_BATCH]
+        registry = self._store.registry
+        doomed = [*registry.idle(old), *registry.surplus(now - limits.SILENT_S_MIN)]
+        batch.dropped = list(dict.fromkeys(doomed))[:DELETES_PER_BATCH]
         batch.rows += [(SERIES, _series_key(ordinal), None) for ordinal in batch.dropped]
         more = bool(batch.expired or batch.dropped)
         batch.more |= more
-        self._expiry = now if more else now + EXPIRY_S
+        self._expiry = now if more else now + (CROWDED_EXPIRY_S if registry.is_crowded() else EXPIRY_S)
 
     def _evict(self, now: float) -> None:
         for place, page in list(self._store.pages.items()):

@@ -17,6 +17,8 @@ VALUE_MAX = 2.0**360  # API, PutMetricData: -2^360 to 2^360
 PAST_S_MAX = 14 * DAY_S  # API, PutMetricData: time stamps up to two weeks back
 FUTURE_S_MAX = 2 * 3_600  # API, PutMetricData: and two hours ahead
 SERIES_MAX = 100_000  # ours: metrics (by unit) of a store; AWS has no quota, memory has
+CROWDED = 0.8  # ours: of these; beyond it, metrics that nobody puts any more are forgotten, the longest silent first
+SILENT_S_MIN = 6 * 3_600  # ours: for how long they must have been silent
 
 # --- retention, guide, "Metrics retention": how long the points of each width are kept
 RETENTION_S = {1: 3 * 3_600, 60: 15 * DAY_S, 300: 63 * DAY_S, 3_600: 455 * DAY_S}

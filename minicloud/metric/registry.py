@@ -109,6 +109,15 @@ class Registry:
         """Series whose newest point and last word are older than that."""
         return [one for one in self._series if max(self.newest[one], self.heard[one]) < before]
 
+    def is_crowded(self) -> bool:
+        return len(self) > limits.CROWDED * self._most
+
+    def surplus(self, before: float) -> list[int]:
+        """Where there are too many: those silent since `before`, the longest first, until there are not too many."""
+        count = len(self) - int(limits.CROWDED * self._most)
+        silent = sorted(self.idle(before), key=lambda one: max(self.newest[one], self.heard[one])) if count > 0 else []
+        return silent[: max(count, 0)]
+
     def find(self, scope: Scope, where: Where, after: str, now: float) -> tuple[list[Metric], str]:
         """A page of metrics behind the key `after`, and the key on which the next one begins ("": it was the last)."""
         keys = self._listed.get(scope, [])

@@ -377,3 +377,41 @@ def test_a_request_is_rounded_as_cloudwatch_does() -> None:
     assert span_of(at, at + 61, 60, now).count == 2
     assert span_of(at, at, 60, now).count <= 1
     assert window(World().store, [], Span(0, 60, 3), now).counts.tolist() == [0, 0, 0]
+
+
+def test_metrics_that_nobody_puts_make_room_for_new_ones() -> None:
+    world = World()
+    world.store.registry = Registry(most=10)
+    for number in range(9):
+        world.put(datum(f"m{number}", world.now, 1.0))
+        world.now += MINUTE
+    world.flush()
+    world.now += limits.SILENT_S_MIN + HOUR
+    world.put(datum("m0", world.now, 2.0))  # heard again
+    world.flush()
+    listed, _ = world.store.registry.find(SCOPE, Where(), "", world.now)
+    assert [one.name for one in listed] == ["m0", *(f"m{number}" for number in range(2, 9))], "the longest silent went"
+    assert {key for key, _ in world.disk.of(SERIES)} == {f"{ordinal:08x}" for ordinal in (0, *range(2, 9))}
+    world.put(*(datum(f"new{number}", world.now, 1.0) for number in range(2)))
+    world.now += HOUR
+    world.flush()
+    world.put(datum("new2", world.now, 1.0), datum("new3", world.now, 1.0))
+    world.crash()
+    assert read(world, "m1", "Sum", Span(int(world.now) // 60 * 60 - DAY, 60, 1_500)) == [None] * 1_500
+    assert 2.0 in read(world, "m0", "Sum", Span(int(world.now) // 60 * 60 - DAY, 60, 1_500))
+
+
+def test_a_metric_that_comes_again_while_it_is_being_forgotten_stays() -> None:
+    world = World()
+    world.store.registry = Registry(most=1)
+    world.put(datum("a", world.now, 1.0))
+    world.flush()
+    world.now += limits.SILENT_S_MIN + HOUR
+    batch = world.persistence.collect(world.now)
+    assert batch.dropped == [0]
+    world.put(datum("a", world.now, 2.0))
+    world.disk.commit(batch.rows)
+    world.persistence.confirm(batch, world.now)
+    world.flush()
+    world.crash()
+    assert 2.0 in read(world, "a", "Sum", Span(int(world.now) // 60 * 60 - DAY, 60, 1_500))

@@ -85,6 +85,7 @@ class FunctionHost:
         self._store = CodeStore(parts.directory / "store")
         self._walls = Walls(parts.groups, parts.group_prefix)
         self._fleets: dict[EnvironmentSpec, Fleet] = {}
+        self._of_function: dict[str, dict[EnvironmentSpec, Fleet]] = {}
         self._pythons: dict[str, machine.Interpreter] = {}
         self._node: machine.Interpreter | None = None
         self._node_version = ""
@@ -152,8 +153,7 @@ class FunctionHost:
             await asyncio.gather(*(self._start_one(fleet) for _ in range(more)))
         while fleet.starting and len(fleet.members) < count:  # noqa: ASYNC110 - others' starts are waited for as well
             await asyncio.sleep(0.005)
-        if not count and fleet.empty:
-            self._fleets.pop(spec, None)
+        self._forget(fleet)
         return len(fleet.members)
 
     async def retire(self, arn: str, version: str = "", revision: str = "") -> None:
@@ -164,11 +164,8 @@ class FunctionHost:
                     fleet.let_go(environment)
 
     def counts(self, arn: str = "", version: str = "") -> Counts:
-        counts = [
-            fleet.counts()
-            for spec, fleet in self._fleets.items()
-            if arn in ("", spec.arn) and version in ("", spec.version)
-        ]
+        fleets = self._of_function.get(arn, {}) if arn else self._fleets
+        counts = [fleet.counts() for spec, fleet in fleets.items() if version in ("", spec.version)]
         return Counts(*(sum(column) for column in zip(*counts, strict=True))) if counts else Counts()
 
     def runtimes(self) -> Sequence[str]:
@@ -186,6 +183,7 @@ class FunctionHost:
             if spec.runtime not in self.runtimes():
                 raise no_runtime(spec.runtime)
             fleet = self._fleets[spec] = Fleet(spec, self._start_some)
+            self._of_function.setdefault(spec.arn, {})[spec] = fleet
         return fleet
 
     def _start_some(self, fleet: Fleet, count: int) -> None:
@@ -365,8 +363,12 @@ class FunctionHost:
         self._forget(fleet)
 
     def _forget(self, fleet: Fleet) -> None:
-        if fleet.empty and self._fleets.get(fleet.spec) is fleet:
-            del self._fleets[fleet.spec]
+        spec = fleet.spec
+        if fleet.empty and self._fleets.get(spec) is fleet:
+            del self._fleets[spec]
+            del self._of_function[spec.arn][spec]
+            if not self._of_function[spec.arn]:
+                del self._of_function[spec.arn]
 
     # ------------------------------------------------------------ idle ones
 

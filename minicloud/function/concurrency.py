@@ -82,6 +82,11 @@ class Ledger:
             self._pooled.remove(number)
             _less(self._pools, want.scope)
 
+    def give_back(self, function: str) -> None:
+        """One that entered as not warm needed no new environment after all: another was free in time."""
+        tokens, then = self._growth.get(function, (float(limits.SCALE_STEP), 0.0))
+        self._growth[function] = (min(tokens + 1.0, float(limits.SCALE_STEP)), then)
+
     def _grow(self, function: str, now: float) -> None:
         """Takes one of the tokens that come back by SCALE_STEP in SCALE_STEP_S."""
         tokens, then = self._growth.get(function, (float(limits.SCALE_STEP), now))

@@ -229,6 +229,8 @@ class FunctionService:
                 raise
             finally:
                 self.ledger.leave(wanted, number)
+            if not warm and outcome.init_ms is None:
+                self.ledger.give_back(function.arn)
             outcome = _bounded(outcome)
             self.meter.ended(function.scope, function.name, outcome)
             return Answer(invocation.request_id, version.version, outcome)

@@ -88,3 +88,13 @@ def test_the_ledger_against_a_plain_count(seed: int) -> None:
     for want, number in running:
         ledger.leave(want, number)
     assert not ledger._functions and not ledger._pools and not ledger._keys and not ledger._pooled
+
+
+def test_invocations_that_needed_no_new_environment_do_not_use_up_growth() -> None:
+    ledger = Ledger()
+    for _ in range(3_000):
+        ledger.leave(FREE, ledger.enter(FREE, 0.0, warm=False))
+        ledger.give_back("f")
+    for _ in range(1_000):
+        ledger.leave(FREE, ledger.enter(FREE, 0.0, warm=False))
+    assert reason(ledger, FREE, warm=False) == TOO_FAST

@@ -21,6 +21,7 @@ import uvloop
 from minicloud import settings
 from minicloud.aws.call import Door
 from minicloud.aws.forward import Place
+from minicloud.aws.services import BY_NAME, FUNCTION_URL
 from minicloud.aws.services import FUNCTIONS as AWS_OWNER
 from minicloud.base import limits
 from minicloud.cloud_broker import broker_bind
@@ -32,6 +33,7 @@ from minicloud.environment.host import FunctionHost, HostParts
 from minicloud.environment.limits import VARIABLES_S
 from minicloud.flags import probe_machine
 from minicloud.function.aws.functions import Lambda
+from minicloud.function.links.web import UrlHandler
 from minicloud.function.ports import EnvironmentSpec, NoLogs
 from minicloud.function.rpc.servicer import DESCRIPTOR, FunctionServicer
 from minicloud.function.service import FunctionService, Ports
@@ -128,7 +130,9 @@ class FunctionProcess:
         servicer = FunctionServicer(self.service, pages, self._url_of)
         self.server = RpcServer([door(servicer, DESCRIPTOR, entry)], entry.new_request_id, listen)
         api = Lambda(self.service, pages, self._url_of, platform.machine())
-        self.face = AwsFace([Door("lambda", api)], entrance(cloud, Place(AWS_OWNER, number)))
+        through = entrance(cloud, Place(AWS_OWNER, number))
+        self.face = AwsFace([Door("lambda", api)], through)
+        self._urls = UrlHandler(self.service, lambda request: through.admit(request, BY_NAME["lambda"]), time.time)
 
     def _url_of(self, url_id: str) -> str:
         scheme, _, rest = self._cloud.endpoints["http"].partition("://")
@@ -145,7 +149,7 @@ class FunctionProcess:
             self._reporter.start()
         for damage in self.journal.damage:
             log.error("%s: %s", self.journal.path, damage)
-        await self.face.start()
+        await self.face.start({FUNCTION_URL: self._urls})
         port = await self.server.start()
         self.server.health.set_all(True)
         return port

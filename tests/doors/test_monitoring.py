@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 import urllib.request
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
 import pytest
 
 from minicloud.client import Client
+from minicloud.client.balancer_models import forward
 from minicloud.client.metric_models import Metric, MetricQuery
 from tests.real_cloud import RealCloud, until
 
@@ -118,3 +121,51 @@ def test_what_a_function_prints_is_in_its_log(client: Client) -> None:
     assert "{'a': 1}" in events[0].message
     report = list(client.logs.filter("/aws/lambda/talks", "REPORT"))
     assert "Duration" in report[0].message and report[0].stream == events[0].stream
+
+
+class Web(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        time.sleep(0.05)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_balancer_reports_percentiles_and_keeps_an_access_log(client: Client) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    made = client.balancers.create("measured")
+    group = client.target_groups.create("measured", server.server_port, target_type="ip")
+    client.balancers.listen("measured", 80, forward("measured"))
+    client.balancers.set_attributes(made.arn, {"access_logs.s3.enabled": True, "access_logs.s3.bucket": "kept"})
+    client.target_groups.register("measured", "127.0.0.1")
+    try:
+        for _ in range(20):
+            until(lambda: _ok(f"http://{made.address}/a?b=c"), 20, "an answer")
+        target = {"TargetGroup": group.arn.split(":", 5)[5]}
+        of_both = {"LoadBalancer": made.arn.split(":loadbalancer/")[1], **target}
+        times = Metric("AWS/ApplicationELB", "TargetResponseTime", of_both)
+        p50 = until(lambda: newest(client, times, "p50"), 80, "the balancer's minute")
+        assert p50 is not None and 0.04 < p50 < 5
+        lines = until(lambda: list(client.logs.filter("/aws/elasticloadbalancing/kept", "a?b=c")), 20, "access log")
+        assert f'"GET http://{made.address}:80/a?b=c HTTP/1.1"' in lines[0].message
+        found = client.metrics.get(
+            [MetricQuery("m", Metric("AWS/ApplicationELB", "RequestCountPerTarget", target), "Sum", 60)]
+        )
+        assert 1 <= sum(found[0].values) <= 20
+    finally:
+        client.balancers.delete("measured")
+        client.target_groups.delete("measured")
+        server.shutdown()
+
+
+def _ok(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +113,7 @@ def _load(text: str, instance_id: str) -> GuestRecord:
     raw = json.loads(text)
     if not isinstance(raw, dict):
         raise ValueError("not an object")
-    known = {item.name for item in fields(GuestRecord)}
-    record = GuestRecord(**{name: _field(name, value) for name, value in raw.items() if name in known})
+    record = GuestRecord(**{name: _field(name, value) for name, value in raw.items() if name in _NAMES})
     if record.instance_id != instance_id:
         raise ValueError(f"it is of {record.instance_id[:64]!r}")
     return record
@@ -128,6 +127,9 @@ def _salvage(text: str, instance_id: str) -> GuestRecord:
             with contextlib.suppress(ValueError, KeyError):
                 setattr(left, name, _field(name, raw[name]))
     return left
+
+
+_NAMES = tuple(item.name for item in fields(GuestRecord))
 
 
 class RecordFiles:
@@ -161,7 +163,7 @@ class RecordFiles:
 
     def save(self, record: GuestRecord) -> None:
         """Whole or not at all. Not fsynced: after a power cut no guest lives, and disks are found by their folder."""
-        text = json.dumps(asdict(record))
+        text = json.dumps({name: getattr(record, name) for name in _NAMES})  # asdict copies every value: 0.2 ms
         if self._saved.get(record.instance_id) == text:
             return
         path = self._path(record.instance_id)

@@ -1,9 +1,10 @@
 """`minicloud demo`: a cloud from nothing to nothing, in under two minutes. Every step is real, and checked.
 
 Two hosts come up; three instances of different families run on them and serve HTTP; a command runs inside one; one is
-made larger and uses its new size. A group behind a balancer gets three times the load and grows; a host is killed, the
-cloud says so and the group heals; the load goes and the group shrinks (demo_group.py). A summary; the end. Whatever
-happens, also Ctrl-C, the cloud is taken down and its data directory removed.
+made larger and uses its new size. A queue feeds a function that publishes to a topic, and a message that it fails on
+ends in the dead-letter queue (demo_function.py). A group behind a balancer gets three times the load and grows; a host
+is killed, the cloud says so and the group heals; the load goes and the group shrinks (demo_group.py). A summary; the
+end. Whatever happens, also Ctrl-C, the cloud is taken down and its data directory removed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from minicloud.base.errors import CloudError, Internal
+from minicloud.cli.demo_function import feed_a_function
 from minicloud.cli.demo_group import follow_the_load
 from minicloud.cli.demo_story import Story
 from minicloud.cli.output import memory, write_line, write_table
@@ -109,6 +111,7 @@ def _tell(story: Story, endpoint: str, processes: Path) -> None:
         _serve(story, client, instances)
         _look_inside(story, client, instances[0])
         _resize(story, client, instances[0])
+        feed_a_function(story, client)
         instances = _make_room(client, instances)
         lose = partial(_lose_a_host, story, client, instances, processes)
         follow_the_load(story, client, _port(client), lose)

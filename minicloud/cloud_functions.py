@@ -35,6 +35,8 @@ from minicloud.flags import probe_machine
 from minicloud.function.aws.functions import Lambda
 from minicloud.function.links.web import UrlHandler
 from minicloud.function.ports import EnvironmentSpec, NoLogs
+from minicloud.function.rpc.many import DESCRIPTOR as INVOCATIONS
+from minicloud.function.rpc.many import InvocationServicer
 from minicloud.function.rpc.servicer import DESCRIPTOR, FunctionServicer
 from minicloud.function.service import FunctionService, Ports
 from minicloud.identity import session
@@ -117,7 +119,9 @@ class FunctionProcess:
         self._calls = Calls(cloud, secret, name)
         ports = Ports(self.host, self._reporter or NoReports(), BrokerMessages(self._calls))
         self.service = FunctionService(self.journal, folder / "packages", ports)
-        entry = Entry(ticket_door(FUNCTIONS, secret, number, time.time), lambda: secrets.token_hex(16))
+        entry = Entry(
+            ticket_door(FUNCTIONS, secret, number, time.time), lambda: secrets.token_hex(16), PAYLOAD_BYTES_MAX
+        )
         listen = Listen(
             broker_bind(cloud),
             cloud.functions[number].port,
@@ -128,7 +132,11 @@ class FunctionProcess:
         )
         pages = hmac.new(secret, b"function pages", hashlib.sha256).digest()
         servicer = FunctionServicer(self.service, pages, self._url_of)
-        self.server = RpcServer([door(servicer, DESCRIPTOR, entry)], entry.new_request_id, listen)
+        self.server = RpcServer(
+            [door(servicer, DESCRIPTOR, entry), door(InvocationServicer(self.service), INVOCATIONS, entry)],
+            entry.new_request_id,
+            listen,
+        )
         api = Lambda(self.service, pages, self._url_of, platform.machine())
         through = entrance(cloud, Place(AWS_OWNER, number))
         self.face = AwsFace([Door("lambda", api)], through)

@@ -150,6 +150,22 @@ class Broker:
         except grpc.aio.AioRpcError as error:
             raise mapped(error) from None
 
+    async def duplex(self, method: str, reply: type[Message]) -> tuple[Callable[..., Any], Any]:
+        """What starts a stream both ways, and its metadata: a ticket that is good for most of its life."""
+        place = self._place
+        if place.endpoint is None or _now() > place.renew_at:
+            await self._locate(self.transport.config.timeout_s)
+        assert place.endpoint is not None
+        return self.transport.broker_duplex(place.endpoint, method, reply), place.metadata
+
+    def forget(self) -> None:
+        """Ask where it is before the next call."""
+        self._place.forget()
+
+    def pause(self, failure: CloudError, attempt: int, elapsed: float) -> float | None:
+        """Seconds until the next attempt; None: give up."""
+        return self._pause(failure, attempt, elapsed)
+
     def _pause(self, failure: CloudError, attempt: int, elapsed: float) -> float | None:
         """Seconds until the next attempt; None: give up."""
         if not isinstance(failure, Unavailable | Throttled):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from minicloud.base.errors import InvalidParameterValue
 from minicloud.client.broker import Broker
 from minicloud.client.convert import check_names, to_model
+from minicloud.client.invocations import PAYLOAD_BYTES_MAX, Invocations
 from minicloud.client.lazy import lazy
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class AsyncFunctions:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._invocations = Invocations(broker)
 
     async def create(
         self,
@@ -225,6 +227,8 @@ class AsyncFunctions:
             tail=tail,
             client_context=_context(client_context),
         )
+        if not request.type and len(request.payload) <= PAYLOAD_BYTES_MAX:
+            return to_model(function_models.Invoked, await self._invocations.call(request, wait_s))
         method = "FunctionService/Invoke"
         reply = await self._broker.call(method, request, function_pb2.InvokeReply, wait_s=wait_s, repeat=False)
         return to_model(function_models.Invoked, reply)

@@ -209,6 +209,14 @@ class Transport:
         )
         return start
 
+    def broker_duplex(self, endpoint: models.BrokerEndpoint, method: str, reply: type[Message]) -> Callable[..., Any]:
+        """The same for a method that takes a stream and answers with one."""
+        channel = self._channel(endpoint.address, endpoint.tls)
+        start: Callable[..., Any] = channel.stream_stream(
+            _PACKAGE + method, request_serializer=_serialize, response_deserializer=reply.FromString
+        )
+        return start
+
     def _channel(self, address: str, tls: bool) -> grpc.aio.Channel:
         found = self._channels.get((address, tls))
         if found is None:

@@ -158,6 +158,11 @@ def from_rpc_error(error: grpc.RpcError) -> CloudError:
     return found
 
 
+def from_status(raw: bytes) -> CloudError:
+    """The typed error in a google.rpc.Status, as `to_status` writes it."""
+    return _from_status(raw) or errors.Internal("an error that cannot be read")
+
+
 def _bare(code: grpc.StatusCode, text: str) -> CloudError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in text:
         return errors.MessageTooLarge(text)

@@ -21,6 +21,8 @@ from minicloud.base import limits
 from minicloud.base.arn import Caller, Scope
 from minicloud.client import AsyncClient
 from minicloud.function.ports import Counts, EnvironmentSpec, Invocation, Outcome
+from minicloud.function.rpc.many import DESCRIPTOR as MANY
+from minicloud.function.rpc.many import InvocationServicer
 from minicloud.function.rpc.servicer import DESCRIPTOR, FunctionServicer
 from minicloud.function.service import FunctionService, Ports
 from minicloud.rpc.door import Entry, Metadata, door
@@ -102,7 +104,7 @@ async def function_world(folder: Path) -> AsyncIterator[World]:
     servicer = FunctionServicer(service, b"pages", lambda url: f"http://{url}.lambda-url.test/")
     entry = Entry(ticket_door(FUNCTIONS, SECRET, 0, time.time), _id, limits.GRPC_FUNCTION_BYTES_MAX)
     listen = Listen(message_bytes_max=limits.GRPC_FUNCTION_BYTES_MAX)
-    shard = RpcServer([door(servicer, DESCRIPTOR, entry)], _id, listen)
+    shard = RpcServer([door(servicer, DESCRIPTOR, entry), door(InvocationServicer(service), MANY, entry)], _id, listen)
     locator = Locator(FUNCTIONS, Listening("127.0.0.1", (await shard.start(),)), SECRET, time.time)
     front = RpcServer([door(locator, COMPUTING, Entry(visitors(_admit), _id))], _id, Listen())
     port = await front.start()

@@ -22,25 +22,25 @@ class CallingRpc(Part):
     # --- invocations
 
     async def Invoke(self, request: wire.InvokeRequest, caller: Caller) -> wire.InvokeReply:
-        asked = _asked(request, caller)
+        wanted = asked(request, caller)
         if request.type in ("", invoking.SYNC):
-            return translate.invoked(await self._service.invoke(asked))
+            return translate.invoked(await self._service.invoke(wanted))
         if request.type == invoking.DRY_RUN:
-            self._service.checked(asked, limits.SYNC_BYTES_MAX)
+            self._service.checked(wanted, limits.SYNC_BYTES_MAX)
             return wire.InvokeReply(status=204, request_id=self._service.new_request_id())
         if request.type == invoking.EVENT:
-            return wire.InvokeReply(status=202, request_id=await self._service.accept(asked))
+            return wire.InvokeReply(status=202, request_id=await self._service.accept(wanted))
         raise errors.not_one_of("invocationType", request.type, invoking.TYPES)
 
     async def InvokeStream(self, request: wire.InvokeRequest, caller: Caller) -> AsyncIterator[wire.InvokePart]:
         if request.type not in ("", invoking.SYNC, invoking.DRY_RUN):
             raise errors.not_one_of("invocationType", request.type, (invoking.SYNC, invoking.DRY_RUN))
         if request.type == invoking.DRY_RUN:
-            self._service.checked(_asked(request, caller), limits.SYNC_BYTES_MAX)
+            self._service.checked(asked(request, caller), limits.SYNC_BYTES_MAX)
             yield wire.InvokePart(reply=wire.InvokeReply(status=204, request_id=self._service.new_request_id()))
             return
         parts = Parts()
-        work = asyncio.create_task(self._service.invoke(_asked(request, caller, parts)))
+        work = asyncio.create_task(self._service.invoke(asked(request, caller, parts)))
         async for part in parts.until(work):
             yield part
         answer = await work
@@ -145,7 +145,7 @@ class CallingRpc(Part):
         return wire.DeleteFunctionReply()
 
 
-def _asked(request: wire.InvokeRequest, caller: Caller, sink: Sink | None = None) -> Request:
+def asked(request: wire.InvokeRequest, caller: Caller, sink: Sink | None = None) -> Request:
     return Request(
         caller.scope,
         request.function,

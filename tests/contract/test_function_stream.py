@@ -1,0 +1,103 @@
+"""Invocations of a client share a stream: answers find their callers, errors are typed, a break fails all on it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from minicloud.base.errors import CloudError, NotFound, Unavailable
+from minicloud.function.errors import throttled
+from minicloud.function.ports import Invocation, Outcome
+from tests.contract.function_world import function_world, packed
+
+
+async def test_many_at_once_each_get_their_own_answer(tmp_path: Path) -> None:
+    async with function_world(tmp_path) as world:
+        client = world.client()
+        await client.functions.create("f", packed(), runtime="python3.11", handler="app.handler")
+        gate = asyncio.Event()
+        waiting = 0
+
+        async def run(invocation: Invocation) -> Outcome:
+            nonlocal waiting
+            waiting += 1
+            if waiting == 50:
+                gate.set()
+            await gate.wait()  # all are there at once
+            return Outcome(invocation.payload)
+
+        world.runs["f"] = run
+        answers = await asyncio.gather(*(client.functions.invoke("f", number) for number in range(50)))
+        assert [answer.json() for answer in answers] == list(range(50))
+        big = "x" * 3_000_000  # an answer of its own message
+        world.runs["f"] = lambda invocation: Outcome(f'"{big}"'.encode())
+        assert (await client.functions.invoke("f")).json() == big
+
+
+async def test_errors_are_typed_and_cost_the_others_nothing(tmp_path: Path) -> None:
+    async with function_world(tmp_path) as world:
+        client = world.client()
+        await client.functions.create("f", packed(), runtime="python3.11", handler="app.handler")
+        found = await asyncio.gather(
+            client.functions.invoke("f", 1), client.functions.invoke("nowhere", 2), return_exceptions=True
+        )
+        assert not isinstance(found[0], BaseException)
+        assert isinstance(found[1], NotFound)
+        assert found[1].code == "ResourceNotFoundException"
+        asked = 0
+
+        def full(invocation: Invocation) -> Outcome:
+            nonlocal asked
+            asked += 1
+            if asked < 3:
+                raise throttled("ConcurrentInvocationLimitExceeded")
+            return Outcome(b"1")
+
+        world.runs["f"] = full
+        assert (await client.functions.invoke("f")).json() == 1  # throttled calls are made again
+
+
+async def test_what_is_on_a_stream_that_breaks_fails_and_the_next_has_another(tmp_path: Path) -> None:
+    async with function_world(tmp_path) as world:
+        client = world.client()
+        await client.functions.create("f", packed(), runtime="python3.11", handler="app.handler")
+        began = asyncio.Event()
+
+        async def run(invocation: Invocation) -> Outcome:
+            if invocation.payload == b'"wait"':
+                began.set()
+                await asyncio.Event().wait()
+            return Outcome(b"1")
+
+        world.runs["f"] = run
+        slow = asyncio.ensure_future(client.functions.invoke("f", "wait"))
+        await began.wait()
+        line = client.functions._invocations._line
+        assert line is not None
+        line._call.cancel()
+        with pytest.raises(Unavailable):
+            await slow
+        assert (await client.functions.invoke("f")).json() == 1
+
+
+async def test_a_caller_that_goes_away_leaves_the_stream_to_the_others(tmp_path: Path) -> None:
+    async with function_world(tmp_path) as world:
+        client = world.client()
+        await client.functions.create("f", packed(), runtime="python3.11", handler="app.handler")
+        began, gate = asyncio.Event(), asyncio.Event()
+
+        async def run(invocation: Invocation) -> Outcome:
+            began.set()
+            await gate.wait()
+            return Outcome(b"1")
+
+        world.runs["f"] = run
+        gone, stays = (asyncio.ensure_future(client.functions.invoke("f")) for _ in range(2))
+        await began.wait()
+        gone.cancel()
+        gate.set()
+        assert (await stays).json() == 1
+        with pytest.raises((asyncio.CancelledError, CloudError)):
+            await gone

@@ -212,18 +212,16 @@ class AsyncFunctions:
         client_context: Mapping[str, object] | None = None,
         wait_s: float = 900.0,
         dry_run: bool = False,
-        later: bool = False,
     ) -> function_models.Invoked:
         """Run it and wait up to wait_s for its answer; look at `function_error` of what comes back.
 
-        later: only take it, and run it when there is room, up to three times until it succeeds.
         payload: bytes as they are, anything else as JSON. It is not called again when its answer was lost; throttled
         calls are, for as long as the client retries. Raises NotFound, InvalidRequest, Throttled, Unavailable.
         """
         request = function_pb2.InvokeRequest(
             function=function,
             payload=to_payload(payload),
-            type="DryRun" if dry_run else "Event" if later else "",
+            type="DryRun" if dry_run else "",
             tail=tail,
             client_context=_context(client_context),
         )

@@ -1,122 +1,107 @@
-"""What calls functions, on a real cloud: queues, topics, URLs, the command line, a decorated callable."""
+"""What calls functions by itself, on a real cloud: events, queues; while the functions process is killed under them."""
 
 from __future__ import annotations
 
-import http.client
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from minicloud.base.errors import NotFound
-from minicloud.cli.demo_function import feed_a_function
-from minicloud.cli.demo_story import Story
+from minicloud.base.errors import Unavailable
 from minicloud.client import Client
-from minicloud.client.deploy import pack
-from minicloud.client.function_models import FunctionStatement
-from tests.real_cloud import RealCloud
+from tests.doors.test_functions import package
+from tests.real_cloud import RealCloud, kill, until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.ray]
 
 ECHO = """
 def handler(event, context):
-    print("got", event)
-    return {"statusCode": 200, "body": event.get("rawPath")}
-"""
-ADD = """
-import minicloud
-
-@minicloud.function(name={name!r})
-def add(a, b=1):
-    return a + b
-
-if __name__ == "__main__":
-    print(add(1, 2), add.remote(3, b=4))
+    if isinstance(event, dict):
+        bodies = [one["body"] for one in event["Records"]]
+        if "poison" in bodies:
+            raise ValueError("poison")
+        return bodies
+    return event
 """
 
 
 @pytest.fixture
+def queues(client: Client) -> Iterator[Any]:
+    made: list[str] = []
+
+    def make(**attributes: str) -> Any:
+        name = f"q{time.monotonic_ns():x}"
+        made.append(name)
+        return client.queues.create(name, attributes)
+
+    yield make
+    for name in made:
+        client.queues.delete(name)
+
+
+@pytest.fixture
 def function(client: Client) -> Iterator[str]:
-    name = f"t{time.monotonic_ns():x}"
-    package = pack({"app.py": (ECHO.encode(), False)})
-    client.functions.create(name, package, runtime="python3.11", handler="app.handler", timeout_s=30)
+    name = f"f{time.monotonic_ns():x}"
+    client.functions.create(name, package(ECHO), runtime="python3.11", handler="app.handler", timeout_s=20)
     yield name
     client.functions.delete(name)
 
 
-def soon(look: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.2)
-    return found
+def bodies(client: Client, queue: Any) -> list[str]:
+    found = client.queues.receive(queue.name, max_messages=10, wait_s=1)
+    for message in found:
+        client.queues.delete_message(queue.name, message.receipt_handle)
+    return [message.body.decode() for message in found]
 
 
-def written(client: Client, group: str, part: str) -> list[str]:
-    """Lines with this in them; none as long as nothing was written."""
+def test_events_survive_a_killed_functions_process_and_reach_their_destination(
+    cloud: RealCloud, client: Client, queues: Any, function: str
+) -> None:
+    done = queues()
+    client.triggers.set_event_invoke(function, on_success=done.arn)
+    accepted = {client.functions.invoke_async(function, number): number for number in range(20)}
+    (pid,) = cloud.actor_pids("Functions")
+    kill(pid)
+
+    def more() -> bool:
+        try:
+            accepted[client.functions.invoke_async(function, 20)] = 20
+        except Unavailable:
+            return False
+        return True
+
+    until(more, 20, "the process is back")
+    seen: dict[str, int] = {}
+
+    def all_there() -> bool:
+        for body in bodies(client, done):
+            record = json.loads(body)
+            seen[record["requestContext"]["requestId"]] = record["responsePayload"]
+        return set(seen) >= set(accepted)
+
+    until(all_there, 40, "every event's result")
+    assert seen == accepted
+
+
+def test_a_queue_feeds_a_function_and_poison_ends_in_the_dead_letter_queue(
+    client: Client, queues: Any, function: str
+) -> None:
+    dead = queues()
+    redrive = json.dumps({"deadLetterTargetArn": dead.arn, "maxReceiveCount": 1})
+    source = queues(VisibilityTimeout="8", RedrivePolicy=redrive)
+    mapping = client.triggers.map(function, source.arn, batch_size=1)
     try:
-        return [one.message for one in client.logs.filter(group) if part in one.message]
-    except NotFound:
-        return []
-
-
-def test_a_queue_feeds_a_function_that_publishes(client: Client) -> None:
-    feed_a_function(Story(), client)
-
-
-def test_a_topic_invokes_a_function_that_permits_it(client: Client, function: str) -> None:
-    topic = client.topics.create(f"{function}-news").arn
-    found = client.functions.get(function)
-    client.topics.subscribe(topic, "lambda", found.arn)
-    client.topics.publish(topic, "not permitted")
-    soon(lambda: client.topics.metrics(topic).values.get("NumberOfNotificationsFailed"))
-    client.triggers.permit(function, FunctionStatement("t", "sns.amazonaws.com", source_arn=topic))
-    client.topics.publish(topic, "permitted")
-    lines = soon(lambda: written(client, found.log_group, "permitted"))
-    assert "'EventSource': 'aws:sns'" in lines[0] and not any("not permitted" in line for line in lines)
-    client.topics.delete(topic)
-
-
-def test_a_url_reaches_a_function(client: Client, function: str) -> None:
-    url = client.triggers.create_url(function, auth="NONE").url
-    host = url.split("/")[2]
-
-    def ask() -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", int(host.rpartition(":")[2]), timeout=10)
-        connection.request("GET", "/a/b", headers={"Host": host})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-
-    assert ask()[0] == 403
-    statement = FunctionStatement("public", "*", "lambda:InvokeFunctionUrl", url_auth="NONE")
-    client.triggers.permit(function, statement)
-    assert ask() == (200, b"/a/b")
-
-
-def test_a_callable_runs_in_the_cloud(client: Client, tmp_path: Path) -> None:
-    name = f"add{time.monotonic_ns():x}"
-    program = tmp_path / "sums.py"
-    program.write_text(ADD.format(name=name))
-    env = {"MINICLOUD_ENDPOINT": client.config.address}
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, env=env, timeout=60, check=False)
-    assert done.stdout == "3 7\n", done.stderr
-    client.functions.delete(name)
-
-
-def test_the_command_line(cloud: RealCloud, function: str) -> None:
-    def shell(*args: str) -> str:
-        return str(cloud.cli("function", *args).stdout)
-
-    event = json.dumps({"rawPath": "/x"})
-    assert json.loads(shell("invoke", function, event))["body"] == "/x"
-    assert "taken" in shell("invoke", function, event, "--later")
-    shell("trigger", "add", function, "--schedule", "rate(1 hour)", "--name", function)
-    assert "rate(1 hour)" in shell("trigger", "list", function)
-    shell("trigger", "remove", function)
-    assert "rate(1 hour)" not in shell("trigger", "list", function)
-    assert soon(lambda: "got" in shell("logs", function))
+        for number in range(30):
+            client.queues.send(source.name, str(number))
+        client.queues.send(source.name, "poison")
+        buried: list[str] = []
+        until(lambda: buried.extend(bodies(client, dead)) or buried, 40, "the dead letter")
+        assert buried == ["poison"]
+        counts = client.queues.get(source.name).attributes
+        assert counts["ApproximateNumberOfMessages"] == counts["ApproximateNumberOfMessagesNotVisible"] == "0"
+        (shown,) = client.triggers.mappings(function)
+        assert (shown.state, shown.uuid) == ("Enabled", mapping.uuid)
+    finally:
+        client.triggers.unmap(mapping.uuid)

@@ -80,7 +80,7 @@ def deploy(session: Session, path: Path, name: str | None, publish: bool, **give
 @click.option("--dry-run", is_flag=True, help="Only check whether it could be invoked.")
 @click.option("--stream", is_flag=True, help="Show the answer while it is made.")
 @click.option("--wait", "wait_s", type=float, default=900.0, help="Seconds.")
-def invoke(session: Session, function: str, payload: str, stream: bool, **given: Any) -> int:
+def invoke(session: Session, function: str, payload: str, stream: bool, later: bool, **given: Any) -> int:
     """Run a function and show its answer. PAYLOAD is JSON, from a file with @, from standard input with -.
 
     Exit code 1 if the function failed.
@@ -90,6 +90,10 @@ def invoke(session: Session, function: str, payload: str, stream: bool, **given:
         for chunk in session.client.functions.invoke_stream(function, raw):
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
+        return 0
+    if later:
+        request_id = session.client.functions.invoke_async(function, raw)
+        say(session, {"request_id": request_id}, f"{request_id} is taken")
         return 0
     done = session.client.functions.invoke(function, raw, **given)
     if given["tail"]:
@@ -117,7 +121,7 @@ def _show(session: Session, done: Invoked) -> None:
         if done.function_error:
             click.echo(f"the function failed ({done.function_error})", err=True)
     else:
-        write_line(f"{done.request_id} is taken" if done.status == 202 else "it could be invoked")
+        write_line("it could be invoked")
 
 
 @verb(function, "list")

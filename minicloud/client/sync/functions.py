@@ -126,17 +126,15 @@ class Functions:
         client_context: Mapping[str, object] | None = None,
         wait_s: float = 900.0,
         dry_run: bool = False,
-        later: bool = False,
     ) -> function_models.Invoked:
         """Run it and wait up to wait_s for its answer; look at `function_error` of what comes back.
 
-        later: only take it, and run it when there is room, up to three times until it succeeds.
         payload: bytes as they are, anything else as JSON. It is not called again when its answer was lost; throttled
         calls are, for as long as the client retries. Raises NotFound, InvalidRequest, Throttled, Unavailable.
         """
         return self._loop.run(
             self._inner.invoke(
-                function, payload, tail=tail, client_context=client_context, wait_s=wait_s, dry_run=dry_run, later=later
+                function, payload, tail=tail, client_context=client_context, wait_s=wait_s, dry_run=dry_run
             )
         )
 

@@ -1,8 +1,9 @@
 """Code and layers, unpacked once per host: `code/<sha256>`, and for several layers together `layers/<digest>`.
 
 A directory appears under its name by a rename, whole, so a name that is there is good; what a crash left half done has
-another name and is swept at the start. Layers are laid over one another by hard links: later ones win, and no byte is
-copied. Nobody writes into these directories afterwards: environments see them read-only.
+another name and is swept at the start. What no environment has needed for KEPT_S goes, and is unpacked again if need be.
+Layers are laid over one another by hard links: later ones win, and no byte is copied. Nobody writes into these
+directories afterwards: environments see them read-only.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from minicloud.function.ports import Package
 from minicloud.store.zips import Caps, unpack
 
 CAPS = Caps(UNZIPPED_BYTES_MAX, ENTRIES_MAX)
+KEPT_S = 24 * 3600.0  # ours
 _HALF = ".half-"
 
 
@@ -32,6 +35,7 @@ class CodeStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._known: set[str] = set()
+        self._used: dict[str, float] = {}  # when, monotonic; what a process before this one left counts from now
         self._under_way: dict[str, asyncio.Task[None]] = {}
         for name in ("code", "layers"):
             (directory / name).mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -41,6 +45,7 @@ class CodeStore:
     def ready(self, code: Package, layers: Sequence[Package]) -> tuple[str, str] | None:
         """Names below the directory, layers "" where there are none; None: something must be unpacked first."""
         names = _code(code), _layers(layers)
+        self._used[names[0]] = self._used[names[1]] = time.monotonic()
         return names if all(name in self._known for name in names if name) else None
 
     async def get(self, code: Package, layers: Sequence[Package]) -> tuple[str, str]:
@@ -54,12 +59,23 @@ class CodeStore:
             await self._once(layers_name, lambda path: _lay_over(parts, path))
         return code_name, layers_name
 
-    def forget(self, keep: set[str]) -> list[Path]:
-        """Directories that nobody needs: the caller removes them (blocking) when no environment of them is left."""
+    async def sweep(self, keep: set[str], kept_s: float = KEPT_S) -> None:
+        """Removes what was not asked for in `kept_s` and no environment stands on (`keep`: names)."""
+        line = time.monotonic() - kept_s
         found = [f"{kind}/{path.name}" for kind in ("code", "layers") for path in (self.directory / kind).iterdir()]
-        doomed = [name for name in found if name not in keep and name not in self._under_way]
-        self._known.difference_update(doomed)
-        return [self.directory / name for name in doomed]
+        for name in found:
+            if name in keep or name in self._under_way or self._used.setdefault(name, time.monotonic()) > line:
+                continue
+            self._known.discard(name)
+            path = self.directory / name
+            doomed = path.with_name(f"{_HALF}{uuid.uuid4().hex}")  # gone under its name at once
+            path.rename(doomed)
+            await asyncio.to_thread(shutil.rmtree, doomed, True)
+
+    @staticmethod
+    def names(code: Package, layers: Sequence[Package]) -> set[str]:
+        """Of everything that an environment of these stands on."""
+        return {_code(code), _layers(layers)} - {""}
 
     async def _once(self, name: str, make: Callable[[Path], None]) -> None:
         if name in self._known:

@@ -14,9 +14,8 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +47,7 @@ from minicloud.sandbox.plan import workers_package
 log = logging.getLogger("minicloud.environment")
 
 SWEEP_S = 5.0
+CODE_EVERY_S = 3600.0
 TRIES_MAX = 3  # for one invocation, where environments die between being idle and being asked
 
 
@@ -114,6 +114,9 @@ class FunctionHost:
         await first.start()
         self.warnings = self._warnings(first)
         self._sweep()
+        sweeping = asyncio.ensure_future(self._sweep_code())
+        self._tasks.add(sweeping)
+        sweeping.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Returns when no process of any environment is left."""
@@ -383,12 +386,14 @@ class FunctionHost:
                 fleet.let_go(environment)
             self._forget(fleet)
 
-    async def forget_code(self, keep: Iterable[EnvironmentSpec]) -> None:
-        """Unpacked code that neither these nor environments need goes. Raises OSError."""
-        specs = [*keep, *(one.spec for one in self._fleet_of)]
-        names = {f"code/{package.sha256}" for spec in specs for package in (spec.code, *spec.layers)}
-        for path in self._store.forget(names):
-            await asyncio.to_thread(shutil.rmtree, path, True)
+    async def _sweep_code(self) -> None:
+        while True:
+            await asyncio.sleep(CODE_EVERY_S)
+            try:
+                specs = {*self._fleets, *(one.spec for one in self._fleet_of)}
+                await self._store.sweep({name for spec in specs for name in CodeStore.names(spec.code, spec.layers)})
+            except OSError as error:
+                log.warning("unpacked code stays: %s", error)
 
     def _warnings(self, zygote: Zygote) -> tuple[str, ...]:
         found = []

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from minicloud.base.errors import InvalidRequest
+from minicloud.environment.code_store import CodeStore
 from minicloud.function.errors import TooManyRequests
 from minicloud.function.ports import LogSettings
 from tests.contract.function_bench import Bench, invocation, opened
@@ -466,3 +467,21 @@ async def until(holds: object, seconds: float = 10.0) -> None:
         waiter = loop.create_future()
         loop.call_later(0.01, waiter.set_result, None)
         await waiter
+
+
+async def test_code_that_nobody_needs_is_removed_and_unpacked_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    store = CodeStore(tmp_path / "store")
+    one, other = bench.package({"app.py": "1"}), bench.package({"app.py": "2"})
+    layers = (bench.package({"a": ""}), bench.package({"b": ""}))
+    name, _ = await store.get(one, ())
+    _, laid = await store.get(other, layers)
+    assert store.ready(one, ()) == (name, "")
+    await store.sweep(CodeStore.names(other, layers))
+    assert (store.directory / name).exists()  # it was asked for a moment ago
+    await store.sweep(CodeStore.names(other, layers), kept_s=-1.0)
+    assert not (store.directory / name).exists()
+    assert sorted(path.name for path in (store.directory / laid).iterdir()) == ["a", "b"]
+    assert store.ready(one, ()) is None
+    assert await store.get(one, ()) == (name, "")
+    assert (store.directory / name / "app.py").read_text() == "1"

@@ -1,7 +1,7 @@
 """Code and layers, unpacked once per host: `code/<sha256>`, and for several layers together `layers/<digest>`.
 
 A directory appears under its name by a rename, whole, so a name that is there is good; what a crash left half done has
-another name and is swept at the start. What no environment has needed for KEPT_S goes, and is unpacked again if need be.
+another name and is swept at the start. What no environment has needed for KEPT_S goes; it is unpacked again if need be.
 Layers are laid over one another by hard links: later ones win, and no byte is copied. Nobody writes into these
 directories afterwards: environments see them read-only.
 """

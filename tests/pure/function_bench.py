@@ -59,6 +59,7 @@ class Bench:
             state.by_url,
             state.next_schedule(),
         )
+        self._numbered = {arn: one for arn, one in self._numbered.items() if one.function in state.functions}
         for version in state.versions.values():
             assert version.function in state.functions
             if version.version != LATEST:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from minicloud.base import errors
+from minicloud.base.arn import Scope
 from minicloud.client.function_models import FunctionStatement, UrlCors
 from minicloud.client.functions import FunctionFailed
+from minicloud.function.invoking import Origin, Request
 from minicloud.function.ports import Invocation, Outcome
 from tests.contract.function_world import World, after, failed, function_world, packed
 
@@ -256,3 +258,19 @@ async def test_another_account_sees_and_reaches_nothing(world: World) -> None:
         with pytest.raises(errors.InvalidRequest, match="does not exist"):
             await theirs.functions.create("g", CODE, runtime="python3.11", handler="main.run", layers=[layer.arn])
         assert (await mine.functions.get("f")) == made
+
+
+async def test_a_service_needs_a_permission(world: World) -> None:
+    topic = "arn:aws:sns:us-east-1:000000000000:news"
+    asked = Request(Scope(), "f", b"{}", origin=Origin("sns.amazonaws.com", topic))
+    async with world.client() as cloud:
+        await cloud.functions.create("f", CODE, runtime="python3.11", handler="main.run")
+        for call in (world.service.invoke, world.service.accept):
+            with pytest.raises(errors.AccessDenied) as caught:
+                await call(asked)
+            assert caught.value.code == "AccessDeniedException"
+        await cloud.triggers.permit("f", FunctionStatement("s", "sns.amazonaws.com", source_arn=topic + "2"))
+        with pytest.raises(errors.AccessDenied):
+            await world.service.invoke(asked)
+        await cloud.triggers.permit("f", FunctionStatement("t", "sns.amazonaws.com", source_arn=topic))
+        assert (await world.service.invoke(asked)).version == "$LATEST"

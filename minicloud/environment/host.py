@@ -47,6 +47,7 @@ from minicloud.sandbox.plan import workers_package
 log = logging.getLogger("minicloud.environment")
 
 SWEEP_S = 5.0
+REFILL_S = 2.0
 CODE_EVERY_S = 3600.0
 TRIES_MAX = 3  # for one invocation, where environments die between being idle and being asked
 
@@ -361,9 +362,14 @@ class FunctionHost:
         fleet.gone(environment)
         if self._closed:
             return
-        if came_up and len(fleet.members) + fleet.starting < fleet.wanted:
-            self._start_some(fleet, 1)
+        if came_up and fleet.wanted:  # one that dies as soon as it is up must not be a loop
+            pause_s = 0.0 if environment.age_s > REFILL_S else REFILL_S
+            asyncio.get_running_loop().call_later(pause_s, self._refill, fleet)
         self._forget(fleet)
+
+    def _refill(self, fleet: Fleet) -> None:
+        if not self._closed and len(fleet.members) + fleet.starting < fleet.wanted:
+            self._start_some(fleet, 1)
 
     def _forget(self, fleet: Fleet) -> None:
         spec = fleet.spec

@@ -252,8 +252,8 @@ async def test_events_are_refused_as_invocations_are(bench: Bench) -> None:
 # --- mappings
 
 
-async def mapping(bench: Bench, **spec: Any) -> Any:
-    return await bench.service.submit(CreateMapping(HOME, "f", QUEUE, MappingSpec(**spec)))
+async def mapping(bench: Bench, queue: str = QUEUE, **spec: Any) -> Any:
+    return await bench.service.submit(CreateMapping(HOME, "f", queue, MappingSpec(**spec)))
 
 
 def bodies(invocation: Invocation) -> list[str]:
@@ -280,6 +280,17 @@ async def test_a_partial_answer_leaves_what_it_names(bench: Bench) -> None:
     bench.queues.fill("a", "b", "c")
     await bench.until(lambda: bench.calls and not bench.service.polling.running(made))
     assert bench.queues.deleted == [b"0", b"2"] and list(bench.queues.hidden) == [b"1"]
+
+
+@pytest.mark.parametrize(("queue", "invoked"), [(QUEUE, 2), (f"{QUEUE}.fifo", 1)])
+async def test_what_follows_a_failed_part_waits_where_order_counts(bench: Bench, queue: str, invoked: int) -> None:
+    outcomes = iter((BAD, GOOD))
+    await bench.function(run=lambda _: next(outcomes))
+    made = await mapping(bench, queue, batch=2)
+    bench.queues.fill("a" * 4 * limits.MIB, "b" * 4 * limits.MIB)  # too large for one invocation
+    await bench.until(lambda: bench.calls and not bench.service.polling.running(made))
+    assert len(bench.calls) == invoked
+    assert list(bench.queues.hidden) == [b"0", b"1"][: 3 - invoked]
 
 
 @pytest.mark.parametrize(

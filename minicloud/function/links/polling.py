@@ -32,6 +32,7 @@ AT_ONCE_FIRST, AT_ONCE_MAX = 5, 1_000  # guide: five batches first; 1,000 of a m
 PAUSE_S = (1.0, 30.0)  # ours: after a failure, doubling
 THROTTLED_TRIES = 4
 PROBLEM = "PROBLEM: "
+FIFO = ".fifo"
 NO_RECORDS, OK = "No records processed", "OK"
 
 
@@ -149,7 +150,9 @@ class Polling:
         try:
             records = [batches.record(one, mapping.source) for one in found]
             for first, behind, payload in batches.batches(records, mapping.batch):
-                await self._invoke(poller, found[first:behind], payload)
+                whole = await self._invoke(poller, found[first:behind], payload)
+                if not whole and mapping.source.endswith(FIFO):
+                    break  # what comes after a failed message of its group waits until that shows again
         except CloudError as error:
             poller.result = f"{PROBLEM}{error.message}"
             log.info("mapping %s: %s", mapping.uuid, error)
@@ -159,7 +162,8 @@ class Polling:
             poller.running -= 1
             poller.room.set()
 
-    async def _invoke(self, poller: _Poller, part: list[Message], payload: bytes) -> None:
+    async def _invoke(self, poller: _Poller, part: list[Message], payload: bytes) -> bool:
+        """Returns whether all of it is done."""
         mapping = poller.mapping
         for again in range(THROTTLED_TRIES):
             try:
@@ -172,10 +176,10 @@ class Polling:
                 await self._out.clock.sleep(PAUSE_S[0] * 2.0**again)
         else:
             await self._out.messages.release(mapping.scope, mapping.source, [one.handle for one in part], 0)
-            return
+            return False
         if answer.outcome.function_error:
             poller.result = f"{PROBLEM}Function call failed"
-            return
+            return False
         ids = [one.id for one in part]
         failed = batches.failures(answer.outcome.payload, ids) if mapping.partial else frozenset()
         done = [one.handle for one in part if one.id not in failed]
@@ -184,3 +188,4 @@ class Polling:
         poller.result = f"{PROBLEM}Some items failed" if failed else OK
         if mapping.concurrency is None and len(part) >= min(mapping.batch, RECEIVED_MAX):
             poller.most = min(poller.most + 1, AT_ONCE_MAX)
+        return not failed

@@ -108,7 +108,7 @@ def test_a_callable_runs_in_the_cloud(client: Client, tmp_path: Path) -> None:
     client.functions.delete(name)
 
 
-def test_the_command_line(cloud: RealCloud, function: str) -> None:
+def test_the_command_line(cloud: RealCloud, client: Client, function: str) -> None:
     def shell(*args: str) -> str:
         return str(cloud.cli("function", *args).stdout)
 
@@ -119,4 +119,10 @@ def test_the_command_line(cloud: RealCloud, function: str) -> None:
     assert "rate(1 hour)" in shell("trigger", "list", function)
     shell("trigger", "remove", function)
     assert "rate(1 hour)" not in shell("trigger", "list", function)
+    client.queues.create(function)
+    shell("trigger", "add", function, "--queue", function, "--batch", "3")
+    (row,) = [line for line in shell("trigger", "list", function).splitlines() if "batch 3" in line]
+    shell("trigger", "remove", row.split()[0])
+    assert soon(lambda: "batch 3" not in shell("trigger", "list", function))
+    client.queues.delete(function)
     assert soon(lambda: "got" in shell("logs", function))

@@ -77,7 +77,7 @@ def test_an_alarm_s_breach_becomes_an_instance_in_service(client: Client, site: 
 def test_target_tracking_follows_a_load(client: Client, site: Site) -> None:
     name = site.name
     metric = {"MetricName": name, "Namespace": NAMESPACE, "Statistic": "Average", "Period": 10}
-    client.policies.put_target_tracking(name, "even", 50.0, customized=metric, warmup_s=5)
+    client.policies.put_target_tracking(name, "even", 50.0, customized=metric, warmup_s=20)
     feed = Feed(client, name, lambda: 150.0 / max(1, len(site.in_service())))
     try:
         until(lambda: len(site.in_service()) == 3, 90, "the load of three has three")

@@ -160,4 +160,4 @@ def test_what_cannot_be_sent(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameterValue, match="top of its module"):
         pack_callable(module.outer())
     with pytest.raises(InvalidParameterValue, match="in no file"):
-        pack_callable(print)
+        pack_callable(len)  # not print: Ray puts a function of its own in its place

@@ -111,7 +111,7 @@ def test_what_is_deregistered_drains(client: Client, site: tuple[Balancer, str, 
     took: list[float] = []
 
     def work() -> None:
-        with urllib.request.urlopen(f"{url}/work?ms=1500", timeout=20) as reply:
+        with urllib.request.urlopen(f"{url}/work?ms=3000", timeout=20) as reply:
             reply.read()
         took.append(time.monotonic())
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from minicloud.balancer import errors, health, limits
 from minicloud.balancer.model import Balancer, Group, Rule, Target
-from minicloud.balancer.state import Draft
+from minicloud.balancer.state import State
+from minicloud.base.machine import Draft
 
 
-def relink(draft: Draft, balancer: Balancer, change: tuple[Sequence[Rule], Sequence[Rule]], now: float) -> None:
+def relink(draft: Draft[State], balancer: Balancer, change: tuple[Sequence[Rule], Sequence[Rule]], now: float) -> None:
     """`change`: rules that go, and rules that come; one that changes is in both. Raises TooManyUnique..."""
     gone, come = change
     left = {rule.arn for rule in gone}
@@ -28,7 +29,7 @@ def relink(draft: Draft, balancer: Balancer, change: tuple[Sequence[Rule], Seque
             _join(draft, replace(group, balancer=user), now)
 
 
-def _join(draft: Draft, group: Group, now: float) -> None:
+def _join(draft: Draft[State], group: Group, now: float) -> None:
     draft.put(group)
     for target in draft.state.targets_of(group.arn):
         draft.put(placed(target, attached=bool(group.balancer), now=now))

@@ -13,11 +13,11 @@ from minicloud.balancer import attributes, errors, limits
 from minicloud.balancer.association import relink
 from minicloud.balancer.commands import CreateBalancer, DeleteBalancer
 from minicloud.balancer.model import APPLICATION, NETWORK, SERVICE, Balancer
-from minicloud.balancer.state import Draft, State
+from minicloud.balancer.state import State
 from minicloud.balancer.tagging import checked_tags
 from minicloud.base.arn import Scope
 from minicloud.base.errors import InsufficientCapacity
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 
 POOL = IPv4Network("127.32.0.0/11")  # ours; guests of a cloud without namespaces have 127.64.0.0/10
 SCHEMES = ("internet-facing", "internal")

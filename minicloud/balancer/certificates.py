@@ -9,9 +9,9 @@ from minicloud.balancer import errors, limits, pem
 from minicloud.balancer.commands import DeleteCertificate, ImportCertificate
 from minicloud.balancer.model import Certificate
 from minicloud.balancer.ports import Seal
-from minicloud.balancer.state import Draft, State
+from minicloud.balancer.state import State
 from minicloud.balancer.tagging import checked_tags
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 
 NONCE_BYTES = 12
 _PLAIN = "-----BEGIN"

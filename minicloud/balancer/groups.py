@@ -14,10 +14,10 @@ from minicloud.balancer.balancers import check_name
 from minicloud.balancer.commands import CreateGroup, DeleteGroup, HealthSpec, ModifyGroup
 from minicloud.balancer.digits import is_number
 from minicloud.balancer.model import SERVICE, WEB_PROTOCOLS, Group, HealthCheck, short
-from minicloud.balancer.state import Draft, State
+from minicloud.balancer.state import State
 from minicloud.balancer.tagging import checked_tags
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 
 PROTOCOLS = ("HTTP", "HTTPS", "TCP")
 _NOT_DONE = ("TLS", "UDP", "TCP_UDP", "GENEVE", "QUIC", "TCP_QUIC")

@@ -14,10 +14,10 @@ from minicloud.balancer.association import relink
 from minicloud.balancer.balancers import find as find_balancer
 from minicloud.balancer.commands import CreateListener, DeleteListener, ModifyListener
 from minicloud.balancer.model import APPLICATION, DEFAULT_PRIORITY, Balancer, Listener, Rule, short
-from minicloud.balancer.state import Draft, State
+from minicloud.balancer.state import State
 from minicloud.balancer.tagging import checked_tags
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 
 SECURE = ("HTTPS", "TLS")
 PROTOCOLS = {APPLICATION: ("HTTP", "HTTPS"), "network": ("TCP", "TLS")}

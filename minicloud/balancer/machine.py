@@ -29,8 +29,8 @@ from minicloud.balancer import (
 )
 from minicloud.balancer.model import KINDS, SHARD, Balancer, Group, Listener, Shard
 from minicloud.balancer.ports import NoSeal, Seal
-from minicloud.balancer.state import Draft, State
-from minicloud.base.machine import Context, Outcome, Record, Tick
+from minicloud.balancer.state import State
+from minicloud.base.machine import Context, Draft, Outcome, Record, Tick
 
 
 class Balancers:

@@ -9,41 +9,15 @@ The key of a record is the ARN; a target's is its group's ARN, its id and its po
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from minicloud.base.arn import Scope
+from minicloud.base.machine import Entity, known_fields
 
 SERVICE = "elasticloadbalancing"
 APPLICATION, NETWORK = "application", "network"
 DEFAULT_PRIORITY = 0  # of the default rule, which is tried last
 WEB_PROTOCOLS = ("HTTP", "HTTPS")
-
-
-class Entity:
-    """A record's body as a value. Unknown keys are dropped, so that an older program reads a newer one's records."""
-
-    kind: ClassVar[str]
-
-    @property
-    def key(self) -> str:
-        return str(self.arn)  # type: ignore[attr-defined]
-
-    @property
-    def scope(self) -> Scope:
-        return Scope(self.account, self.region)  # type: ignore[attr-defined]
-
-    def body(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload,no-any-return]
-
-    @classmethod
-    def load(cls, body: dict[str, Any]) -> Self:
-        return cls(**_known(cls, body))
-
-
-def _known(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
-    names = {one.name for one in fields(cls)}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in body.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +70,7 @@ class Action:
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Action:
-        known = _known(cls, body)
+        known = known_fields(cls, body)
         known["groups"] = tuple(Weighted(**one) for one in body.get("groups", ()))
         return cls(**known)
 
@@ -153,9 +127,9 @@ class Rule(Entity):
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Rule:
-        known = _known(cls, body)
+        known = known_fields(cls, body)
         known["action"] = Action.load(body["action"])
-        known["conditions"] = tuple(Condition(**_known(Condition, one)) for one in body.get("conditions", ()))
+        known["conditions"] = tuple(Condition(**known_fields(Condition, one)) for one in body.get("conditions", ()))
         return cls(**known)
 
 
@@ -198,8 +172,8 @@ class Group(Entity):
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Group:
-        known = _known(cls, body)
-        known["health"] = HealthCheck(**_known(HealthCheck, body["health"]))
+        known = known_fields(cls, body)
+        known["health"] = HealthCheck(**known_fields(HealthCheck, body["health"]))
         return cls(**known)
 
 

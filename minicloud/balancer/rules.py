@@ -10,10 +10,10 @@ from minicloud.balancer.commands import CreateRule, DeleteRule, ModifyRule, SetP
 from minicloud.balancer.listeners import find as find_listener
 from minicloud.balancer.listeners import rule_arn
 from minicloud.balancer.model import APPLICATION, Listener, Rule
-from minicloud.balancer.state import Draft, State
+from minicloud.balancer.state import State
 from minicloud.balancer.tagging import checked_tags
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 
 
 def find(state: State, scope: Scope, arn: str) -> Rule:

@@ -42,11 +42,11 @@ from minicloud.balancer.machine import Balancers
 from minicloud.balancer.metering import Meter
 from minicloud.balancer.model import Balancer, Group, Listener, Rule, Target
 from minicloud.balancer.ports import Instances, NoInstances, NoSeal, Place, Seal, Shell
-from minicloud.balancer.state import State, Touched
+from minicloud.balancer.state import State
 from minicloud.balancer.targets import INSTANCE, check_count
 from minicloud.balancer.verdicts import judge
 from minicloud.base.errors import CloudError, Unavailable
-from minicloud.base.machine import Journal
+from minicloud.base.machine import Journal, Touched
 from minicloud.proxy.first_checks import FirstChecks
 from minicloud.proxy.process import Haproxy, ProxyEvents
 from minicloud.proxy.timing import TimesReader

@@ -9,10 +9,10 @@ from typing import Any
 from minicloud.balancer import errors
 from minicloud.balancer.commands import SetTags
 from minicloud.balancer.model import Balancer, Certificate, Group, Listener, Rule
-from minicloud.balancer.state import Draft, State
+from minicloud.balancer.state import State
 from minicloud.base.arn import Scope
 from minicloud.base.errors import LimitExceeded
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.base.tags import check_tags
 
 _NONE = {

@@ -20,8 +20,8 @@ from minicloud.balancer.commands import (
 )
 from minicloud.balancer.groups import find as find_group
 from minicloud.balancer.model import Group, Target, target_key
-from minicloud.balancer.state import Draft, State
-from minicloud.base.machine import Context, Outcome
+from minicloud.balancer.state import State
+from minicloud.base.machine import Context, Draft, Outcome
 
 INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})\Z")
 GUESTS = (IPv4Network("10.64.0.0/10"), IPv4Network("127.64.0.0/10"))  # sandbox/subnets.py
@@ -117,7 +117,7 @@ def deregister(state: State, command: DeregisterTargets, context: Context) -> Ou
     return draft.outcome()
 
 
-def _end(draft: Draft, target: Target, delay_s: int, now: float) -> None:
+def _end(draft: Draft[State], target: Target, delay_s: int, now: float) -> None:
     if target.state == "draining":
         return
     if target.state == "unused" or delay_s == 0:

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 
 from minicloud.balancer.model import Target
 from minicloud.balancer.service import BalancerService
-from minicloud.balancer.state import State, Touched
+from minicloud.balancer.state import State
+from minicloud.base.machine import Touched
 from minicloud.wire import fleet_pb2 as pb
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["TargetService"]

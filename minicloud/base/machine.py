@@ -14,9 +14,13 @@ commit undoable (put the previous bodies back), and a snapshot unnecessary: the 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+
+from minicloud.base.arn import Scope
 
 
 class Record(NamedTuple):
@@ -57,6 +61,118 @@ class Tables:
 
     def _unindex(self, entity: Any) -> None:
         """It is about to go, or to become another one."""
+
+
+class Entity:
+    """A dataclass that is a record's body as a value. Unknown keys are dropped, so that an older program reads a newer
+    one's records. Its key is its ARN; it is of an account and a region.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        return str(self.arn)  # type: ignore[attr-defined]
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.account, self.region)  # type: ignore[attr-defined]
+
+    def body(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def load(cls, body: dict[str, Any]) -> Self:
+        return cls(**known_fields(cls, body))
+
+
+def known_fields(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
+    """What of a body this dataclass has; lists become tuples."""
+    names = {one.name for one in fields(cls)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in body.items() if name in names}
+
+
+class ScopedTables(Tables):
+    """Tables of entities, found by scope, and under what they hang on: no question scans a table."""
+
+    def __init__(self, kinds: Mapping[str, Any]) -> None:
+        self.tables: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
+        super().__init__(kinds, self.tables)
+        self._scoped: dict[tuple[str, Scope], list[str]] = defaultdict(list)
+        self._children: dict[tuple[str, str], list[str]] = defaultdict(list)
+
+    def page(self, kind: str, scope: Scope) -> Sequence[str]:
+        """The sorted keys of this kind in this scope."""
+        return self._scoped.get((kind, scope), ())
+
+    def keys_under(self, kind: str, parent: str) -> Sequence[str]:
+        """The sorted keys of what `parents` says is found there."""
+        return self._children.get((kind, parent), ())
+
+    def parents(self, entity: Any) -> Iterable[tuple[str, str]]:
+        """Under what an entity is found: (what is asked for, the parent's key)."""
+        return ()
+
+    def keep(self, entity: Any, *, there: bool) -> None:
+        """Keep every index: the entity is there now, or about to go. Who derives adds its own."""
+        keep_sorted(self._scoped[(entity.kind, entity.scope)], entity.key, there)
+        for index in self.parents(entity):
+            keys = self._children[index]
+            keep_sorted(keys, entity.key, there)
+            if not keys:
+                del self._children[index]
+
+    def _index(self, entity: Any) -> None:
+        self.keep(entity, there=True)
+
+    def _unindex(self, entity: Any) -> None:
+        self.keep(entity, there=False)
+
+
+def keep_sorted(items: list[Any], one: Any, there: bool) -> None:
+    """`one` in or out of a sorted list."""
+    at = bisect_left(items, one)
+    found = at < len(items) and items[at] == one
+    if there and not found:
+        insort(items, one)
+    elif not there and found:
+        del items[at]
+
+
+S = TypeVar("S", bound=ScopedTables)
+
+
+class Touched(NamedTuple):
+    """The effect of every record of a Draft: this entity was `before` and is `after` now (None: not there)."""
+
+    kind: str
+    key: str
+    before: Any
+    after: Any
+
+
+@dataclass(slots=True)
+class Draft(Generic[S]):
+    """The records of one decision, in order."""
+
+    state: S
+    records: list[Record] = field(default_factory=list)
+    effects: list[Touched] = field(default_factory=list)
+
+    def put(self, entity: Entity) -> None:
+        """Nothing is written where nothing changes."""
+        before = self.state.tables[entity.kind].get(entity.key)
+        if before != entity:
+            self.records.append(Record(entity.kind, entity.key, entity.body()))
+            self.effects.append(Touched(entity.kind, entity.key, before, entity))
+
+    def drop(self, entity: Entity | None) -> None:
+        if entity is not None:
+            self.records.append(Record(entity.kind, entity.key, None))
+            self.effects.append(Touched(entity.kind, entity.key, entity, None))
+
+    def outcome(self, reply: Any = None) -> Outcome:
+        return Outcome(reply, self.records, self.effects)
 
 
 @dataclass(slots=True)

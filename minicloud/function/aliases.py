@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.function import errors, limits, names
 from minicloud.function.commands import CreateAlias, DeleteAlias, UpdateAlias
 from minicloud.function.functions import check_revision, new_uuid
 from minicloud.function.model import LATEST, Alias, Function
-from minicloud.function.state import Draft, State
+from minicloud.function.state import State
 
 
 def create(state: State, command: CreateAlias, context: Context) -> Outcome:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.function import checks, errors, limits, names
 from minicloud.function.commands import DeleteEventInvoke, SetEventInvoke, SetProvisioned, SetReserved
 from minicloud.function.model import LATEST, EventInvoke, Provisioned
-from minicloud.function.state import Draft, State
+from minicloud.function.state import State
 
 
 def set_reserved(state: State, command: SetReserved, _context: Context) -> Outcome:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, InvalidRequest
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.base.tags import check_tags
 from minicloud.function import checks, errors, limits, names
 from minicloud.function.commands import (
@@ -25,7 +25,7 @@ from minicloud.function.commands import (
 )
 from minicloud.function.model import LATEST, SERVICE, Code, Function, Version
 from minicloud.function.model import Mapping as SourceMapping
-from minicloud.function.state import Draft, State, everything
+from minicloud.function.state import State, everything
 
 
 def create(state: State, command: CreateFunction, context: Context) -> Outcome:
@@ -95,7 +95,9 @@ def publish(state: State, command: PublishVersion, context: Context) -> Outcome:
     return draft.outcome(_publish(draft, function, latest, command.description, context))
 
 
-def _publish(draft: Draft, function: Function, latest: Version, description: str | None, context: Context) -> Version:
+def _publish(
+    draft: Draft[State], function: Function, latest: Version, description: str | None, context: Context
+) -> Version:
     state = draft.state
     newest = state.versions.get(f"{function.arn}:{function.published}")
     wanted = latest.settings if description is None else replace(latest.settings, description=description)

@@ -9,12 +9,12 @@ import re
 from dataclasses import replace
 
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.function import errors, limits
 from minicloud.function.commands import DeleteLayer, PublishLayer
 from minicloud.function.functions import check_room
 from minicloud.function.model import SERVICE, Layer, LayerVersion
-from minicloud.function.state import Draft, State
+from minicloud.function.state import State
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
 _ARN = re.compile(r"arn:aws:lambda:[a-z0-9-]+:\d{12}:layer:([a-zA-Z0-9_-]{1,64})\Z")

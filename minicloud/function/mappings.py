@@ -12,12 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.function import errors, limits, names
 from minicloud.function.commands import CreateMapping, DeleteMapping, MappingSpec, UpdateMapping
 from minicloud.function.functions import checked_tags, new_uuid
 from minicloud.function.model import Mapping
-from minicloud.function.state import Draft, State
+from minicloud.function.state import State
 from minicloud.shell.operators import PolicyError
 from minicloud.shell.patterns import compile_object
 

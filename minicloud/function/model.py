@@ -11,10 +11,10 @@ has that one's ARN as its key. A mapping's key is its UUID.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from minicloud.base.arn import Scope
+from minicloud.base.machine import Entity, known_fields
 
 SERVICE = "lambda"
 LATEST = "$LATEST"
@@ -22,32 +22,6 @@ ACTIVE, SUCCESSFUL = "Active", "Successful"
 ENABLED, DISABLED = "Enabled", "Disabled"
 TEXT, JSON = "Text", "JSON"
 NOBODY, EVERYBODY = "AWS_IAM", "NONE"
-
-
-class Entity:
-    """A record's body as a value. Unknown keys are dropped, so that an older program reads a newer one's records."""
-
-    kind: ClassVar[str]
-
-    @property
-    def key(self) -> str:
-        return str(self.arn)  # type: ignore[attr-defined]
-
-    @property
-    def scope(self) -> Scope:
-        return Scope(self.account, self.region)  # type: ignore[attr-defined]
-
-    def body(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload,no-any-return]
-
-    @classmethod
-    def load(cls, body: dict[str, Any]) -> Self:
-        return cls(**_known(cls, body))
-
-
-def _known(cls: type[Any], body: dict[str, Any]) -> dict[str, Any]:
-    names = {one.name for one in fields(cls)}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in body.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +71,7 @@ class Settings:
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Settings:
-        return cls(**_known(cls, body))
+        return cls(**known_fields(cls, body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +100,9 @@ class Version(Entity):
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Version:
-        known = _known(cls, body)
+        known = known_fields(cls, body)
         known["settings"] = Settings.load(body["settings"])
-        known["code"] = Code(**_known(Code, body["code"]))
+        known["code"] = Code(**known_fields(Code, body["code"]))
         return cls(**known)
 
 
@@ -178,8 +152,10 @@ class Policy(Entity):
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Policy:
-        known = _known(cls, body)
-        known["statements"] = {sid: Statement(**_known(Statement, one)) for sid, one in body["statements"].items()}
+        known = known_fields(cls, body)
+        known["statements"] = {
+            sid: Statement(**known_fields(Statement, one)) for sid, one in body["statements"].items()
+        }
         return cls(**known)
 
 
@@ -245,9 +221,9 @@ class Url(Entity):
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Url:
-        known = _known(cls, body)
+        known = known_fields(cls, body)
         given = body.get("cors")
-        known["cors"] = None if given is None else Cors(**_known(Cors, given))
+        known["cors"] = None if given is None else Cors(**known_fields(Cors, given))
         return cls(**known)
 
 
@@ -316,8 +292,8 @@ class LayerVersion(Entity):
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> LayerVersion:
-        known = _known(cls, body)
-        known["code"] = Code(**_known(Code, body["code"]))
+        known = known_fields(cls, body)
+        known["code"] = Code(**known_fields(Code, body["code"]))
         return cls(**known)
 
 

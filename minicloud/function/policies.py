@@ -12,12 +12,12 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.function import errors, names
 from minicloud.function.commands import AddPermission, RemovePermission
 from minicloud.function.functions import check_revision, new_uuid
 from minicloud.function.model import EVERYBODY, NOBODY, Policy, Statement
-from minicloud.function.state import Draft, State
+from minicloud.function.state import State
 
 INVOKE, INVOKE_URL = "lambda:InvokeFunction", "lambda:InvokeFunctionUrl"
 _SID = re.compile(r"[a-zA-Z0-9_-]{1,100}\Z")

@@ -16,11 +16,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.function import errors, limits, names
 from minicloud.function.commands import DeleteSchedule, PutSchedule, ScheduleFired
 from minicloud.function.model import Schedule
-from minicloud.function.state import Draft, State
+from minicloud.function.state import State
 from minicloud.shell.cron import Cron, time_zone
 
 _NAME = re.compile(r"[0-9a-zA-Z_.-]{1,64}\Z")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from minicloud.base.errors import Unavailable
-from minicloud.base.machine import Journal
+from minicloud.base.machine import Journal, Touched
 from minicloud.function import errors, limits, names, policies
 from minicloud.function.commands import CreateFunction, PublishLayer, UpdateCode, UpdateSettings
 from minicloud.function.concurrency import Ledger
@@ -39,7 +39,7 @@ from minicloud.function.model import (
     Version,
 )
 from minicloud.function.ports import UNHANDLED, Environments, Invocation, Messages, NoMessages, Outcome, Shell
-from minicloud.function.state import State, Touched
+from minicloud.function.state import State
 from minicloud.shell.clock import Clock, SystemClock
 from minicloud.shell.reports import NoReports, Reports
 from minicloud.shell.shell import Shell as DurableShell

@@ -1,4 +1,4 @@
-"""The tables of functions, their indexes, and the drafts in which decisions are written.
+"""The tables of functions and their indexes.
 
 `State.apply` is the only mutator, and keeps every index: a question by scope, function, source or package scans no
 table.
@@ -6,19 +6,17 @@ table.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
+from typing import Any
 
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Outcome, Record
+from minicloud.base.machine import Entity, ScopedTables, keep_sorted
 from minicloud.function.model import (
     KINDS,
     LATEST,
     Alias,
-    Entity,
     EventInvoke,
     Function,
     Layer,
@@ -32,119 +30,52 @@ from minicloud.function.model import (
 )
 
 
-class Touched(NamedTuple):
-    """The effect of every record: this entity was `before` and is `after` now (None: not there)."""
-
-    kind: str
-    key: str
-    before: Any
-    after: Any
-
-
-@dataclass(slots=True)
-class Draft:
-    """The records of one decision, in order."""
-
-    state: State
-    records: list[Record] = field(default_factory=list)
-    effects: list[Touched] = field(default_factory=list)
-
-    def put(self, entity: Entity) -> None:
-        """Nothing is written where nothing changes."""
-        before = self.state.tables[entity.kind].get(entity.key)
-        if before != entity:
-            self.records.append(Record(entity.kind, entity.key, entity.body()))
-            self.effects.append(Touched(entity.kind, entity.key, before, entity))
-
-    def drop(self, entity: Entity | None) -> None:
-        if entity is not None:
-            self.records.append(Record(entity.kind, entity.key, None))
-            self.effects.append(Touched(entity.kind, entity.key, entity, None))
-
-    def outcome(self, reply: Any = None) -> Outcome:
-        return Outcome(reply, self.records, self.effects)
-
-
-class State:
+class State(ScopedTables):
     """Everything that one shard of functions knows."""
 
     def __init__(self) -> None:
-        self.functions: dict[str, Function] = {}
-        self.versions: dict[str, Version] = {}
-        self.aliases: dict[str, Alias] = {}
-        self.policies: dict[str, Policy] = {}
-        self.event_invokes: dict[str, EventInvoke] = {}
-        self.provisioned: dict[str, Provisioned] = {}
-        self.urls: dict[str, Url] = {}
-        self.mappings: dict[str, Mapping] = {}
-        self.layers: dict[str, Layer] = {}
-        self.layer_versions: dict[str, LayerVersion] = {}
-        self.schedules: dict[str, Schedule] = {}
-        self.tables: dict[str, dict[str, Any]] = {
-            Function.kind: self.functions,
-            Version.kind: self.versions,
-            Alias.kind: self.aliases,
-            Policy.kind: self.policies,
-            EventInvoke.kind: self.event_invokes,
-            Provisioned.kind: self.provisioned,
-            Url.kind: self.urls,
-            Mapping.kind: self.mappings,
-            Layer.kind: self.layers,
-            LayerVersion.kind: self.layer_versions,
-            Schedule.kind: self.schedules,
-        }
+        super().__init__(KINDS)
+        self.functions: dict[str, Function] = self.tables[Function.kind]
+        self.versions: dict[str, Version] = self.tables[Version.kind]
+        self.aliases: dict[str, Alias] = self.tables[Alias.kind]
+        self.policies: dict[str, Policy] = self.tables[Policy.kind]
+        self.event_invokes: dict[str, EventInvoke] = self.tables[EventInvoke.kind]
+        self.provisioned: dict[str, Provisioned] = self.tables[Provisioned.kind]
+        self.urls: dict[str, Url] = self.tables[Url.kind]
+        self.mappings: dict[str, Mapping] = self.tables[Mapping.kind]
+        self.layers: dict[str, Layer] = self.tables[Layer.kind]
+        self.layer_versions: dict[str, LayerVersion] = self.tables[LayerVersion.kind]
+        self.schedules: dict[str, Schedule] = self.tables[Schedule.kind]
         self.by_url: dict[str, Url] = {}
         self.packages: Counter[str] = Counter()  # SHA-256 -> how many versions and layers have it
-        self._scoped: dict[tuple[str, Scope], list[str]] = defaultdict(list)
         self._bytes: Counter[Scope] = Counter()
         self._reserved: Counter[Scope] = Counter()
-        self._children: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._due: list[tuple[float, str]] = []
 
-    # --- mutation
-
-    def apply(self, record: Record) -> None:
-        table = self.tables[record.kind]
-        before = table.pop(record.key, None)
-        if before is not None:
-            self._index(before, there=False)
-        if record.body is not None:
-            after = KINDS[record.kind].load(record.body)
-            table[record.key] = after
-            self._index(after, there=True)
-
-    def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
-        entity = self.tables[kind].get(key)
-        return None if entity is None else entity.body()
-
     # --- questions
-
-    def page(self, kind: str, scope: Scope) -> Sequence[str]:
-        """The sorted keys of this kind in this scope."""
-        return self._scoped.get((kind, scope), ())
 
     def latest(self, function: str) -> Version:
         return self.versions[f"{function}:{LATEST}"]
 
     def versions_of(self, function: str) -> list[Version]:
         """$LATEST first, then by number."""
-        found = [self.versions[key] for key in self._of(Version.kind, function)]
+        found = [self.versions[key] for key in self.keys_under(Version.kind, function)]
         return sorted(found, key=lambda one: -1 if one.version == LATEST else int(one.version))
 
     def aliases_of(self, function: str) -> list[Alias]:
         """By name."""
-        return [self.aliases[key] for key in self._of(Alias.kind, function)]
+        return [self.aliases[key] for key in self.keys_under(Alias.kind, function)]
 
     def of(self, kind: str, function: str) -> list[Any]:
         """What hangs on a function, its versions and aliases; by key."""
-        return [self.tables[kind][key] for key in self._of(kind, function)]
+        return [self.tables[kind][key] for key in self.keys_under(kind, function)]
 
     def mappings_of(self, source: str) -> list[Mapping]:
-        return [self.mappings[key] for key in self._of("source", source)]
+        return [self.mappings[key] for key in self.keys_under("source", source)]
 
     def layer_versions_of(self, layer: str) -> list[LayerVersion]:
         """The newest first."""
-        found = [self.layer_versions[key] for key in self._of(LayerVersion.kind, layer)]
+        found = [self.layer_versions[key] for key in self.keys_under(LayerVersion.kind, layer)]
         return sorted(found, key=lambda one: -one.number)
 
     def code_bytes(self, scope: Scope) -> int:
@@ -158,20 +89,12 @@ class State:
         return self._due[0][0] if self._due else None
 
     def due_schedules(self, now: float) -> list[Schedule]:
-        return [self.schedules[key] for when, key in self._due if when <= now]
-
-    def _of(self, kind: str, parent: str) -> Sequence[str]:
-        return self._children.get((kind, parent), ())
+        return [self.schedules[key] for when, key in takewhile(lambda one: one[0] <= now, self._due)]
 
     # --- indexes
 
-    def _index(self, entity: Any, *, there: bool) -> None:
-        _keep(self._scoped[(entity.kind, entity.scope)], entity.key, there)
-        for index in _parents(entity):
-            keys = self._children[index]
-            _keep(keys, entity.key, there)
-            if not keys:
-                del self._children[index]
+    def keep(self, entity: Any, *, there: bool) -> None:
+        super().keep(entity, there=there)
         sign = 1 if there else -1
         if isinstance(entity, Version | LayerVersion):
             self.packages[entity.code.sha256] += sign
@@ -186,27 +109,15 @@ class State:
             else:
                 self.by_url.pop(entity.id, None)
         elif isinstance(entity, Schedule) and entity.enabled and entity.next is not None:
-            _keep(self._due, (entity.next, entity.key), there)
+            keep_sorted(self._due, (entity.next, entity.key), there)
 
-
-def _parents(entity: Any) -> Iterator[tuple[str, str]]:
-    """Under what an entity is found."""
-    if isinstance(entity, Version | Alias | EventInvoke | Provisioned | Url | Mapping | Schedule):
-        yield (entity.kind, entity.function)
-    if isinstance(entity, Mapping):
-        yield ("source", entity.source)
-    if isinstance(entity, LayerVersion):
-        yield (entity.kind, entity.layer)
-
-
-def _keep(items: list[Any], one: Any, there: bool) -> None:
-    """`one` in or out of a sorted list."""
-    at = bisect_left(items, one)
-    found = at < len(items) and items[at] == one
-    if there and not found:
-        insort(items, one)
-    elif not there and found:
-        del items[at]
+    def parents(self, entity: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(entity, Version | Alias | EventInvoke | Provisioned | Url | Mapping | Schedule):
+            yield (entity.kind, entity.function)
+        if isinstance(entity, Mapping):
+            yield ("source", entity.source)
+        if isinstance(entity, LayerVersion):
+            yield (entity.kind, entity.layer)
 
 
 def everything(state: State, function: str) -> Iterable[Entity]:

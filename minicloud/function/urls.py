@@ -6,11 +6,11 @@ import re
 from dataclasses import replace
 
 from minicloud.base.arn import Scope
-from minicloud.base.machine import Context, Outcome
+from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.function import errors, names
 from minicloud.function.commands import CreateUrl, DeleteUrl, UpdateUrl
 from minicloud.function.model import EVERYBODY, NOBODY, Cors, Url
-from minicloud.function.state import Draft, State
+from minicloud.function.state import State
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _METHODS = ("GET", "PUT", "HEAD", "POST", "PATCH", "DELETE", "*")

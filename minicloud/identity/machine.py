@@ -22,7 +22,6 @@ import hmac
 import math
 import random
 import re
-from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -38,7 +37,7 @@ from minicloud.base.errors import (
     OperationNotPermitted,
     Unauthenticated,
 )
-from minicloud.base.machine import Context, Outcome, Record, Tick
+from minicloud.base.machine import Context, Outcome, Record, Tick, keep_sorted
 from minicloud.identity import commands as ask
 from minicloud.identity.iam.model import User
 from minicloud.identity.iam.tables import Ask, Tables
@@ -89,7 +88,7 @@ class IdentityMachine:
             before = bodies.get(record.key)
             bodies[record.key] = record.body
         if record.kind == "account":
-            _keep(self._account_ids, record.key, record.body is not None)
+            keep_sorted(self._account_ids, record.key, record.body is not None)
         elif record.kind == "access_key":
             self._index_key(record.key, before, record.body)
 
@@ -103,7 +102,7 @@ class IdentityMachine:
         self._touched.add(key_id)
         account = (body or before or {}).get("account", "")
         mine = self._keys_of.setdefault(account, [])
-        _keep(mine, key_id, body is not None)
+        keep_sorted(mine, key_id, body is not None)
         if not mine:
             del self._keys_of[account]
         self._secrets.pop(key_id, None)
@@ -308,13 +307,3 @@ def _admin_only(caller: Caller, what: str, field: str | None = None) -> None:
 
 def _quota_key(account: str, name: str) -> str:
     return f"{account}/{name}"
-
-
-def _keep(ids: list[str], one: str, there: bool) -> None:
-    """`one` in or out of a sorted list."""
-    at = bisect_left(ids, one)
-    found = at < len(ids) and ids[at] == one
-    if there and not found:
-        insort(ids, one)
-    elif not there and found:
-        del ids[at]

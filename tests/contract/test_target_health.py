@@ -14,9 +14,9 @@ import pytest
 
 from minicloud import cloud_streams
 from minicloud.balancer.model import Target
-from minicloud.balancer.state import Touched
 from minicloud.balancer.targets_rpc import DESCRIPTOR, TargetServicer
 from minicloud.base.arn import Scope
+from minicloud.base.machine import Touched
 from minicloud.cloud_calls import Calls
 from minicloud.cloud_targets import TargetHealth
 from minicloud.rpc import fleet_auth

@@ -57,8 +57,8 @@ _DELETE = "DELETE FROM entity WHERE kind = ? AND key = ?"
 _DELETE_MANY = f"DELETE FROM entity WHERE (kind, key) IN (VALUES {','.join(['(?,?)'] * ROWS_PER_STATEMENT)})"
 _COLUMNS = "SELECT CAST(kind AS BLOB), CAST(key AS BLOB), body, crc, version FROM entity"
 _EVERY_ROW = _COLUMNS.replace(" FROM", ", typeof(kind) = 'text' AND typeof(key) = 'text' FROM")
-_PAGE_FROM = f"{_COLUMNS} WHERE kind = ?1 AND key >= CAST(?2 AS TEXT) ORDER BY key LIMIT {PAGE_ROWS}"
-_PAGE_AFTER = f"{_COLUMNS} WHERE kind = ?1 AND key > CAST(?2 AS TEXT) ORDER BY key LIMIT {PAGE_ROWS}"
+_PAGE_FROM = f"{_COLUMNS} WHERE kind = ?1 AND key >= CAST(?2 AS TEXT) ORDER BY key LIMIT ?3"
+_PAGE_AFTER = f"{_COLUMNS} WHERE kind = ?1 AND key > CAST(?2 AS TEXT) ORDER BY key LIMIT ?3"
 _ONE = f"{_COLUMNS} WHERE kind = ?1 AND key = CAST(?2 AS TEXT)"
 _NAMED = "WHERE kind = CAST(?{} AS TEXT) AND key = CAST(?{} AS TEXT) AND crc IS ?{}"
 _QUARANTINE = (
@@ -129,17 +129,19 @@ class SqliteJournal:
         Bodies are bytes as stored (a record's are JSON). Fewer than `limit` means that there are no more.
         """
         found: list[tuple[str, bytes]] = []
-        for key, body, _version in self._rows(kind, after, prefix):
-            if len(found) >= limit or not key.startswith(prefix):
+        for key, body, _version in self._rows(kind, after, prefix, min(limit, PAGE_ROWS)):
+            if not key.startswith(prefix):
                 break
             found.append((key, body))
+            if len(found) == limit:
+                break
         return found
 
     def read(self, kind: str, keys: Sequence[str]) -> list[bytes | None]:
         """The bodies under these keys as stored, None where there is none, or one that is damaged (set aside then)."""
         found: list[bytes | None] = []
         for key in keys:
-            rows = [row for row in self._page(kind, key.encode(), True, _ONE) if text_of(row.key) == key]
+            rows = [row for row in self._page((kind, key.encode()), _ONE) if text_of(row.key) == key]
             damaged = [(row, why) for row in rows if (why := flaw(row))]
             if damaged:
                 self._set_aside(damaged)
@@ -301,11 +303,12 @@ class SqliteJournal:
 
     # --- reading
 
-    def _rows(self, kind: str, after: str, prefix: str = "") -> Iterator[tuple[str, bytes, int]]:
+    def _rows(self, kind: str, after: str, prefix: str = "", size: int = 0) -> Iterator[tuple[str, bytes, int]]:
         """Checked rows of a kind in key order, page by page: no reader holds the log up."""
+        size = size or PAGE_ROWS
         last, inclusive = max(prefix, after).encode(), prefix > after or not after
         while True:
-            page = self._page(kind, last, inclusive)
+            page = self._page((kind, last, size), _PAGE_FROM if inclusive else _PAGE_AFTER)
             damaged = [(row, why) for row in page if (why := flaw(row))]
             if damaged:
                 self._set_aside(damaged)
@@ -313,16 +316,15 @@ class SqliteJournal:
             for row in page:
                 if row.key not in bad:
                     yield row.key.decode(), row.body, row.version
-            if len(page) < PAGE_ROWS:
+            if len(page) < size:
                 return
             last, inclusive = page[-1].key, False
 
-    def _page(self, kind: str, last: bytes, inclusive: bool, sql: str = "") -> list[Stored]:
-        sql = sql or (_PAGE_FROM if inclusive else _PAGE_AFTER)
+    def _page(self, given: tuple[str | bytes | int, ...], sql: str) -> list[Stored]:
         for _ in range(2):
             try:
                 with self._reading:
-                    return [Stored(*row) for row in self._read.execute(sql, (kind, last)).fetchall()]
+                    return [Stored(*row) for row in self._read.execute(sql, given).fetchall()]
             except DAMAGED as error:
                 self._writer.call(partial(self._repair, str(error)))
             except apsw.Error as error:

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -196,9 +197,27 @@ def test_a_truncated_file_costs_only_what_was_cut_off(path: Path) -> None:
     journal.close()
 
 
+def test_a_scan_reads_no_more_rows_than_it_gives(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(path).close()
+    journal = owned(path)
+    every = journal.scan("k")
+    asked: list[int] = []
+    page = SqliteJournal._page
+
+    def counted(self: SqliteJournal, given: Any, sql: str) -> list[Any]:
+        found = page(self, given, sql)
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(SqliteJournal, "_page", counted)
+    found: list[tuple[str, bytes]] = []
+    while part := journal.scan("k", after=found[-1][0] if found else "", limit=7):
+        found += part
+    assert found == every and max(asked) == 7
+    journal.close()
+
+
 def test_damage_found_while_loading_is_repaired_under_a_new_epoch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_PAGE_AFTER", sqlite._PAGE_AFTER.replace("1000", "50"))
-    monkeypatch.setattr(sqlite, "_PAGE_FROM", sqlite._PAGE_FROM.replace("1000", "50"))
     monkeypatch.setattr(sqlite, "PAGE_ROWS", 50)
     filled(path).close()
     journal, stale = owned(path), SqliteJournal(path)

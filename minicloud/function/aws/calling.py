@@ -7,16 +7,18 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 from minicloud.aws.call import Call, only, refused
 from minicloud.function import commands, concurrencies, errors, invoking, limits, names, policies
 from minicloud.function.aws.base import NAME, QUALIFIER, Noun, Params, Result, when
 from minicloud.function.invoking import Answer, Request
+from minicloud.function.links.pipe import Pipe
 from minicloud.function.model import EventInvoke, Provisioned, Statement
+from minicloud.function.ports import Sink
 from minicloud.function.state import State
 
 _PERMISSION = ("StatementId", "Action", "Principal", "SourceArn", "FunctionUrlAuthType", "SourceAccount", "RevisionId")
+UNTYPED = "application/octet-stream"
 
 
 class CallingDoor(Noun):
@@ -41,26 +43,26 @@ class CallingDoor(Noun):
 
     async def InvokeAsync(self, params: Params, call: Call) -> Result:
         only(params, call, NAME, "InvokeArgs")
-        args = params["InvokeArgs"]
-        raw = args if isinstance(args, bytes) else await args.read()
-        await self._service.accept(Request(call.caller.scope, params[NAME], raw))
+        await self._service.accept(Request(call.caller.scope, params[NAME], params["InvokeArgs"]))
         return {"Status": 202}
 
     async def InvokeWithResponseStream(self, params: Params, call: Call) -> Result:
         only(params, call, NAME, "InvocationType", "LogType", "ClientContext", "Payload", QUALIFIER)
         if params.get("InvocationType", invoking.SYNC) != invoking.SYNC:
             raise refused("InvocationType", call)
-        sink = _Chunks()
-        request = _request(params, call, sink)
+        pipe = Pipe()
+        request = _request(params, call, pipe)
+        target = self._service.checked(request, limits.SYNC_BYTES_MAX)
         work = asyncio.create_task(self._service.invoke(request))
-        content_type = await sink.opened(work)
-        return {
+        await pipe.opened(work)
+        answer: Result = {
             "StatusCode": 200,
-            "ExecutedVersion": names.parse(call.caller.scope, params[NAME], params.get(QUALIFIER, "")).qualifier
-            or "$LATEST",
-            "ResponseStreamContentType": content_type,
-            "EventStream": _stream(sink, work, request.tail),
+            "ResponseStreamContentType": pipe.content_type or UNTYPED,
+            "EventStream": _stream(pipe, work, request.tail),
         }
+        if target.alias is None:  # which version of an alias runs is known when it has run
+            answer["ExecutedVersion"] = target.version.version
+        return answer
 
     # --- who may call
 
@@ -215,7 +217,7 @@ class CallingDoor(Noun):
         return {}
 
 
-def _request(params: Params, call: Call, sink: Any = None) -> Request:
+def _request(params: Params, call: Call, sink: Sink | None = None) -> Request:
     try:
         context = base64.b64decode(params.get("ClientContext", ""), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
@@ -242,43 +244,8 @@ def _event_invoke(one: EventInvoke) -> Result:
     return shown
 
 
-class _Chunks:
-    """A Sink that an event stream is read from; it holds one chunk, so a slow reader slows the function down."""
-
-    def __init__(self) -> None:
-        self._chunks: asyncio.Queue[bytes] = asyncio.Queue(1)
-        self._open = asyncio.Event()
-        self._content_type = "application/octet-stream"
-
-    async def open(self, content_type: str) -> None:
-        self._content_type = content_type
-        self._open.set()
-
-    async def write(self, chunk: bytes) -> None:
-        self._open.set()
-        await self._chunks.put(chunk)
-
-    async def opened(self, work: asyncio.Task[Answer]) -> str:
-        """The content type, once it is known. Raises what the invocation raises before its first byte."""
-        opening = asyncio.create_task(self._open.wait())
-        await asyncio.wait([opening, work], return_when=asyncio.FIRST_COMPLETED)
-        opening.cancel()
-        if work.done():
-            work.result()
-        return self._content_type
-
-    async def until(self, work: asyncio.Task[Answer]) -> AsyncIterator[bytes]:
-        while True:
-            getting = asyncio.create_task(self._chunks.get())
-            await asyncio.wait([getting, work], return_when=asyncio.FIRST_COMPLETED)
-            if not getting.done():
-                getting.cancel()
-                return
-            yield getting.result()
-
-
-async def _stream(sink: _Chunks, work: asyncio.Task[Answer], tail: bool) -> AsyncIterator[Result]:
-    async for chunk in sink.until(work):
+async def _stream(pipe: Pipe, work: asyncio.Task[Answer], tail: bool) -> AsyncIterator[Result]:
+    async for chunk in pipe.chunks(work):
         yield {"PayloadChunk": {"Payload": chunk}}
     outcome = (await work).outcome
     done: Result = {}

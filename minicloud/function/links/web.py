@@ -14,10 +14,13 @@ from minicloud.aws.wire import Answer, Request
 from minicloud.base.arn import Caller
 from minicloud.base.errors import CloudError, InvalidRequest, MessageTooLarge, Throttled
 from minicloud.function import invoking, policies, web
+from minicloud.function.links.pipe import Pipe
 from minicloud.function.model import EVERYBODY, Url
 from minicloud.function.service import FunctionService
 from minicloud.function.web import Asked, Told
 
+PRELUDE_BYTES_MAX = 64 * 1024  # ours: of status and headers in front of a streamed answer
+UNTYPED = "application/octet-stream"
 FORBIDDEN = (
     "Forbidden. For troubleshooting Function URL authorization issues, see: "
     "https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
@@ -71,7 +74,7 @@ class UrlHandler:
     async def _invoke(self, url: Url, asked: Asked, cors: list[tuple[str, str]]) -> Answer:
         request_id = self._service.new_request_id()
         payload = web.event(asked, url, request_id, self._wall())
-        pipe = _Pipe() if url.streams else None
+        pipe = _Body() if url.streams else None
         request = invoking.Request(url.scope, url.arn, payload, request_id=request_id, sink=pipe)
         if pipe is not None:
             return await pipe.answer(asyncio.create_task(self._service.invoke(request)), cors)
@@ -83,28 +86,19 @@ def _answer(told: Told, more: list[tuple[str, str]] | None = None) -> Answer:
     return Answer(told.status, told.content_type, told.body, [*told.headers, *(more or [])])
 
 
-class _Pipe:
-    """A Sink whose bytes are the body of an answer; it holds one chunk, so a slow reader slows the function down."""
-
-    def __init__(self) -> None:
-        self._chunks: asyncio.Queue[bytes] = asyncio.Queue(1)
-        self._content_type = "application/octet-stream"
-
-    async def open(self, content_type: str) -> None:
-        self._content_type = content_type or self._content_type
-
-    async def write(self, chunk: bytes) -> None:
-        await self._chunks.put(chunk)
+class _Body(Pipe):
+    """Its bytes are the body of an answer."""
 
     async def answer(self, work: asyncio.Task[Any], cors: list[tuple[str, str]]) -> Answer:
         """As soon as its head is known. Raises what the invocation raises before that."""
-        first = await self._next(work)
+        first = await self.next(work)
+        content_type = self.content_type or UNTYPED
         if first is None:
             outcome = (await work).outcome
-            return _answer(web.broken() if outcome.function_error else Told(200, self._content_type, b""), cors)
-        if self._content_type != web.PRELUDE_TYPE:
-            return Answer(200, self._content_type, self._rest(first, work), list(cors))
-        while web.PRELUDE_END not in first and (more := await self._next(work)) is not None:
+            return _answer(web.broken() if outcome.function_error else Told(200, content_type, b""), cors)
+        if content_type != web.PRELUDE_TYPE:
+            return Answer(200, content_type, self._rest(first, work), list(cors))
+        while web.PRELUDE_END not in first and len(first) < PRELUDE_BYTES_MAX and (more := await self.next(work)):
             first += more
         head, _, first = first.partition(web.PRELUDE_END)
         told = web.prelude(head) or web.broken()
@@ -113,17 +107,9 @@ class _Pipe:
     async def _rest(self, first: bytes, work: asyncio.Task[Any]) -> AsyncIterator[bytes]:
         if first:
             yield first
-        while (chunk := await self._next(work)) is not None:
+        async for chunk in self.chunks(work):
             yield chunk
         if (await work).outcome.function_error:
             raise ConnectionError(
                 "the function failed in the middle of its answer"
             )  # the reader must not think it whole
-
-    async def _next(self, work: asyncio.Task[Any]) -> bytes | None:
-        getting = asyncio.ensure_future(self._chunks.get())
-        await asyncio.wait([getting, work], return_when=asyncio.FIRST_COMPLETED)
-        if getting.done():
-            return getting.result()
-        getting.cancel()
-        return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 from minicloud.base.arn import Caller
 from minicloud.function import commands, errors, invoking, limits, names, translate
 from minicloud.function.invoking import Origin, Request
+from minicloud.function.links.pipe import Pipe
 from minicloud.function.model import EventInvoke, Provisioned
 from minicloud.function.ports import Sink
 from minicloud.function.rpc.part import Part
@@ -39,12 +39,15 @@ class CallingRpc(Part):
             self._service.checked(asked(request, caller), limits.SYNC_BYTES_MAX)
             yield wire.InvokePart(reply=wire.InvokeReply(status=204, request_id=self._service.new_request_id()))
             return
-        parts = Parts()
-        work = asyncio.create_task(self._service.invoke(asked(request, caller, parts)))
-        async for part in parts.until(work):
-            yield part
-        answer = await work
-        yield wire.InvokePart(reply=translate.invoked(answer))
+        pipe = Pipe()
+        work = asyncio.create_task(self._service.invoke(asked(request, caller, pipe)))
+        await pipe.opened(work)
+        if pipe.content_type:
+            yield wire.InvokePart(head=wire.InvokeHead(content_type=pipe.content_type))
+        async for chunk in pipe.chunks(work):
+            for start in range(0, len(chunk), CHUNK_BYTES):
+                yield wire.InvokePart(chunk=chunk[start : start + CHUNK_BYTES])
+        yield wire.InvokePart(reply=translate.invoked(await work))
 
     # --- permissions
 
@@ -156,30 +159,3 @@ def asked(request: wire.InvokeRequest, caller: Caller, sink: Sink | None = None)
         sink=sink,
         origin=Origin(request.principal, request.source_arn) if request.principal else None,
     )
-
-
-class Parts:
-    """A Sink whose parts a stream hands on; it holds one, so a slow reader slows the function down."""
-
-    def __init__(self) -> None:
-        self._parts: asyncio.Queue[wire.InvokePart] = asyncio.Queue(1)
-
-    async def open(self, content_type: str) -> None:
-        await self._parts.put(wire.InvokePart(head=wire.InvokeHead(content_type=content_type)))
-
-    async def write(self, chunk: bytes) -> None:
-        for start in range(0, len(chunk), CHUNK_BYTES):
-            await self._parts.put(wire.InvokePart(chunk=chunk[start : start + CHUNK_BYTES]))
-
-    async def until(self, work: asyncio.Task[Any]) -> AsyncIterator[wire.InvokePart]:
-        """What is written until `work` ends."""
-        while True:
-            getting = asyncio.ensure_future(self._parts.get())
-            try:
-                await asyncio.wait([getting, work], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not getting.done():
-                    getting.cancel()
-            if not getting.done() or getting.cancelled():
-                return
-            yield getting.result()

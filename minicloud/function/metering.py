@@ -13,7 +13,7 @@ from minicloud.function.ports import Outcome
 from minicloud.shell.reports import Reading, Report
 
 NAMESPACE = "AWS/Lambda"
-VALUES_MAX = 10_000  # ours: durations kept between two reports; what is beyond it does not count
+VALUES_MAX = 10_000  # ours: durations and ages kept between two reports; what is beyond it does not count
 
 
 @dataclass(slots=True)
@@ -21,7 +21,9 @@ class _Tally:
     invocations: int = 0
     errors: int = 0
     throttles: int = 0
+    received: int = 0
     dropped: int = 0
+    undelivered: int = 0
     dead_letter_errors: int = 0
     running_max: int = 0
     durations_ms: list[float] = field(default_factory=list)
@@ -49,13 +51,21 @@ class Meter:
     def throttled(self, scope: Scope, name: str) -> None:
         self._tallies[scope, name].throttles += 1
 
+    def event_received(self, scope: Scope, name: str) -> None:
+        self._tallies[scope, name].received += 1
+
     def event_age(self, scope: Scope, name: str, age_ms: float) -> None:
-        self._tallies[scope, name].ages_ms.append(age_ms)
+        tally = self._tallies[scope, name]
+        if len(tally.ages_ms) < VALUES_MAX:
+            tally.ages_ms.append(age_ms)
 
     def event_dropped(self, scope: Scope, name: str) -> None:
         self._tallies[scope, name].dropped += 1
 
     def destination_failed(self, scope: Scope, name: str) -> None:
+        self._tallies[scope, name].undelivered += 1
+
+    def dead_letter_failed(self, scope: Scope, name: str) -> None:
         self._tallies[scope, name].dead_letter_errors += 1
 
     def report(self, now: float) -> list[Report]:
@@ -72,8 +82,10 @@ def _readings(tally: _Tally) -> list[Reading]:
         "Invocations": tally.invocations,
         "Errors": tally.errors,
         "Throttles": tally.throttles,
+        "AsyncEventsReceived": tally.received,
         "AsyncEventsDropped": tally.dropped,
-        "DestinationDeliveryFailures": tally.dead_letter_errors,
+        "DestinationDeliveryFailures": tally.undelivered,
+        "DeadLetterErrors": tally.dead_letter_errors,
     }
     found = [Reading(name, "Count", [float(value)]) for name, value in counts.items()]
     if tally.running_max:

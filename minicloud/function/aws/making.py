@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minicloud.aws.call import Call, only, refused
-from minicloud.function import commands, names
+from minicloud.function import commands, mappings, names
 from minicloud.function.aws.base import (
     HARMLESS,
     NAME,
@@ -217,9 +217,8 @@ class MakingDoor(Noun):
         arn, scope = params["Resource"], call.caller.scope
 
         def look(state: State) -> Result:
-            for one in (*(state.mappings[key] for key in state.page("function_mapping", scope)),):
-                if one.arn == arn:
-                    return {"Tags": dict(one.tags)}
+            if ":event-source-mapping:" in arn:
+                return {"Tags": dict(mappings.find(state, scope, arn.rpartition(":")[2]).tags)}
             return {"Tags": dict(names.find(state, scope, arn).tags)}
 
         return await self._shown(look)
@@ -230,7 +229,6 @@ class MakingDoor(Noun):
 
         def look(state: State) -> Result:
             keys = state.page(Function.kind, scope)
-            sizes = [one.code.bytes for key in keys for one in state.versions_of(key)]
             limit = {
                 "TotalCodeSize": STORAGE_BYTES_MAX,
                 "CodeSizeUnzipped": UNZIPPED_BYTES_MAX,
@@ -238,7 +236,10 @@ class MakingDoor(Noun):
                 "ConcurrentExecutions": ACCOUNT_CONCURRENCY,
                 "UnreservedConcurrentExecutions": ACCOUNT_CONCURRENCY - state.reserved(scope),
             }
-            return {"AccountLimit": limit, "AccountUsage": {"TotalCodeSize": sum(sizes), "FunctionCount": len(keys)}}
+            return {
+                "AccountLimit": limit,
+                "AccountUsage": {"TotalCodeSize": state.code_bytes(scope), "FunctionCount": len(keys)},
+            }
 
         return await self._shown(look)
 

@@ -17,8 +17,8 @@ import asyncio
 import heapq
 import json
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -48,7 +48,8 @@ RETRY_S = (60.0, 120.0)  # guide: a minute before the first retry, two before th
 BACKOFF_S = (1.0, 300.0)  # guide: from 1 second to 5 minutes
 AT_ONCE_FIRST, AT_ONCE_MAX = 10, 1_000  # ours: of one function; concurrency.py has the last word
 EVENTS_MAX = 1_000_000  # ours: 300 MB of memory
-_SCAN = 1_000
+ACCOUNT_EVENTS_MAX = 250_000  # ours: nobody's backlog takes the room of all
+_SCAN = 64  # payloads of up to 1 MiB at once
 
 
 class RawJournal(Protocol):
@@ -123,12 +124,12 @@ class Events:
         self._later: list[tuple[float, str, Waiting]] = []
         self._timer: Timer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._count = 0
+        self._counts: Counter[str] = Counter()  # of each account
         self._next = 0
         self._running = False
 
     def __len__(self) -> int:
-        return self._count
+        return self._counts.total()
 
     def start(self) -> None:
         """After the journal was loaded: everything that was not finished is ready."""
@@ -138,7 +139,7 @@ class Events:
         for key, raw in self._all(EVENT):
             ran, due = tries.get(key, (0, 0.0))
             event = Event.load(raw)
-            self._count += 1
+            self._counts[event.scope.account] += 1
             self._next = int(key) + 1
             self._later_or_now(Waiting(key, _function_of(event.target), ran), due - now)
         self._pump_all()
@@ -155,7 +156,8 @@ class Events:
         """On disk when it returns. Raises TooManyRequestsException, InsufficientStorage, Unavailable."""
         if not self._running:
             raise Unavailable("The function process starts again; retry.")
-        if self._count >= EVENTS_MAX:
+        account = request.scope.account
+        if self._counts[account] >= ACCOUNT_EVENTS_MAX or len(self) >= EVENTS_MAX:
             raise errors.throttled("ConcurrentInvocationLimitExceeded")
         event = Event(
             request.scope,
@@ -167,15 +169,22 @@ class Events:
             request.payload,
         )
         key, self._next = f"{self._next:020d}", self._next + 1
-        self._count += 1
+        self._counts[account] += 1
+        task = asyncio.create_task(self._keep(Waiting(key, target.function.arn), event))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _keep(self, waiting: Waiting, event: Event) -> None:
+        """Goes on when its caller goes away: what is on disk runs."""
         try:
-            await self._commit([(EVENT, key, event.raw())])
+            await self._commit([(EVENT, waiting.key, event.raw())])
         except BaseException:
-            self._count -= 1
+            self._left(waiting)
             raise
-        line = self._line(target.function.arn)
-        line.ready.append(Waiting(key, target.function.arn))
-        self._pump(target.function.arn)
+        self._out.meter.event_received(event.scope, waiting.function.rpartition(":")[2])
+        self._line(waiting.function).ready.append(waiting)
+        self._pump(waiting.function)
 
     async def _commit(self, rows: list[tuple[str, str, bytes | None]]) -> None:
         try:
@@ -186,13 +195,12 @@ class Events:
 
     # --- when they run
 
-    def _all(self, kind: str) -> list[tuple[str, bytes]]:
-        found: list[tuple[str, bytes]] = []
-        while True:
-            page = self._journal.scan(kind, after=found[-1][0] if found else "", limit=_SCAN)
-            found += page
-            if len(page) < _SCAN:
-                return found
+    def _all(self, kind: str) -> Iterator[tuple[str, bytes]]:
+        """A page at a time: payloads of all that wait are more than memory holds."""
+        after = ""
+        while page := self._journal.scan(kind, after=after, limit=_SCAN):
+            yield from page
+            after = page[-1][0]
 
     def _line(self, function: str) -> _Line:
         return self._lines.setdefault(function, _Line())
@@ -319,13 +327,21 @@ class Events:
             self._out.meter.event_dropped(event.scope, name)
         if destination:
             text = record(ended, self._out.clock.wall())
-            await self._deliver(event, lambda: self._tell(event.scope, destination, text))
+            await self._deliver(
+                event, lambda: self._tell(event.scope, destination, text), self._out.meter.destination_failed
+            )
         if not good and (target := self._dead_letter(event)):
             body, attributes = event.payload or b"null", dead_letter_attributes(ended)
-            await self._deliver(event, lambda: self._out.messages.send(event.scope, target, body, attributes))
+            await self._deliver(
+                event,
+                lambda: self._out.messages.send(event.scope, target, body, attributes),
+                self._out.meter.dead_letter_failed,
+            )
         await self._gone(waiting)
 
-    async def _deliver(self, event: Event, tell: Callable[[], Awaitable[None]]) -> None:
+    async def _deliver(
+        self, event: Event, tell: Callable[[], Awaitable[None]], failed: Callable[[Scope, str], None]
+    ) -> None:
         pause_s = BACKOFF_S[0]
         while True:
             try:
@@ -335,7 +351,7 @@ class Events:
                 log.info("the result of %s is delivered later: %s", event.request_id, error)
             except CloudError as error:
                 log.warning("the result of %s of %s could not be delivered: %s", event.request_id, event.target, error)
-                self._out.meter.destination_failed(event.scope, _function_of(event.target).rpartition(":")[2])
+                failed(event.scope, _function_of(event.target).rpartition(":")[2])
                 return
             await self._out.clock.sleep(pause_s)
             pause_s = min(pause_s * 2, BACKOFF_S[1])
@@ -359,7 +375,13 @@ class Events:
         if waiting.tries:
             rows.append((TRY, waiting.key, None))
         await self._commit(rows)
-        self._count -= 1
+        self._left(waiting)
+
+    def _left(self, waiting: Waiting) -> None:
+        account = waiting.function.split(":")[4]
+        self._counts[account] -= 1
+        if not self._counts[account]:
+            del self._counts[account]
 
 
 def _function_of(arn: str) -> str:

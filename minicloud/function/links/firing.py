@@ -43,7 +43,7 @@ class Firing:
     def follow(self) -> None:
         """Call it whenever schedules may have changed."""
         if self._task is None:
-            self._arm(min((one.next for one in self._live()), default=None))
+            self._arm(self._state.next_schedule())
 
     async def stop(self) -> None:
         if self._timer is not None:
@@ -51,9 +51,6 @@ class Firing:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-
-    def _live(self) -> list[Any]:
-        return [one for one in self._state.schedules.values() if one.enabled and one.next is not None]
 
     def _arm(self, when: float | None) -> None:
         if self._timer is not None:
@@ -66,13 +63,17 @@ class Firing:
 
     async def _fire(self) -> None:
         failed = False
-        for one in self._live():
-            if one.next <= self._out.clock.wall():
-                try:
-                    await self._fire_one(one)
-                except CloudError as error:
-                    failed = True
-                    log.warning("the schedule %s fires later: %s", one.arn, error)
+        for one in self._state.due_schedules(self._out.clock.wall()):
+            if self._state.schedules.get(one.arn) != one:
+                continue  # deleted, disabled or changed since this pass began
+            try:
+                await self._fire_one(one)
+            except CloudError as error:
+                failed = True
+                log.warning("the schedule %s fires later: %s", one.arn, error)
+            except Exception:  # of one schedule: all others of all accounts go on
+                failed = True
+                log.exception("the schedule %s fires later", one.arn)
         self._task = None
         if failed:
             self._arm(self._out.clock.wall() + AGAIN_S)

@@ -1,13 +1,13 @@
 """Queues feed functions: one loop a mapping receives by long polls, and hands batches to the function.
 
-    receive -> filter (what does not match is deleted) -> batch full, or its window over -> invoke
+    receive -> filter (what does not match is deleted) -> batch full, 6 MiB, or its window over -> invoke
         success      deleted, but for those that a partial batch response names
         error        left: visible again when the queue's visibility timeout ends; its redrive policy counts
         throttled    tried again, 1 s, 2 s ...; then given back at once
 
-As many batches run at once as the mapping allows, else 5 and one more after each full batch that went well (guide,
-"Scaling and concurrency"); fewer where the function is throttled. Order within a FIFO queue's message groups is the
-queue's own doing: it hands out no message of a group that has one in flight.
+Five batches run at once, one more after each full batch that went well, one less after each that failed or was
+throttled (guide, "Scaling and concurrency"), never more than the mapping allows, across its changes too. Order within a
+FIFO queue's message groups is the queue's own doing: it hands out no message of a group that has one in flight.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from minicloud.base.errors import CloudError
-from minicloud.function import batches, errors, mappings
+from minicloud.function import batches, errors, limits, mappings
 from minicloud.function.invoking import Answer, Request
 from minicloud.function.model import Mapping
 from minicloud.function.ports import Message, Messages
@@ -47,15 +47,22 @@ class Outside:
 
 @dataclass(slots=True)
 class _Poller:
-    """One enabled mapping at work. `most`: batches at once."""
+    """A mapping at work, as it is now; batches go on as it was when they began. `most`: batches at once."""
 
     mapping: Mapping
-    most: int
+    most: int = AT_ONCE_FIRST
     running: int = 0
     room: asyncio.Event = field(default_factory=asyncio.Event)
     result: str = NO_RECORDS
     task: asyncio.Task[None] | None = None
     batches: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def limit(self) -> int:
+        return self.mapping.concurrency or AT_ONCE_MAX
+
+    def change(self, step: int) -> None:
+        """So many batches more at once, or fewer."""
+        self.most = max(1, min(self.most + step, self.limit()))
 
 
 class Polling:
@@ -67,13 +74,16 @@ class Polling:
         """Exactly these mappings (the enabled ones) are polled from now on."""
         by_key = {one.key: one for one in wanted}
         for key, poller in list(self._pollers.items()):
-            if by_key.get(key) != poller.mapping:
-                self._end(self._pollers.pop(key))
+            if poller.task is not None and by_key.get(key) != poller.mapping:
+                poller.task.cancel()  # what it received and did not hand on shows again after the visibility timeout
+                poller.task = None
+                self._forget(poller)
         for key, mapping in by_key.items():
-            if key not in self._pollers:
-                poller = _Poller(mapping, mapping.concurrency or AT_ONCE_FIRST)
+            poller = self._pollers.setdefault(key, _Poller(mapping))
+            if poller.task is None:
+                poller.mapping = mapping
+                poller.most = min(max(poller.most, AT_ONCE_FIRST), poller.limit())
                 poller.task = asyncio.create_task(self._poll(poller))
-                self._pollers[key] = poller
 
     def last_result(self, mapping: Mapping) -> str:
         """AWS's LastProcessingResult."""
@@ -92,10 +102,10 @@ class Polling:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _end(self, poller: _Poller) -> None:
-        """Its batches go on; what it has received and not handed on shows again after the visibility timeout."""
-        if poller.task is not None:
-            poller.task.cancel()
+    def _forget(self, poller: _Poller) -> None:
+        """Once it takes nothing more and its batches have ended."""
+        if poller.task is None and not poller.batches:
+            self._pollers.pop(poller.mapping.key, None)
 
     # --- one mapping
 
@@ -122,16 +132,24 @@ class Polling:
         mapping = poller.mapping
         found = await self._receive(mapping, min(mapping.batch, RECEIVED_MAX), WAIT_S)
         ends = self._out.clock.monotonic() + mapping.window_s
-        while found and len(found) < mapping.batch and (left := ends - self._out.clock.monotonic()) > 0:
+        while found and _has_room(found, mapping.batch) and (left := ends - self._out.clock.monotonic()) > 0:
             wait_s, most = min(WAIT_S, int(left) + 1), min(mapping.batch - len(found), RECEIVED_MAX)
-            found += await self._receive(mapping, most, wait_s)
+            try:
+                found += await self._receive(mapping, most, wait_s)
+            except CloudError as error:  # what is there is handed on; the next receive says it again
+                log.info("mapping %s: %s", mapping.uuid, error)
+                break
         if not found:
             return False
         poller.running += 1
-        task = asyncio.create_task(self._run(poller, found))
+        task = asyncio.create_task(self._run(poller, mapping, found))
         poller.batches.add(task)
-        task.add_done_callback(poller.batches.discard)
+        task.add_done_callback(lambda _: self._ran(poller, task))
         return True
+
+    def _ran(self, poller: _Poller, task: asyncio.Task[None]) -> None:
+        poller.batches.discard(task)
+        self._forget(poller)
 
     async def _receive(self, mapping: Mapping, most: int, wait_s: int) -> list[Message]:
         """What the filters let through; the others are deleted."""
@@ -145,12 +163,11 @@ class Polling:
             await self._out.messages.delete(mapping.scope, mapping.source, others)
         return kept
 
-    async def _run(self, poller: _Poller, found: list[Message]) -> None:
-        mapping = poller.mapping
+    async def _run(self, poller: _Poller, mapping: Mapping, found: list[Message]) -> None:
         try:
             records = [batches.record(one, mapping.source) for one in found]
             for first, behind, payload in batches.batches(records, mapping.batch):
-                whole = await self._invoke(poller, found[first:behind], payload)
+                whole = await self._invoke(poller, mapping, found[first:behind], payload)
                 if not whole and mapping.source.endswith(FIFO):
                     break  # what comes after a failed message of its group waits until that shows again
         except CloudError as error:
@@ -162,22 +179,21 @@ class Polling:
             poller.running -= 1
             poller.room.set()
 
-    async def _invoke(self, poller: _Poller, part: list[Message], payload: bytes) -> bool:
+    async def _invoke(self, poller: _Poller, mapping: Mapping, part: list[Message], payload: bytes) -> bool:
         """Returns whether all of it is done."""
-        mapping = poller.mapping
         for again in range(THROTTLED_TRIES):
             try:
                 answer = await self._out.invoke(Request(mapping.scope, mapping.target, payload))
                 break
             except errors.TooManyRequests as error:
-                if mapping.concurrency is None:
-                    poller.most = max(1, poller.most - 1)
+                poller.change(-1)
                 poller.result = f"{PROBLEM}{error.message}"
                 await self._out.clock.sleep(PAUSE_S[0] * 2.0**again)
         else:
             await self._out.messages.release(mapping.scope, mapping.source, [one.handle for one in part], 0)
             return False
         if answer.outcome.function_error:
+            poller.change(-1)
             poller.result = f"{PROBLEM}Function call failed"
             return False
         ids = [one.id for one in part]
@@ -186,6 +202,11 @@ class Polling:
         if done:
             await self._out.messages.delete(mapping.scope, mapping.source, done)
         poller.result = f"{PROBLEM}Some items failed" if failed else OK
-        if mapping.concurrency is None and len(part) >= min(mapping.batch, RECEIVED_MAX):
-            poller.most = min(poller.most + 1, AT_ONCE_MAX)
+        if not failed and len(part) >= min(mapping.batch, RECEIVED_MAX):
+            poller.change(1)
         return not failed
+
+
+def _has_room(found: Sequence[Message], batch: int) -> bool:
+    """Whether a batch waits for more: not where an invocation could not carry it (guide, "Batching behavior")."""
+    return len(found) < batch and sum(len(one.body) for one in found) < limits.SYNC_BYTES_MAX

@@ -5,7 +5,7 @@ Source: guide, "Types of metrics for Lambda functions".
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from minicloud.base.arn import Scope
@@ -32,15 +32,23 @@ class _Tally:
 
 
 class Meter:
-    def __init__(self) -> None:
-        self._tallies: dict[tuple[Scope, str], _Tally] = defaultdict(_Tally)
+    """`on_first`: called when there is something to report again."""
+
+    def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
+        self._on_first = on_first
+        self._tallies: dict[tuple[Scope, str], _Tally] = {}
+
+    def _tally(self, scope: Scope, name: str) -> _Tally:
+        if not self._tallies:
+            self._on_first()
+        return self._tallies.setdefault((scope, name), _Tally())
 
     def began(self, scope: Scope, name: str, running: int) -> None:
-        tally = self._tallies[scope, name]
+        tally = self._tally(scope, name)
         tally.running_max = max(tally.running_max, running)
 
     def ended(self, scope: Scope, name: str, outcome: Outcome) -> None:
-        tally = self._tallies[scope, name]
+        tally = self._tally(scope, name)
         tally.invocations += 1
         tally.errors += bool(outcome.function_error)
         if len(tally.durations_ms) < VALUES_MAX:
@@ -49,28 +57,28 @@ class Meter:
             tally.inits_ms.append(outcome.init_ms)
 
     def throttled(self, scope: Scope, name: str) -> None:
-        self._tallies[scope, name].throttles += 1
+        self._tally(scope, name).throttles += 1
 
     def event_received(self, scope: Scope, name: str) -> None:
-        self._tallies[scope, name].received += 1
+        self._tally(scope, name).received += 1
 
     def event_age(self, scope: Scope, name: str, age_ms: float) -> None:
-        tally = self._tallies[scope, name]
+        tally = self._tally(scope, name)
         if len(tally.ages_ms) < VALUES_MAX:
             tally.ages_ms.append(age_ms)
 
     def event_dropped(self, scope: Scope, name: str) -> None:
-        self._tallies[scope, name].dropped += 1
+        self._tally(scope, name).dropped += 1
 
     def destination_failed(self, scope: Scope, name: str) -> None:
-        self._tallies[scope, name].undelivered += 1
+        self._tally(scope, name).undelivered += 1
 
     def dead_letter_failed(self, scope: Scope, name: str) -> None:
-        self._tallies[scope, name].dead_letter_errors += 1
+        self._tally(scope, name).dead_letter_errors += 1
 
     def report(self, now: float) -> list[Report]:
         """And begin anew."""
-        tallies, self._tallies = self._tallies, defaultdict(_Tally)
+        tallies, self._tallies = self._tallies, {}
         return [
             Report(scope, NAMESPACE, (("FunctionName", name),), now, _readings(tally))
             for (scope, name), tally in tallies.items()

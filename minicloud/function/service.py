@@ -40,7 +40,7 @@ from minicloud.function.model import (
 )
 from minicloud.function.ports import UNHANDLED, Environments, Invocation, Messages, NoMessages, Outcome, Shell
 from minicloud.function.state import State
-from minicloud.shell.clock import Clock, SystemClock
+from minicloud.shell.clock import Clock, SystemClock, Timer
 from minicloud.shell.reports import NoReports, Reports
 from minicloud.shell.shell import Shell as DurableShell
 
@@ -84,7 +84,8 @@ class FunctionService:
         self.specs = Specs(self.packages.path)
         self.warmth = Warmth(state, self.specs, ports.environments)
         self.ledger = Ledger()
-        self.meter = Meter()
+        self.meter = Meter(self._arm_report)
+        self._report_timer: Timer | None = None
         outside = events.Outside(self.invoke, ports.messages, self.meter, ports.clock, self.ended.set)
         self.events = events.Events(journal, state, outside)
         self.polling = polling.Polling(polling.Outside(self.invoke, ports.messages, ports.clock))
@@ -102,7 +103,6 @@ class FunctionService:
         self.events.start()
         self._poll()
         self._firing.follow()
-        self._spawn(self._report())
 
     async def stop(self) -> None:
         await self.polling.stop()
@@ -113,6 +113,9 @@ class FunctionService:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.warmth.close()
+        if self._report_timer is not None:
+            self._report_timer.cancel()
+        self._report()
         await self.shell.stop()
 
     # --- records
@@ -190,7 +193,7 @@ class FunctionService:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.debug("functions: %s", task.exception())
+            log.warning("functions: what follows from a change was not done", exc_info=task.exception())
 
     # --- invocations
 
@@ -235,7 +238,16 @@ class FunctionService:
             self.meter.ended(function.scope, function.name, outcome)
             return Answer(invocation.request_id, version.version, outcome)
 
-        return await asyncio.shield(self._spawn(run()))
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._ran)
+        return await asyncio.shield(task)
+
+    def _ran(self, task: asyncio.Task[Answer]) -> None:
+        """Whatever it raised is its caller's; one that went away does not hear of it."""
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def accept(self, request: Request) -> str:
         """An asynchronous invocation: on disk when its request id is returned. Raises as `invoke` does."""
@@ -261,12 +273,12 @@ class FunctionService:
     def new_request_id(self) -> str:
         return str(uuid.UUID(int=self._ports.rand.getrandbits(128), version=4))
 
-    async def _report(self) -> None:
-        while True:
-            await asyncio.sleep(REPORT_S)
-            reports = self.meter.report(self._ports.clock.wall())
-            if reports:
-                self._ports.reports.report(reports)
+    def _arm_report(self) -> None:
+        clock = self._ports.clock
+        self._report_timer = clock.call_at(clock.wall() + REPORT_S, self._report)
+
+    def _report(self) -> None:
+        self._ports.reports.report(self.meter.report(self._ports.clock.wall()))
 
 
 def _bounded(outcome: Outcome) -> Outcome:

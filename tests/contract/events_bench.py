@@ -20,7 +20,7 @@ from minicloud.function.ports import Invocation, Message, Outcome
 from minicloud.function.service import FunctionService, Ports
 from minicloud.shell.clock import VirtualClock
 from minicloud.store.memory import MemoryDisk, MemoryJournal
-from tests.contract.function_world import FakeEnvironments, failed, packed
+from tests.contract.function_world import FakeEnvironments, KeptReports, failed, packed
 
 HOME = Scope()
 QUEUE = HOME.arn("sqs", "jobs")
@@ -86,11 +86,12 @@ class Bench:
         self.clock = VirtualClock(1_790_000_000.0)
         self.environments = FakeEnvironments()
         self.queues = Queues()
+        self.reports = KeptReports()
         self.service: FunctionService
 
     async def start(self) -> Bench:
         self._journal = MemoryJournal(self.disk)
-        ports = Ports(self.environments, messages=self.queues, clock=self.clock)
+        ports = Ports(self.environments, self.reports, self.queues, self.clock)
         self.service = FunctionService(self._journal, self.folder / "packages", ports)
         await self.service.start()
         return self

@@ -187,6 +187,24 @@ async def test_a_dead_letter_that_cannot_be_delivered_is_counted_as_one(bench: B
     assert found["AsyncEventsReceived"] == [1.0]
 
 
+async def test_what_functions_did_is_reported_after_a_moment_and_at_the_end_and_silence_is_not(bench: Bench) -> None:
+    await bench.function(run=lambda _: BAD)
+    await bench.clock.advance(60)
+    assert not bench.reports.kept and bench.clock.next_deadline() is None
+    for _ in range(3):
+        await bench.service.invoke(Request(HOME, "f", b"1"))
+    assert not bench.reports.kept
+    await bench.clock.advance(5)
+    (report,) = bench.reports.kept
+    found = {reading.name: list(reading.values) for reading in report.readings}
+    assert (report.namespace, report.dimensions) == ("AWS/Lambda", (("FunctionName", "f"),))
+    assert found["Invocations"] == [3.0] and found["Errors"] == [3.0] and len(found["Duration"]) == 3
+    assert bench.clock.next_deadline() is None
+    await bench.service.invoke(Request(HOME, "f", b"1"))
+    await bench.again()
+    assert len(bench.reports.kept) == 2
+
+
 async def test_events_are_refused_as_invocations_are(bench: Bench) -> None:
     await bench.function()
     with pytest.raises(InvalidRequest):

@@ -33,6 +33,7 @@ from minicloud.environment.host import FunctionHost, HostParts
 from minicloud.environment.limits import VARIABLES_S
 from minicloud.flags import probe_machine
 from minicloud.function.aws.functions import Lambda
+from minicloud.function.aws.scheduler import Scheduler
 from minicloud.function.links.web import UrlHandler
 from minicloud.function.ports import EnvironmentSpec, NoLogs
 from minicloud.function.rpc.many import DESCRIPTOR as INVOCATIONS
@@ -139,7 +140,7 @@ class FunctionProcess:
         )
         api = Lambda(self.service, pages, self._url_of, platform.machine())
         through = entrance(cloud, Place(AWS_OWNER, number))
-        self.face = AwsFace([Door("lambda", api)], through)
+        self.face = AwsFace([Door("lambda", api), Door("scheduler", Scheduler(self.service, pages))], through)
         self._urls = UrlHandler(self.service, lambda request: through.admit(request, BY_NAME["lambda"]), time.time)
 
     def _url_of(self, url_id: str) -> str:

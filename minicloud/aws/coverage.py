@@ -20,6 +20,7 @@ DOORS = {
     "autoscaling": "minicloud.scaling.aws.autoscaling:AutoScaling",
     "elbv2": "minicloud.balancer.aws.elbv2:Elbv2",
     "lambda": "minicloud.function.aws.functions:Lambda",
+    "scheduler": "minicloud.function.aws.scheduler:Scheduler",
     "sqs": "minicloud.queue.aws:QueueApi",
     "sns": "minicloud.topic.aws.api:TopicApi",
     "iam": "minicloud.identity.aws.iam:Iam",

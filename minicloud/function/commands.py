@@ -12,6 +12,7 @@ from minicloud.base.arn import Scope
 from minicloud.function.model import Code, Cors, Statement
 
 Texts = Mapping[str, str]
+CREATE, UPDATE = "create", "update"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,7 @@ class DeleteLayer:
 
 @dataclass(frozen=True, slots=True)
 class PutSchedule:
-    """Made, or changed as a whole."""
+    """Made, or changed as a whole. `only`: CREATE, where there must be none yet; UPDATE, where there must be one."""
 
     scope: Scope
     name: str
@@ -264,6 +265,13 @@ class PutSchedule:
     zone: str = ""
     input: str = ""
     enabled: bool = True
+    description: str = ""
+    role: str = ""
+    start: float | None = None
+    end: float | None = None
+    ends: bool = False
+    token: str = ""
+    only: str = ""
 
 
 @dataclass(frozen=True, slots=True)

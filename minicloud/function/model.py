@@ -299,7 +299,11 @@ class LayerVersion(Entity):
 
 @dataclass(frozen=True, slots=True)
 class Schedule(Entity):
-    """Time feeds a function. `next`: when it fires (Unix seconds), None: never again. `input`: JSON, '' for AWS's."""
+    """Time feeds a function. `next`: when it fires (Unix seconds), None: never again. `input`: JSON, '' for AWS's.
+
+    `start`, `end`: no earlier, no later. `ends`: it is gone when it has fired for the last time. `token`: of the
+    request that made it. `role`: kept and shown.
+    """
 
     kind: ClassVar[str] = "function_schedule"
 
@@ -315,6 +319,13 @@ class Schedule(Entity):
     next: float | None
     input: str = ""
     enabled: bool = True
+    modified: float = 0.0
+    description: str = ""
+    role: str = ""
+    start: float | None = None
+    end: float | None = None
+    ends: bool = False
+    token: str = ""
 
 
 KINDS: dict[str, type[Entity]] = {

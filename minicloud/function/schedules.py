@@ -18,7 +18,7 @@ from datetime import datetime
 from minicloud.base.arn import Scope
 from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.function import errors, limits, names
-from minicloud.function.commands import DeleteSchedule, PutSchedule, ScheduleFired
+from minicloud.function.commands import CREATE, UPDATE, DeleteSchedule, PutSchedule, ScheduleFired
 from minicloud.function.model import Schedule
 from minicloud.function.state import State
 from minicloud.shell.cron import Cron, time_zone
@@ -26,6 +26,7 @@ from minicloud.shell.cron import Cron, time_zone
 _NAME = re.compile(r"[0-9a-zA-Z_.-]{1,64}\Z")
 _FORM = re.compile(r"(?P<kind>rate|cron|at)\((?P<inside>[^()]{1,250})\)\Z")
 _RATE = re.compile(r"(?P<count>[1-9]\d{0,8}) (?P<unit>minute|hour|day)(?P<many>s?)\Z")
+DESCRIPTION_CHARS_MAX = 512  # model of EventBridge Scheduler, Description
 _UNIT_S = {"minute": 60, "hour": 3_600, "day": 86_400}
 
 
@@ -41,9 +42,11 @@ def put(state: State, command: PutSchedule, context: Context) -> Outcome:
     target = names.resolve(state, scope, command.function)
     if command.input:
         _check_input(command.input)
+    errors.check_length("description", command.description, DESCRIPTION_CHARS_MAX)
+    if command.start is not None and command.end is not None and command.start >= command.end:
+        raise errors.out_of_model("endDate", command.end, "it must come after the start date")
     arn = schedule_arn(scope, command.name)
     before = state.schedules.get(arn)
-    due = next_time(command.expression, command.zone, context.now, context.now)
     made = Schedule(
         arn,
         scope.account,
@@ -54,13 +57,32 @@ def put(state: State, command: PutSchedule, context: Context) -> Outcome:
         target.arn,
         target.function.arn,
         context.now if before is None else before.created,
-        due,
+        None,
         command.input,
         command.enabled,
+        context.now,
+        command.description,
+        command.role,
+        command.start,
+        command.end,
+        command.ends,
+        command.token,
     )
+    made = replace(made, next=due(made, context.now, context.now))
+    if command.only == CREATE and before is not None:
+        if before.token and before.token == command.token and _asks_for(before, made):
+            return Outcome(before)
+        raise errors.Taken(f"Schedule {command.name} already exists.", code="ConflictException", field="name")
+    if command.only == UPDATE and before is None:
+        raise _missing(command.name)
     draft = Draft(state)
     draft.put(made)
     return draft.outcome(made)
+
+
+def _asks_for(before: Schedule, made: Schedule) -> bool:
+    """Whether a request that came again is the one that made what is there."""
+    return replace(made, next=before.next, modified=before.modified, created=before.created) == before
 
 
 def delete(state: State, command: DeleteSchedule, _context: Context) -> Outcome:
@@ -74,16 +96,36 @@ def fired(state: State, command: ScheduleFired, context: Context) -> Outcome:
     schedule = state.schedules.get(command.arn)
     draft = Draft(state)
     if schedule is not None and schedule.next == command.at:
-        due = next_time(schedule.expression, schedule.zone, context.now, command.at)
-        draft.put(replace(schedule, next=due))
+        after = replace(schedule, next=due(schedule, context.now, command.at))
+        if after.next is None and after.ends:
+            draft.drop(schedule)
+        else:
+            draft.put(after)
     return draft.outcome()
+
+
+def due(one: Schedule, now: float, last: float) -> float | None:
+    """When it fires next: not before its start, not after its end; a time of its own (`at`) knows of neither."""
+    if one.expression.startswith("at("):
+        return next_time(one.expression, one.zone, now, last)
+    waits = one.start is not None and one.start > now
+    if waits and one.expression.startswith("rate("):
+        next_time(one.expression, one.zone, now, last)  # refuses what is none
+        found = one.start
+    else:
+        found = next_time(one.expression, one.zone, one.start - 1.0 if waits and one.start else now, last)
+    return None if found is None or (one.end is not None and found > one.end) else found
 
 
 def find(state: State, scope: Scope, name: str) -> Schedule:
     schedule = state.schedules.get(name if name.startswith("arn:") else schedule_arn(scope, name))
     if schedule is None or schedule.scope != scope:
-        raise errors.NoSuchThing(f"Schedule {name[:128]} does not exist.", field="name")
+        raise _missing(name)
     return schedule
+
+
+def _missing(name: str) -> errors.NoSuchThing:
+    return errors.NoSuchThing(f"Schedule {name[:128]} does not exist.", field="name")
 
 
 def next_time(expression: str, zone_name: str, now: float, last: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -120,6 +121,37 @@ def test_a_schedule_fires_and_goes_on(bench: Bench) -> None:
     assert bench.state.next_schedule() is None
     bench.submit(ask.DeleteSchedule(HOME, "s"))
     bench.refused(MISSING, ask.DeleteSchedule(HOME, "s"))
+
+
+def test_a_schedule_keeps_to_its_dates_and_goes_with_its_last_time(bench: Bench) -> None:
+    now = bench.now
+    ask_it = ask.PutSchedule(HOME, "s", "rate(1 minute)", "f", start=now + 90, end=now + 160, ends=True)
+    made = bench.submit(ask_it)
+    assert made.next == now + 90
+    bench.now = now + 90
+    bench.submit(ask.ScheduleFired(made.arn, made.next))
+    assert bench.state.schedules[made.arn].next == now + 150
+    bench.now = now + 150
+    bench.submit(ask.ScheduleFired(made.arn, now + 150))
+    assert made.arn not in bench.state.schedules
+    late = bench.submit(ask.PutSchedule(HOME, "late", "cron(0 12 * * ? *)", "f", start=bench.now + 40 * 86_400))
+    assert bench.now + 40 * 86_400 <= late.next < bench.now + 41 * 86_400
+    kept = bench.submit(ask.PutSchedule(HOME, "kept", "rate(1 hour)", "f", end=bench.now + 60))
+    assert kept.next is None and kept.arn in bench.state.schedules
+    bench.refused(MODEL, ask.PutSchedule(HOME, "x", "rate(1 hour)", "f", start=9.0, end=8.0), "after the start")
+    bench.refused(MODEL, ask.PutSchedule(HOME, "x", "rate(0 hours)", "f", start=bench.now + 9), "Invalid Schedule")
+
+
+def test_a_schedule_is_made_once_and_changed_where_it_is(bench: Bench) -> None:
+    create = ask.PutSchedule(HOME, "s", "rate(1 minute)", "f", token="one", only=ask.CREATE)
+    made = bench.submit(create)
+    bench.now += 5
+    assert bench.submit(create) == made, "the same request again"
+    bench.refused("ConflictException", replace(create, token="two"), "already exists")
+    bench.refused("ConflictException", replace(create, expression="rate(2 minutes)"))
+    changed = bench.submit(replace(create, token="", only=ask.UPDATE, description="d"))
+    assert (changed.created, changed.modified, changed.description) == (made.created, bench.now, "d")
+    bench.refused(MISSING, replace(create, name="t", only=ask.UPDATE))
 
 
 def test_schedules_that_are_refused(bench: Bench) -> None:

@@ -35,6 +35,7 @@ LOOKED_AT_MAX = 50_000  # ours: events that one call looks at; it answers with w
 OPENED_BYTES_MAX = 64 * MIB  # ours: of messages in the blocks that one call opens
 TAILS_MAX = 1_000  # ours: who follows at once
 TAIL_WAITING_MAX = 10_000  # ours: events that wait for one who follows; beyond it the oldest are left out, and counted
+TAIL_CHARS_MAX = 8 * MIB  # ours: of their messages
 
 # --- keeping
 MERGED_AT = 16  # ours: neighbours of one size that become one block

@@ -74,6 +74,7 @@ class _Follower:
     prefix: str
     matches: Callable[[str], bool]
     waiting: deque[Shown] = field(default_factory=deque)
+    chars: int = 0
     left_out: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -83,10 +84,18 @@ class _Follower:
         for event in events:
             if self.matches(event.message):
                 self.waiting.append(Shown(stream.name, Place(event.time_ms, stream.number, event.number), event))
-        while len(self.waiting) > limits.TAIL_WAITING_MAX:
-            self.waiting.popleft()
+                self.chars += len(event.message)
+        while len(self.waiting) > limits.TAIL_WAITING_MAX or self.chars > limits.TAIL_CHARS_MAX:
+            self.chars -= len(self.waiting.popleft().event.message)
             self.left_out += 1
         self.wake.set()
+
+    def taken(self) -> tuple[list[Shown], int]:
+        """What waits, and how many were left out; nothing waits then."""
+        shown, left_out = list(self.waiting), self.left_out
+        self.waiting.clear()
+        self.chars = self.left_out = 0
+        return shown, left_out
 
     def _wants(self, name: str) -> bool:
         return name in self.names if self.names else name.startswith(self.prefix)
@@ -189,9 +198,10 @@ class LogService:
         batch: list[Given] = []
         size = 0
         for one in ordered:
-            message = one.message.encode("utf-8", "replace")[: limits.EVENT_BYTES_MAX].decode("utf-8", "replace")
+            message = one.message.encode("utf-8", "replace")[: limits.EVENT_BYTES_MAX].decode("utf-8", "ignore")
             length = len(message.encode()) + limits.EVENT_BYTES
-            if batch and (size + length > limits.BATCH_BYTES_MAX or len(batch) == limits.BATCH_EVENTS_MAX):
+            full = size + length > limits.BATCH_BYTES_MAX or len(batch) == limits.BATCH_EVENTS_MAX
+            if batch and (full or one.time_ms - batch[0].time_ms > limits.BATCH_SPAN_S_MAX * 1000):
                 await self.put(scope, group, stream, batch)
                 batch, size = [], 0
             batch.append(Given(one.time_ms, message))
@@ -271,9 +281,7 @@ class LogService:
                 follower.wake.clear()
                 if self._stopped:
                     return
-                shown, left_out = list(follower.waiting), follower.left_out
-                follower.waiting.clear()
-                follower.left_out = 0
+                shown, left_out = follower.taken()
                 for at in range(0, len(shown), TAIL_AT_ONCE):
                     yield shown[at : at + TAIL_AT_ONCE], left_out if not at else 0
         finally:

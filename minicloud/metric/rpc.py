@@ -137,7 +137,8 @@ class AlarmServicer:
 class ReportServicer:
     """For `rpc.door.door(ReportServicer(...), REPORTS, Entry(fleet_door(...), ...))`: what the cloud measures.
 
-    A request that comes again, because its answer was lost, is not counted again by the same process.
+    A request that comes again, because its answer was lost, is not counted again by the same process. Lines are written
+    first, as that may fail or be given up half-way: metrics are counted in one go with the number.
     """
 
     def __init__(self, service: MetricService, write: WriteLogs | None = None) -> None:
@@ -150,6 +151,10 @@ class ReportServicer:
         if request.number <= self._heard.get(request.source, 0):
             return fleet_pb2.ReportReply()
         dropped = 0
+        if request.logs:
+            dropped += await self._write(request.logs) if self._write is not None else len(request.logs)
+            if request.number <= self._heard.get(request.source, 0):
+                return fleet_pb2.ReportReply()  # it came again meanwhile
         for one in request.metrics:
             try:
                 self._service.put(Scope(one.account, one.region), one.namespace, translate.to_data(one), service=True)
@@ -158,8 +163,6 @@ class ReportServicer:
             except CloudError as error:
                 log.warning("a report of %s is dropped: %s", request.source, error)
                 dropped += 1
-        if request.logs:
-            dropped += await self._write(request.logs) if self._write is not None else len(request.logs)
         self._heard[request.source] = request.number
         self._heard.move_to_end(request.source)
         while len(self._heard) > SOURCES_MAX:

@@ -268,6 +268,36 @@ async def test_many_small_batches_are_few_blocks_and_the_same_events(tmp_path: P
     journal.close()
 
 
+async def test_lines_are_cut_between_characters_and_a_batch_spans_a_day_at_most() -> None:
+    clock = VirtualClock(1_790_000_000.0)
+    one = await service(MemoryJournal(MemoryDisk()), clock)
+    now = round(clock.wall() * 1000)
+    long = "a" * (limits.EVENT_BYTES_MAX - 1) + "\U0001f600"
+    await one.write(HOME, "g", "s", [Given(now, long), Given(now, "b")])
+    await one.write(HOME, "g", "s", [Given(now - 2 * 86_400_000, "old"), Given(now, "new")])
+    assert await everything(one) == ["old", long[:-1], "b", "new"]
+    await one.stop()
+
+
+async def test_what_waits_for_a_slow_follower_is_bounded_by_its_size() -> None:
+    clock = VirtualClock(1_790_000_000.0)
+    one = await service(MemoryJournal(MemoryDisk()), clock)
+    tail = one.tail(HOME, Which("g"))
+    first = asyncio.create_task(anext(tail))
+    await until(lambda: bool(one._followers))
+    (follower,) = one._followers
+    await put(one, clock, "first")
+    assert len((await first)[0]) == 1
+    for _ in range(30):
+        await put(one, clock, "x" * 1_000_000)
+    waiting = sum(len(shown.event.message) for shown in follower.waiting)
+    assert 0 < waiting == follower.chars <= limits.TAIL_CHARS_MAX
+    shown, left_out = await anext(tail)
+    assert left_out == 30 - waiting // 1_000_000 and shown
+    await tail.aclose()
+    await one.stop()
+
+
 async def test_who_reads_while_blocks_are_merged_sees_everything(tmp_path: Path) -> None:
     clock, journal = VirtualClock(), SqliteJournal(tmp_path / "logs.db")
     one = await service(journal, clock)

@@ -14,6 +14,7 @@ import pytest
 from minicloud.base.arn import Scope
 from minicloud.metric.model import Metric
 from minicloud.metric.query import StatisticsQuery
+from minicloud.metric.rpc import ReportServicer
 from minicloud.rpc import fleet_auth, reporter
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.reporter import Reporter
@@ -59,6 +60,32 @@ async def test_reports_of_many_accounts_arrive_with_their_counts(world: World) -
         to.report([load(at, *(float(value) for value in range(400))), load(at, 1_000.0, counts=(600.0,))])
     assert seen(world, "SampleCount", "Maximum") == {"SampleCount": 1_000, "Maximum": 1_000}
     assert to.dropped == 0
+
+
+async def test_metrics_whose_lines_were_given_up_half_way_are_counted_once(world: World) -> None:
+    gone = [True]
+
+    async def write(_: Any) -> int:
+        if gone:
+            gone.pop()
+            raise asyncio.CancelledError
+        return 0
+
+    servicer = ReportServicer(world.service, write)
+    metric = fleet_pb2.MetricReport(
+        account=SCOPE.account,
+        region=SCOPE.region,
+        namespace="AWS/EC2",
+        dimensions=["InstanceId", "i-1"],
+        time=world.clock.wall() - 60,
+        readings=[fleet_pb2.MetricReading(name="Load", unit="Percent", values=[5.0])],
+    )
+    request = fleet_pb2.ReportRequest(source="a", number=1, metrics=[metric], logs=[fleet_pb2.LogReport()])
+    with pytest.raises(asyncio.CancelledError):
+        await servicer.Report(request, "a")
+    await servicer.Report(request, "a")
+    await servicer.Report(request, "a")
+    assert seen(world, "Sum") == {"Sum": 5.0}
 
 
 async def test_what_is_not_valid_costs_nothing_else(world: World) -> None:

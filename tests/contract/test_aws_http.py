@@ -17,6 +17,7 @@ from minicloud.aws.forward import Forwarder, Place
 from minicloud.aws.gateway import Gateway, Way
 from minicloud.aws.services import BROKER, CONTROL
 from minicloud.aws.wire import Answer, Request
+from tests.turns import turn
 
 AUTH = (
     "Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=a"
@@ -183,8 +184,7 @@ async def test_half_read_bodies_are_bounded_together(monkeypatch: pytest.MonkeyP
         reader, writer = await one.connect()
         writer.write(post(b"a" * 90_000, "Content-Length: 100000"))
         await writer.drain()
-        for _ in range(100):  # until it has been read
-            await asyncio.sleep(0)
+        await turn(100)  # until it has been read
         assert status(await one.ask(sized(b'{"QueueName": "' + b"a" * 20_000 + b'"}'))) == 503
         writer.close()
         assert await reader.read() == b""

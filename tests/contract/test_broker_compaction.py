@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from minicloud.shell.clock import VirtualClock
 from minicloud.store.log import FileLog
 from minicloud.wire import queue_pb2 as wire
 from tests.contract.broker_world import World, broker_world
 from tests.contract.test_broker import make, receive, send
+from tests.turns import until
 
 SEGMENT_BYTES = 256 * 1024
 BODY = b"x" * 1_000
-
-
-async def soon(what: Callable[[], Any]) -> None:
-    end = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < end
-        await asyncio.sleep(0)
 
 
 def opened(path: Path) -> FileLog:
@@ -40,7 +30,7 @@ async def churn(world: World, rounds: int) -> None:
 
 async def compacted(world: World, clock: VirtualClock, log: FileLog, segments: int) -> None:
     await clock.advance(1.0)
-    await soon(lambda: log.stats()["segments"] <= segments)
+    await until(lambda: log.stats()["segments"] <= segments)
 
 
 async def test_what_lives_moves_and_its_segments_go(tmp_path: Path) -> None:

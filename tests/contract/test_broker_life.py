@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -24,6 +24,7 @@ from minicloud.sim.log import MemoryLog
 from minicloud.wire import queue_pb2 as wire
 from tests.contract.broker_world import World, broker_world
 from tests.contract.test_broker import make, receive, refusal, send
+from tests.turns import until
 
 
 class Disk(MemoryLog):
@@ -63,14 +64,6 @@ async def world(disk: Disk) -> AsyncIterator[World]:
         yield made
 
 
-async def soon(what: Callable[[], Any]) -> None:
-    """Until it is true; the sockets of this process get their turns."""
-    end = time.monotonic() + 10
-    while not what():
-        assert time.monotonic() < end
-        await asyncio.sleep(0)
-
-
 def poll(world: World, count: int = 1, wait_s: int = 20, queue: str = "jobs") -> Any:
     return world.queues.ReceiveMessages(wire.ReceiveMessagesRequest(queue=queue, max_messages=count, wait_s=wait_s))
 
@@ -81,7 +74,7 @@ async def polls(world: World, number: int, **more: Any) -> list[Any]:
     for _ in range(number):
         asleep = len(world.broker.service.waiters)
         made.append(asyncio.ensure_future(poll(world, **more)))
-        await soon(lambda before=asleep: len(world.broker.service.waiters) == before + 1)
+        await until(lambda before=asleep: len(world.broker.service.waiters) == before + 1)
     return made
 
 
@@ -116,7 +109,7 @@ async def test_a_sleeper_takes_all_that_it_asked_for_and_leaves_the_rest(world: 
 async def test_a_sleeper_whose_caller_left_takes_nothing(world: World) -> None:
     gone, next_one = await polls(world, 2)
     gone.cancel()
-    await soon(lambda: len(world.broker.service.waiters) == 1)
+    await until(lambda: len(world.broker.service.waiters) == 1)
     await send(world, b"a")
     got = await next_one
     assert list(got.bodies) == [b"a"] and list(got.receive_counts) == [1]
@@ -126,9 +119,9 @@ async def test_what_was_taken_for_a_caller_that_left_comes_back_at_once(world: W
     await send(world, b"a")
     disk.gate.clear()
     gone = asyncio.ensure_future(poll(world))
-    await soon(lambda: disk.waiting)
+    await until(lambda: disk.waiting)
     gone.cancel()
-    await soon(lambda: not disk.waiting)
+    await until(lambda: not disk.waiting)
     disk.gate.set()
     got = await receive(world)
     assert list(got.bodies) == [b"a"] and list(got.receive_counts) == [2]
@@ -147,7 +140,7 @@ async def test_a_sleeper_gives_up_when_its_time_is_over() -> None:
     async with broker_world(clock=clock) as world:
         await make(world, ReceiveMessageWaitTimeSeconds="20")
         asleep = asyncio.ensure_future(world.queues.ReceiveMessages(wire.ReceiveMessagesRequest(queue="jobs")))
-        await soon(lambda: len(world.broker.service.waiters))
+        await until(lambda: len(world.broker.service.waiters))
         await clock.advance(19.9)
         assert len(world.broker.service.waiters) == 1
         await clock.advance(0.2)
@@ -199,14 +192,14 @@ async def test_a_send_wakes_one_of_a_thousand_sleepers(world: World) -> None:
     channels = [grpc.aio.insecure_channel(world.broker_address, options=options) for _ in range(2)]
     service, stubs = world.broker.service, [world.over(channel) for channel in channels]
     asleep = [asyncio.ensure_future(_wait(stubs[index % 2])) for index in range(1_000)]
-    await soon(lambda: len(service.waiters) == 1_000)
+    await until(lambda: len(service.waiters) == 1_000)
     cpu = time.process_time()
     await send(world, b"a")
     assert len(service.waiters) == 999
     assert time.process_time() - cpu < 0.1
     for one in asleep:
         one.cancel()
-    await soon(lambda: not len(service.waiters))
+    await until(lambda: not len(service.waiters))
     for channel in channels:
         await channel.close()
 
@@ -221,9 +214,9 @@ async def _wait(stub: Any) -> Any:
 async def test_nothing_is_confirmed_before_it_is_on_disk(world: World, disk: Disk) -> None:
     disk.gate.clear()
     sending = asyncio.ensure_future(send(world, b"a"))
-    await soon(lambda: disk.waiting)
+    await until(lambda: disk.waiting)
     receiving = asyncio.ensure_future(receive(world))
-    await soon(lambda: disk.waiting == 2)
+    await until(lambda: disk.waiting == 2)
     assert not sending.done() and not receiving.done()
     disk.gate.set()
     await sending
@@ -289,7 +282,7 @@ async def test_a_lost_disk_ends_every_call(world: World, disk: Disk, failure: Cl
     (asleep,) = await polls(world, 1, queue=(await make(world, "empty")).name)
     disk.gate.clear()
     sending = asyncio.ensure_future(send(world, b"b"))
-    await soon(lambda: disk.waiting)
+    await until(lambda: disk.waiting)
     disk.error = failure
     disk.gate.set()
     assert isinstance(await refusal(sending), type(failure))

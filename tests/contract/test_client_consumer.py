@@ -20,6 +20,7 @@ from minicloud.client.queues import AsyncQueues
 from minicloud.wire import queue_pb2
 from tests.contract.broker_world import broker_world
 from tests.contract.fake_cloud import Call, FakeCloud
+from tests.turns import turn
 
 pytestmark = pytest.mark.asyncio
 SOON_S = 20
@@ -56,7 +57,7 @@ async def test_a_handler_gets_every_message_once(client: AsyncClient) -> None:
         nonlocal busy, most
         busy += 1
         most = max(most, busy)
-        await asyncio.sleep(0)
+        await turn()
         seen[message.text] += 1
         busy -= 1
         if seen.total() == 500:
@@ -228,7 +229,7 @@ async def test_consumers_that_come_and_go_handle_each_message_once(client: Async
     running: set[AsyncConsumer] = set()
 
     async def handle(consumer: AsyncConsumer, message: AsyncDelivery) -> None:
-        await asyncio.sleep(0)
+        await turn()
         if rand.random() < 0.1:
             raise ValueError("by chance")
         group, _, number = message.text.partition(" ")
@@ -278,7 +279,7 @@ async def test_each_group_keeps_its_order_and_groups_run_side_by_side(client: As
         busy[group] += 1
         assert busy[group] == 1, "two of a group at once"
         side_by_side = max(side_by_side, busy.total())
-        await asyncio.sleep(0)
+        await turn()
         seen[group].append(int(number))
         busy[group] -= 1
         if sum(map(len, seen.values())) == 90:
@@ -317,8 +318,7 @@ async def test_failures_of_all_that_fills_the_buffer_make_room(client: AsyncClie
         for _ in range(5):
             both = [await anext(consumer), await anext(consumer)]
             waiting = asyncio.ensure_future(anext(consumer))
-            for _ in range(20):  # the fetchers look, too, and find no room: the rest of both groups is in it
-                await asyncio.sleep(0)
+            await turn(20)  # the fetchers look, too, and find no room: the rest of both groups is in it
             await asyncio.gather(*(message.retry() for message in both))
             message = await waiting
             assert message.text in ("0 0", "1 0")

@@ -19,6 +19,7 @@ from minicloud.client.queues import AsyncQueues
 from minicloud.wire import queue_pb2
 from tests.contract.broker_world import broker_world
 from tests.contract.fake_cloud import Call, FakeCloud
+from tests.turns import turn
 
 pytestmark = pytest.mark.asyncio
 
@@ -245,7 +246,7 @@ async def test_fifo_messages_arrive_in_the_order_of_their_sends(queues: AsyncQue
 async def test_a_long_poll_hears_of_a_send(queues: AsyncQueues) -> None:
     await queues.create("jobs")
     poll = asyncio.ensure_future(queues.receive("jobs", wait_s=20))
-    await asyncio.sleep(0)
+    await turn()
     await queues.send("jobs", "here")
     (message,) = await asyncio.wait_for(poll, 10)
     assert message.text == "here"
@@ -378,7 +379,7 @@ async def test_sends_outlive_a_restart_of_the_broker(broker: FakeCloud) -> None:
         port = int(broker.address.rpartition(":")[2])
         await asyncio.to_thread(broker.stop)
         waiting = [asyncio.ensure_future(jobs.send("b")) for _ in range(20)]
-        await asyncio.sleep(0)
+        await turn()
         await asyncio.to_thread(broker.start, port)
         await asyncio.gather(*waiting)
 

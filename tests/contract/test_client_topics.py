@@ -16,6 +16,7 @@ from minicloud.client.topics import AsyncTopics
 from minicloud.wire import queue_pb2, topic_pb2
 from tests.contract.broker_world import broker_world
 from tests.contract.fake_cloud import Call, FakeCloud
+from tests.turns import turn
 
 pytestmark = pytest.mark.asyncio
 
@@ -92,7 +93,7 @@ async def test_messages_to_a_fifo_topic_go_one_call_at_a_time(broker: FakeCloud,
         nonlocal busy, most
         busy += 1
         most = max(most, busy)
-        await asyncio.sleep(0)
+        await turn()
         busy -= 1
         return each(request, call)
 
@@ -100,7 +101,7 @@ async def test_messages_to_a_fifo_topic_go_one_call_at_a_time(broker: FakeCloud,
     waves = []
     for number in range(20):
         waves.append(asyncio.ensure_future(topics.publish("news.fifo", f"{number}", group_id="g")))
-        await asyncio.sleep(0)
+        await turn()
     await asyncio.gather(*waves)
     calls = broker.seen("TopicService/PublishMessages")
     sent = [entry.message for call in calls for entry in call.request.entries]

@@ -15,6 +15,7 @@ from minicloud.store import log as module
 from minicloud.store.log import FileLog
 from minicloud.store.log_format import SEGMENT_SHIFT
 from minicloud.store.log_segments import DamagedFrame
+from tests.turns import turn
 
 SEGMENT_BYTES = 1 << 16
 FRAME = bytes(1_000)
@@ -62,7 +63,7 @@ async def test_many_calls_share_few_syncs(log: FileLog) -> None:
 async def test_a_caller_that_gives_up_takes_nobody_along(log: FileLog) -> None:
     log.append([b"x"])
     waiting = [asyncio.ensure_future(log.flushed()) for _ in range(3)]
-    await asyncio.sleep(0)
+    await turn()
     waiting[1].cancel()
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [type(None), asyncio.CancelledError, type(None)]

@@ -12,6 +12,7 @@ from minicloud.cluster.ports import free_port
 from minicloud.proxy import first_checks
 from minicloud.proxy.config import HealthCheck
 from minicloud.proxy.first_checks import Candidate, FirstChecks, is_ours, passes
+from tests.turns import turn, until
 
 LOCAL, PLACE = "127.0.0.1", ("tg-1", "i-1:80")
 CHECK = HealthCheck("/up", expect="200,301-302", timeout_ms=300, agent="ELB-HealthChecker/2.0")
@@ -97,8 +98,7 @@ async def test_one_that_begins_to_listen_is_told_of_once(monkeypatch: pytest.Mon
     async with asyncio.timeout(5):
         assert await told.get() == PLACE
     checks.follow({PLACE: site.candidate})
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await turn(20)
     assert told.empty() and len(site.asked) == 1
     await checks.close()
     site.server.close()
@@ -109,12 +109,9 @@ async def test_who_is_no_candidate_any_more_is_asked_no_more(monkeypatch: pytest
     site.answer = b"HTTP/1.1 500 No\r\n\r\n"
     checks = FirstChecks(asyncio.Queue[tuple[str, str]]().put)
     checks.follow({PLACE: site.candidate})
-    async with asyncio.timeout(5):
-        while len(site.asked) < 3:  # noqa: ASYNC110 - a server of a test
-            await asyncio.sleep(0)
+    await until(lambda: len(site.asked) >= 3)
     checks.follow({})
     await checks.close()
     count = len(site.asked)
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await turn(50)
     assert len(site.asked) <= count + 1

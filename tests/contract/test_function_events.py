@@ -23,6 +23,7 @@ from minicloud.function.links import events
 from minicloud.function.ports import Invocation, Outcome
 from minicloud.store.memory import MemoryJournal
 from tests.contract.events_bench import BAD, DEAD, DONE, FAILED, GOOD, HOME, Bench
+from tests.turns import turn
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ async def test_a_destination_that_is_away_is_told_later_and_one_that_is_gone_nev
 async def test_what_its_caller_gave_up_while_it_was_written_runs(bench: Bench) -> None:
     await bench.function(run=lambda _: GOOD)
     task = asyncio.create_task(bench.service.accept(Request(HOME, "f", b"{}")))
-    await asyncio.sleep(0)
+    await turn()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await bench.until(lambda: bench.calls)

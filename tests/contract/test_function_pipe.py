@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from minicloud.function.links.pipe import Pipe
+from tests.turns import turn
 
 
 async def test_chunks_come_in_order_and_one_is_held() -> None:
@@ -23,8 +24,7 @@ async def test_chunks_come_in_order_and_one_is_held() -> None:
     task = asyncio.create_task(work())
     await pipe.opened(task)
     assert pipe.content_type == "text/plain"
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await turn(10)
     assert written == 1, "the second waits until the first is read"
     assert [chunk async for chunk in pipe.chunks(task)] == [b"0", b"1", b"2", b"3", b"4"]
     assert await task == "done"

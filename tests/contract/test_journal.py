@@ -18,6 +18,7 @@ from minicloud.base.errors import Fenced, Unavailable
 from minicloud.base.machine import Record
 from minicloud.store.memory import MemoryDisk, MemoryJournal
 from minicloud.store.sqlite import SqliteJournal
+from tests.turns import turn
 
 Journal = SqliteJournal | MemoryJournal
 
@@ -163,13 +164,13 @@ async def test_alternating_owners_never_both_write(place: Place) -> None:
     """P9: of two owners that take over from each other at random, only the newest is ever acknowledged."""
     rand, owners = random.Random(1), [place.open(), place.open()]
     current, accepted = -1, 0
-    for turn in range(300):
+    for number in range(300):
         if rand.random() < 0.2:
             current = rand.randrange(2)
             owners[current].acquire(str(current))
         writer = rand.randrange(2)
         try:
-            await owners[writer].commit([Record("a", str(turn), {"by": writer})])
+            await owners[writer].commit([Record("a", str(number), {"by": writer})])
         except Fenced:
             assert writer != current
         else:
@@ -190,7 +191,7 @@ async def test_who_never_acquired_may_read_but_not_write(place: Place) -> None:
 async def test_a_cancelled_call_does_not_disturb_others(place: Place) -> None:
     journal = place.owned()
     calls = [asyncio.create_task(journal.commit([Record("a", str(n), {})])) for n in range(10)]
-    await asyncio.sleep(0)
+    await turn()
     calls[4].cancel()
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [isinstance(result, asyncio.CancelledError) for result in results] == [n == 4 for n in range(10)]

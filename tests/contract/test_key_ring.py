@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -22,6 +20,7 @@ from minicloud.rpc.door import Entry, door
 from minicloud.rpc.key_ring import KeyRing
 from minicloud.rpc.server import Listen, RpcServer
 from tests.contract.door_world import MemoryShell
+from tests.turns import turn, until
 
 SECRET = bytes(range(32))
 ROOT = Caller(Scope(), admin=True)
@@ -42,21 +41,6 @@ class Control:
 
     async def make(self) -> Any:
         return await self.identity.submit(CreateAccessKey(ROOT, "", False))
-
-
-async def turns() -> AsyncIterator[None]:
-    while True:
-        yield
-        await asyncio.sleep(0)
-
-
-async def until(what: Callable[[], Any]) -> Any:
-    """A stream's word comes in its own time."""
-    async with asyncio.timeout(10):
-        async for _ in turns():
-            if value := what():
-                return value
-    raise AssertionError("the turns never end")
 
 
 def found(ring: KeyRing[Key], key_id: str) -> Key | None:
@@ -102,8 +86,7 @@ async def test_only_the_clouds_own_processes_are_told() -> None:
     ring = KeyRing(f"127.0.0.1:{control.port}", b"x" * 32, "broker-0", opener(SECRET))
     ring.start()
     try:
-        for _ in range(200):
-            await asyncio.sleep(0)
+        await turn(200)
         with pytest.raises(Unavailable):
             ring.find("AKIANOBODY")
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from minicloud.shell.clock import VirtualClock
 from minicloud.store.memory import MemoryDisk, MemoryJournal
 from minicloud.store.sqlite import SqliteJournal
 from tests.contract.monitoring_world import SECRET, World, monitoring_world
+from tests.turns import until
 
 OTHER = "111122223333"
 HOME = Scope()
@@ -42,11 +43,6 @@ async def cloud(world: World) -> AsyncIterator[AsyncClient]:
         await client.logs.create_group("/app")
         await client.logs.create_stream("/app", "one")
         yield client
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110  what it waits for happens in a server that has no event for it
-        await asyncio.sleep(0)
 
 
 def texts(events: Sequence[LogEvent]) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -25,6 +23,7 @@ from minicloud.settings import MESSAGE_BROKER, CloudSettings, ShardSettings
 from minicloud.sim.log import MemoryLog
 from tests.contract.fake_host import FakeHost
 from tests.contract.test_control_plane import SECRET, Actors
+from tests.turns import until
 
 
 @pytest.fixture
@@ -32,13 +31,6 @@ def folder() -> Iterator[Path]:
     """With a short path: sockets are in it."""
     with tempfile.TemporaryDirectory(prefix="mcp-") as made:
         yield Path(made)
-
-
-async def soon(what: Callable[[], Any]) -> None:
-    end = time.monotonic() + 10
-    while not what():
-        assert time.monotonic() < end
-        await asyncio.sleep(0)
 
 
 async def server(path: Path) -> RpcServer:
@@ -51,16 +43,16 @@ async def test_a_peer_is_up_as_long_as_it_says_so(folder: Path) -> None:
     peer = Peer(f"unix:{folder}/s")
     peer.start()
     first = await server(folder / "s")
-    await soon(lambda: peer.up)
+    await until(lambda: peer.up)
     first.health.set_all(False)
-    await soon(lambda: not peer.up)
+    await until(lambda: not peer.up)
     first.health.set_all(True)
-    await soon(lambda: peer.up)
+    await until(lambda: peer.up)
     await first.stop(0)
-    await soon(lambda: not peer.up)
+    await until(lambda: not peer.up)
     assert peer.seen
     second = await server(folder / "s")
-    await soon(lambda: peer.up)
+    await until(lambda: peer.up)
     await peer.close()
     await second.stop(0)
 
@@ -71,16 +63,16 @@ async def test_a_cloud_is_ready_when_its_brokers_answered_and_degraded_when_one_
     plane = ControlPlane(settings, SECRET, Actors())
     plane.cloud = replace(settings, control_port=await plane.start())
     async with FakeHost(f"127.0.0.1:{plane.cloud.control_port}", SECRET, "host-a", "node-1"):
-        await soon(lambda: any(host.state == "up" for host in plane.compute.state.hosts.values()))
+        await until(lambda: any(host.state == "up" for host in plane.compute.state.hosts.values()))
         first = await server(settings.shard_socket(MESSAGE_BROKER, 0))
-        await soon(lambda: plane.shards["brokers"][0].up)
+        await until(lambda: plane.shards["brokers"][0].up)
         health = await plane.health()
         assert (health.ready, health.status, health.shards["brokers"]) == (False, "starting", ("up", "down"))
         second = await server(settings.shard_socket(MESSAGE_BROKER, 1))
-        await soon(lambda: plane.shards["brokers"][1].up)
+        await until(lambda: plane.shards["brokers"][1].up)
         assert ((await plane.health()).ready, (await plane.health()).status) == (True, "ok")
         await second.stop(0)
-        await soon(lambda: not plane.shards["brokers"][1].up)
+        await until(lambda: not plane.shards["brokers"][1].up)
         health = await plane.health()
         assert (health.ready, health.status, health.shards["brokers"]) == (True, "degraded", ("up", "down"))
         await first.stop(0)
@@ -100,7 +92,7 @@ async def test_the_metrics_page_shows_what_brokers_count_and_does_not_wait_for_o
     parts = BrokerParts(0, SECRET, listen, "http://h", random.Random(7), log_stats=lambda: stats)
     broker = MessageBroker(log, log.epoch, parts)
     await broker.start()
-    await soon(lambda: plane.shards["brokers"][0].up)
+    await until(lambda: plane.shards["brokers"][0].up)
     queue = await broker.service.act(lambda now: broker.core.create_queue(Scope(), "q", now, random.Random(1)))
     await broker.service.act(lambda now: broker.core.send_many(queue, [b"one", b"two"], now))
     broker.topics.service.totals["NumberOfMessagesPublished"] = 3

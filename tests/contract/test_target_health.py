@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from minicloud.rpc import fleet_auth
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.settings import BALANCER, CloudSettings, ShardSettings
+from tests.turns import turn, until
 
 SECRET = bytes(range(32))
 GROUP = Scope().arn("elasticloadbalancing", "targetgroup/web/0123456789abcdef")
@@ -78,12 +78,6 @@ class Finder:
         self.left.append(instance_id)
 
 
-async def soon(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not what():  # noqa: ASYNC110 - processes of the cloud have no event for a test
-            await asyncio.sleep(0)
-
-
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudSettings]:
     monkeypatch.setattr(cloud_streams, "PAUSE_S", (0.01, 0.05))
@@ -106,7 +100,7 @@ async def finder(cloud: CloudSettings, balancers: Balancers) -> AsyncIterator[Fi
     made, calls = Finder(), Calls(cloud, SECRET, "autoscaler-0")
     health = TargetHealth(cloud, SECRET, calls, "autoscaler-0")
     health.start(made)
-    await soon(lambda: balancers.followers)
+    await until(lambda: balancers.followers)
     yield made
     await health.close()
     await calls.close()
@@ -114,34 +108,34 @@ async def finder(cloud: CloudSettings, balancers: Balancers) -> AsyncIterator[Fi
 
 async def test_what_changes_comes_by_itself(balancers: Balancers, finder: Finder) -> None:
     balancers.put(GROUP, "i-1", "initial")
-    await soon(lambda: finder.fared == {"i-1": True})
+    await until(lambda: finder.fared == {"i-1": True})
     balancers.put(GROUP, "i-1", "unhealthy")
-    await soon(lambda: finder.fared == {"i-1": False})
+    await until(lambda: finder.fared == {"i-1": False})
     balancers.put(GROUP, "i-1", "healthy")
-    await soon(lambda: finder.fared == {"i-1": True})
+    await until(lambda: finder.fared == {"i-1": True})
     assert not finder.left
     balancers.put(GROUP, "i-1", "")
-    await soon(lambda: finder.left == ["i-1"])
+    await until(lambda: finder.left == ["i-1"])
 
 
 async def test_one_group_that_finds_it_unhealthy_is_enough(balancers: Balancers, finder: Finder) -> None:
     balancers.put(GROUP, "i-1", "healthy")
     balancers.put(OTHER, "i-1", "unhealthy", 81)
-    await soon(lambda: finder.fared == {"i-1": False})
+    await until(lambda: finder.fared == {"i-1": False})
     balancers.put(GROUP, "i-1", "draining")
     balancers.put(OTHER, "i-1", "", 81)
-    await soon(lambda: finder.fared == {"i-1": True} and finder.left == ["i-1"])
+    await until(lambda: finder.fared == {"i-1": True} and finder.left == ["i-1"])
 
 
 async def test_a_new_stream_tells_what_happened_meanwhile(balancers: Balancers, finder: Finder) -> None:
     balancers.put(GROUP, "i-1", "healthy")
     balancers.put(GROUP, "i-2", "healthy")
-    await soon(lambda: finder.fared == {"i-1": True, "i-2": True})
+    await until(lambda: finder.fared == {"i-1": True, "i-2": True})
     await balancers.server.stop(0)
     balancers.put(GROUP, "i-1", "unhealthy")
     balancers.put(GROUP, "i-2", "")
     await balancers.start()
-    await soon(lambda: not finder.fared["i-1"] and finder.left == ["i-2"])
+    await until(lambda: not finder.fared["i-1"] and finder.left == ["i-2"])
 
 
 async def test_without_proof_nothing_is_told(cloud: CloudSettings, balancers: Balancers) -> None:
@@ -149,8 +143,7 @@ async def test_without_proof_nothing_is_told(cloud: CloudSettings, balancers: Ba
     health = TargetHealth(cloud, b"another", calls, "autoscaler-0")
     health.start(made)
     balancers.put(GROUP, "i-1", "healthy")
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await turn(50)
     assert not balancers.followers and not made.fared
     await health.close()
     await calls.close()

@@ -29,6 +29,7 @@ from minicloud.sim.log import MemoryLog
 from minicloud.topic.seal import SigningKey
 from minicloud.wire import queue_pb2, topic_pb2
 from tests.contract.broker_world import World, broker_world
+from tests.turns import turn
 
 KEY = SigningKey()
 ARN = "arn:aws:sns:us-east-1:000000000000:news"
@@ -126,7 +127,7 @@ class FakePoster:
         try:
             if url in self.stalled:
                 await asyncio.Event().wait()
-            await asyncio.sleep(0)
+            await turn()
         finally:
             self.at_once -= 1
         return self.answers.pop(0) if self.answers else 200

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from minicloud.base.errors import CloudError, Internal, InvalidRequest, NotFound, Unavailable
 from minicloud.client.batching import BYTES_MAX, COUNT_MAX, Lane, LaneLimits, chunks
 from minicloud.client.window import Window
+from tests.turns import turn
 
 Item = tuple[int, int]  # number, bytes
 
@@ -62,11 +63,6 @@ ACTIONS = st.one_of(
     st.tuples(st.just("end"), st.integers(0, 9), st.integers(0, len(ENDS) - 1)),
     st.tuples(st.just("turn"), st.integers(1, 3), st.just(0)),
 )
-
-
-async def turn(times: int = 1) -> None:
-    for _ in range(times):
-        await asyncio.sleep(0)
 
 
 class Story:

@@ -17,6 +17,7 @@ from minicloud.shell import shell as shell_module
 from minicloud.shell.clock import VirtualClock
 from minicloud.shell.shell import Shell
 from minicloud.store.memory import MemoryDisk, MemoryJournal
+from tests.turns import turn
 
 
 @dataclass(frozen=True)
@@ -111,16 +112,11 @@ async def world() -> World:
     return await World().started()
 
 
-async def settled(count: int = 10) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 async def test_reply_comes_after_the_commit_and_effects_after_that() -> None:
     w = await world()
     w.journal.hold()
     call = asyncio.create_task(w.shell.submit(Add("a", 2, "sent")))
-    await settled()
+    await turn(10)
     assert w.machine.sums == {"a": {"n": 2}}
     assert not call.done()
     assert w.effects == []
@@ -142,9 +138,9 @@ async def test_calls_that_come_during_a_commit_share_the_next_one_in_order() -> 
     w = await world()
     w.journal.hold()
     calls = [asyncio.create_task(w.shell.submit(Add("a", 1, "e0")))]
-    await settled()
+    await turn(10)
     calls += [asyncio.create_task(w.shell.submit(Add("a", 1, f"e{i}"))) for i in range(1, 50)]
-    await settled()
+    await turn(10)
     assert w.shell.pending() == 50
     w.journal.release()
     assert await asyncio.gather(*calls) == list(range(1, 51))
@@ -158,9 +154,9 @@ async def test_a_read_command_waits_for_what_it_saw() -> None:
     assert await w.shell.submit(Get("a")) == 0
     w.journal.hold()
     write = asyncio.create_task(w.shell.submit(Add("a", 5)))
-    await settled()
+    await turn(10)
     read = asyncio.create_task(w.shell.submit(Get("a")))
-    await settled()
+    await turn(10)
     assert not read.done()
     assert w.machine.sums["a"]["n"] == 5
     assert w.effects == ["got a"]
@@ -174,7 +170,7 @@ async def test_a_read_command_fails_with_what_it_saw() -> None:
     w.journal.hold()
     w.journal.fail(InsufficientStorage())
     calls = [asyncio.create_task(w.shell.submit(command)) for command in (Add("a", 5), Get("a"), Get("b"))]
-    await settled()
+    await turn(10)
     w.journal.release()
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(result) for result in results] == [InsufficientStorage] * 3
@@ -188,9 +184,9 @@ async def test_barrier_waits_only_where_something_is_not_durable() -> None:
     assert w.journal.disk.syncs == 0
     w.journal.hold()
     write = asyncio.create_task(w.shell.submit(Add("a", 1)))
-    await settled()
+    await turn(10)
     barrier = asyncio.create_task(w.shell.barrier())
-    await settled()
+    await turn(10)
     assert not barrier.done()
     w.journal.release()
     await barrier
@@ -209,9 +205,9 @@ async def test_what_is_shown_is_on_disk_also_where_it_is_a_refusal() -> None:
         return int(w.machine.sums["a"]["n"])
 
     change = asyncio.create_task(w.shell.submit(Many((("a", None),))))
-    await settled()
+    await turn(10)
     shown = asyncio.create_task(w.shell.shown(look))
-    await settled()
+    await turn(10)
     assert not shown.done() and w.machine.sums == {}
     w.journal.release()
     assert await shown == 1
@@ -228,9 +224,9 @@ async def test_a_failed_commit_undoes_it_and_everything_decided_on_it_then_goes_
     w.journal.hold()
     w.journal.fail(InsufficientStorage())
     first = asyncio.create_task(w.shell.submit(Add("a", 10)))
-    await settled()
+    await turn(10)
     later = [asyncio.create_task(w.shell.submit(command)) for command in (Add("a", 100), Many((("a", None), ("b", 7))))]
-    await settled()
+    await turn(10)
     assert w.machine.sums == {"b": {"n": 7}}
     w.journal.release()
     results = await asyncio.gather(first, *later, return_exceptions=True)
@@ -320,9 +316,9 @@ async def test_a_cancelled_caller_does_not_stop_its_commit() -> None:
     w.journal.hold()
     call = asyncio.create_task(w.shell.submit(Add("a", 1, "sent")))
     other = asyncio.create_task(w.shell.submit(Add("a", 1)))
-    await settled()
+    await turn(10)
     call.cancel()
-    await settled()
+    await turn(10)
     w.journal.release()
     assert await other == 2
     assert w.effects == ["sent"]
@@ -348,9 +344,9 @@ async def test_stop_lets_accepted_calls_finish_and_refuses_new_ones() -> None:
     w = await world()
     w.journal.hold()
     call = asyncio.create_task(w.shell.submit(Add("a", 1)))
-    await settled()
+    await turn(10)
     stop = asyncio.create_task(w.shell.stop())
-    await settled()
+    await turn(10)
     with pytest.raises(Unavailable):
         await w.shell.submit(Add("a", 1))
     w.journal.release()
@@ -364,7 +360,7 @@ async def test_too_many_pending_calls_are_refused(monkeypatch: pytest.MonkeyPatc
     w = await world()
     w.journal.hold()
     calls = [asyncio.create_task(w.shell.submit(Add("a", 1))) for _ in range(4)]
-    await settled()
+    await turn(10)
     with pytest.raises(Throttled):
         await calls[3]
     w.journal.release()
@@ -456,7 +452,7 @@ async def _check(steps: list[tuple[str, Any]]) -> None:
         if name == "submit":
             calls.append((value, asyncio.create_task(w.shell.submit(value))))
         elif name == "run":
-            await settled(value)
+            await turn(value)
         elif name == "hold":
             w.journal.hold() if value else w.journal.release()
         else:

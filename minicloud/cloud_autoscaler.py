@@ -18,8 +18,6 @@ import time
 from collections import Counter
 from typing import Any
 
-import uvloop
-
 from minicloud import settings
 from minicloud.aws.call import Door
 from minicloud.aws.forward import Place
@@ -31,6 +29,7 @@ from minicloud.cloud_calls import Calls
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_groups import Groups
 from minicloud.cloud_logs import logs_of
+from minicloud.cloud_shard import run
 from minicloud.logs.aws import CloudWatchLogs
 from minicloud.logs.rpc import DESCRIPTOR as LOGS
 from minicloud.logs.rpc import LogServicer
@@ -177,15 +176,4 @@ class Autoscaler:
 
 def run_autoscaler(cloud: CloudSettings, number: int) -> None:
     """Blocks until a journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
-    uvloop.run(_autoscaler(cloud, number))
-
-
-async def _autoscaler(cloud: CloudSettings, number: int) -> None:
-    began = time.monotonic()
-    process = Autoscaler(cloud, number)
-    port = await process.start()
-    log.info("serves on port %d after %.2f s", port, time.monotonic() - began)
-    try:
-        log.error("the autoscaler ends: %s", await process.ended())
-    finally:
-        await process.stop(0)
+    run(lambda: Autoscaler(cloud, number), log)

@@ -16,8 +16,6 @@ import secrets
 import time
 from collections import Counter
 
-import uvloop
-
 from minicloud import settings
 from minicloud.aws.call import Door
 from minicloud.aws.forward import Place
@@ -36,6 +34,7 @@ from minicloud.cloud_feeds import Reporting, way_to_metrics
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_network import DefaultNetwork
 from minicloud.cloud_places import InstancePlaces
+from minicloud.cloud_shard import run
 from minicloud.cluster.processes import ProcessTable, end, is_alive, marks, read_table
 from minicloud.identity.seal import AesGcmSeal
 from minicloud.proxy.process import find_orphan
@@ -107,6 +106,10 @@ class BalancerProcess:
         self.server.health.set_all(True)
         return port
 
+    async def ended(self) -> str:
+        await self.service.ended.wait()
+        return "its journal does not take records any more"
+
     async def stop(self, grace_s: float = 2.0) -> None:
         await self.face.stop(grace_s)
         await self.server.stop(grace_s)
@@ -142,20 +145,8 @@ class BalancerProcess:
 
 
 def run_balancer(cloud: CloudSettings, number: int) -> None:
-    """Blocks until the journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
-    uvloop.run(_balancer(cloud, number))
-
-
-async def _balancer(cloud: CloudSettings, number: int) -> None:
-    began = time.monotonic()
-    process = BalancerProcess(cloud, number)
-    port = await process.start()
-    log.info("serves on port %d after %.2f s", port, time.monotonic() - began)
-    try:
-        await process.service.ended.wait()
-        log.error("the balancer process ends: its journal does not take records any more")
-    finally:
-        await process.stop(0)
+    """Blocks until a journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
+    run(lambda: BalancerProcess(cloud, number), log)
 
 
 def _holds(state: State) -> dict[str, float]:

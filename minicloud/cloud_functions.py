@@ -16,8 +16,6 @@ import random
 import secrets
 import time
 
-import uvloop
-
 from minicloud import settings
 from minicloud.aws.call import Door
 from minicloud.aws.forward import Place
@@ -29,6 +27,7 @@ from minicloud.cloud_calls import Calls
 from minicloud.cloud_feeds import way_to_metrics
 from minicloud.cloud_function_messages import BrokerMessages
 from minicloud.cloud_gateway import AwsFace, entrance
+from minicloud.cloud_shard import run
 from minicloud.environment.host import FunctionHost, HostParts
 from minicloud.environment.limits import VARIABLES_S
 from minicloud.flags import probe_machine
@@ -163,6 +162,10 @@ class FunctionProcess:
         self.server.health.set_all(True)
         return port
 
+    async def ended(self) -> str:
+        await self.service.ended.wait()
+        return "its journal does not take records any more"
+
     async def stop(self, grace_s: float = 2.0) -> None:
         await self.face.stop(grace_s)
         await self.server.stop(grace_s)
@@ -175,17 +178,5 @@ class FunctionProcess:
 
 
 def run_functions(cloud: CloudSettings, number: int) -> None:
-    """Blocks until the journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
-    uvloop.run(_functions(cloud, number))
-
-
-async def _functions(cloud: CloudSettings, number: int) -> None:
-    began = time.monotonic()
-    process = FunctionProcess(cloud, number)
-    port = await process.start()
-    log.info("serves on port %d after %.2f s", port, time.monotonic() - began)
-    try:
-        await process.service.ended.wait()
-        log.error("the functions process ends: its journal does not take records any more")
-    finally:
-        await process.stop(0)
+    """Blocks until a journal is lost to another owner or the disk fails; then the actor ends and Ray restarts it."""
+    run(lambda: FunctionProcess(cloud, number), log)

@@ -27,20 +27,19 @@ from minicloud.balancer import (
     tagging,
     targets,
 )
-from minicloud.balancer.model import KINDS, SHARD, Balancer, Group, Listener, Shard
+from minicloud.balancer.model import SHARD, Balancer, Group, Listener, Shard
 from minicloud.balancer.ports import NoSeal, Seal
 from minicloud.balancer.state import State
-from minicloud.base.machine import Context, Draft, Outcome, Record, Tick
+from minicloud.base.machine import Context, Draft, Outcome, RuleMachine, Tick
 
 
-class Balancers:
+class Balancers(RuleMachine[State]):
     """Implements base.machine.Machine. `loopback`: addresses of this machine itself may be targets, which is for clouds
     of one user: whatever listens there would be everybody's.
     """
 
     def __init__(self, seal: Seal | None = None, *, loopback: bool = True) -> None:
-        self.state = State()
-        self._rules: dict[type[Any], Callable[[State, Any, Context], Outcome]] = {
+        rules_of: dict[type[Any], Callable[[State, Any, Context], Outcome]] = {
             commands.CreateBalancer: balancers.create,
             commands.DeleteBalancer: balancers.delete,
             commands.SetAttributes: _set_attributes,
@@ -65,19 +64,7 @@ class Balancers:
             commands.ProxyStarts: _proxy_starts,
             Tick: lambda state, _, context: targets.tick(state, context),
         }
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        return frozenset(KINDS)
-
-    def decide(self, command: Any, context: Context) -> Outcome:
-        return self._rules[type(command)](self.state, command, context)
-
-    def apply(self, record: Record) -> None:
-        self.state.apply(record)
-
-    def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
-        return self.state.lookup(kind, key)
+        super().__init__(State(), rules_of)
 
     def due(self) -> float | None:
         return self.state.due()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -197,6 +197,30 @@ class Outcome:
     reply: Any = None
     records: list[Record] = field(default_factory=list)
     effects: list[Any] = field(default_factory=list)
+
+
+class RuleMachine(Generic[S]):
+    """A Machine whose rules are plain functions: (state, command, context) -> Outcome, by the command's class."""
+
+    def __init__(self, state: S, rules: Mapping[type[Any], Callable[[S, Any, Context], Outcome]]) -> None:
+        self.state = state
+        self._rules = rules
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset(self.state.tables)
+
+    def decide(self, command: Any, context: Context) -> Outcome:
+        return self._rules[type(command)](self.state, command, context)
+
+    def apply(self, record: Record) -> None:
+        self.state.apply(record)
+
+    def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
+        return self.state.lookup(kind, key)
+
+    def due(self) -> float | None:
+        return None
 
 
 class Machine(Protocol):

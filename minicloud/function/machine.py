@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minicloud.base.machine import Context, Outcome, Record, Tick
+from minicloud.base.machine import Context, Outcome, RuleMachine, Tick
 from minicloud.function import (
     aliases,
     commands,
@@ -25,16 +25,14 @@ from minicloud.function import (
     schedules,
     urls,
 )
-from minicloud.function.model import KINDS
 from minicloud.function.state import State
 
 
-class Functions:
-    """Implements base.machine.Machine."""
+class Functions(RuleMachine[State]):
+    """Never due by itself: schedules are the service's (schedules.py says why)."""
 
     def __init__(self) -> None:
-        self.state = State()
-        self._rules: dict[type[Any], Callable[[State, Any, Context], Outcome]] = {
+        rules: dict[type[Any], Callable[[State, Any, Context], Outcome]] = {
             commands.CreateFunction: functions.create,
             commands.UpdateCode: functions.update_code,
             commands.UpdateSettings: functions.update_settings,
@@ -63,20 +61,4 @@ class Functions:
             commands.SetTags: functions.set_tags,
             Tick: lambda _state, _command, _context: Outcome(),
         }
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        return frozenset(KINDS)
-
-    def decide(self, command: Any, context: Context) -> Outcome:
-        return self._rules[type(command)](self.state, command, context)
-
-    def apply(self, record: Record) -> None:
-        self.state.apply(record)
-
-    def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
-        return self.state.lookup(kind, key)
-
-    def due(self) -> float | None:
-        """Never by itself: schedules are the service's (schedules.py says why)."""
-        return None
+        super().__init__(State(), rules)

@@ -19,7 +19,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any, TypeVar
 
 import boto3
+import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from minicloud.aws.call import Door
 from minicloud.aws.credentials import open_admit
@@ -143,3 +145,13 @@ async def aws_world(
     finally:
         world.close()
         await server.stop(0.2)
+
+
+@contextlib.contextmanager
+def refused(code: str, text: str = "", status: int = 0) -> Iterator[None]:
+    """The call in the block is refused with this code, this in its message, this HTTP status (0: any)."""
+    with pytest.raises(ClientError) as caught:
+        yield
+    error = caught.value.response["Error"]
+    assert error["Code"] == code and text in error["Message"], error
+    assert status in (0, caught.value.response["ResponseMetadata"]["HTTPStatusCode"])

@@ -12,9 +12,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from botocore.exceptions import ClientError
-
 from minicloud.cloud_aws import control_doors
 from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world
 from tests.contract.fake_host import FakeHost
@@ -52,13 +49,3 @@ class Ec2World:
 async def ec2_world(folder: Path) -> AsyncIterator[Ec2World]:
     async with cloud_on(folder) as cloud, cloud.host() as host, aws_world(*control_doors(cloud.plane)) as aws:
         yield Ec2World(cloud, aws, host)
-
-
-@contextlib.contextmanager
-def refused(code: str, text: str = "", status: int = 0) -> Any:
-    with pytest.raises(ClientError) as caught:
-        yield
-    error = caught.value.response["Error"]
-    assert error["Code"] == code, error
-    assert text in error["Message"], error
-    assert status in (0, caught.value.response["ResponseMetadata"]["HTTPStatusCode"])

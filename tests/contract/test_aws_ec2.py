@@ -7,7 +7,8 @@ import base64
 from pathlib import Path
 
 from minicloud.wire import fleet_pb2
-from tests.contract.ec2_world import IMAGE, ec2_world, refused
+from tests.contract.aws_world import refused
+from tests.contract.ec2_world import IMAGE, ec2_world
 
 AL2023 = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 

@@ -9,7 +9,8 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from minicloud.wire import fleet_pb2
-from tests.contract.ec2_world import IMAGE, ec2_world, refused
+from tests.contract.aws_world import refused
+from tests.contract.ec2_world import IMAGE, ec2_world
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDwCd1jPnM4lmSmB5zsBPhyRYzNrXNjrCgHAmpbeAxXJ me@here"
 

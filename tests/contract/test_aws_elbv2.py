@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from minicloud.aws.call import Door
 from minicloud.balancer.aws.elbv2 import Elbv2
 from minicloud.balancer.commands import ImportCertificate
 from minicloud.balancer.ports import Place
 from minicloud.base.arn import Scope
-from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world
+from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world, refused
 from tests.contract.balancing_world import BareService
 from tests.pure.test_balancer_machine import certificate_of
 
@@ -63,14 +61,6 @@ async def world() -> AsyncIterator[World]:
     api = Elbv2(service, Net(), b"pages")  # type: ignore[arg-type]
     async with aws_world(Door("elbv2", api)) as aws:
         yield World(service, aws, aws.client("elbv2"))
-
-
-@contextlib.contextmanager
-def refused(code: str, text: str = "") -> Iterator[None]:
-    with pytest.raises(ClientError) as caught:
-        yield
-    assert caught.value.response["Error"]["Code"] == code, caught.value
-    assert text in caught.value.response["Error"]["Message"]
 
 
 def forward(group: Any) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from minicloud.base.arn import DEFAULT_ACCOUNT
 from minicloud.base.errors import Unauthenticated
 from minicloud.identity import session
 from minicloud.identity.session import Session
-from tests.contract.ec2_world import IMAGE, ec2_world, refused
+from tests.contract.aws_world import refused
+from tests.contract.ec2_world import IMAGE, ec2_world
 from tests.contract.test_control_plane import SECRET
 
 TRUST = {

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from minicloud.aws.call import Door
 from minicloud.function.aws.functions import Lambda
 from minicloud.function.ports import Outcome
-from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world
+from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world, refused
 from tests.contract.function_world import World as Functions
 from tests.contract.function_world import failed, function_world, packed
 
@@ -42,14 +40,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         api = Lambda(functions.service, b"pages", lambda one: f"http://{one}.test/", "x86_64")
         async with aws_world(Door("lambda", api)) as aws:
             yield World(functions, aws, aws.client("lambda"))
-
-
-@contextlib.contextmanager
-def refused(code: str, text: str = "") -> Iterator[None]:
-    with pytest.raises(ClientError) as caught:
-        yield
-    assert caught.value.response["Error"]["Code"] == code, caught.value
-    assert text in caught.value.response["Error"]["Message"]
 
 
 async def test_a_function_is_made_waited_for_changed_and_deleted(world: World) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
-from botocore.exceptions import ClientError
 
 from minicloud.aws.call import Door
 from minicloud.logs.aws import CloudWatchLogs
 from minicloud.metric.aws import CloudWatch
-from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world
+from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world, refused
 from tests.contract.monitoring_world import World, monitoring_world
 
 OTHER = "111122223333"
@@ -42,14 +41,6 @@ async def monitored() -> AsyncIterator[Both]:
 async def both() -> AsyncIterator[Both]:
     async with monitored() as made:
         yield made
-
-
-@contextmanager
-def refused(code: str, text: str = "") -> Iterator[None]:
-    with pytest.raises(ClientError) as caught:
-        yield
-    error = caught.value.response["Error"]
-    assert error["Code"] == code and text in error["Message"], error
 
 
 def moment(seconds: float) -> datetime:

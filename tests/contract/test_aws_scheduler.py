@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from minicloud.aws.call import Door
 from minicloud.function.aws.scheduler import Scheduler
-from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world
+from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world, refused
 from tests.contract.events_bench import GOOD, HOME, Bench
 
 ROLE = "arn:aws:iam::000000000000:role/r"
@@ -40,14 +38,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with aws_world(Door("scheduler", Scheduler(bench.service, b"pages"))) as aws:
         yield World(bench, aws, aws.client("scheduler"))
     await bench.stop()
-
-
-@contextlib.contextmanager
-def refused(code: str, text: str = "") -> Iterator[None]:
-    with pytest.raises(ClientError) as caught:
-        yield
-    assert caught.value.response["Error"]["Code"] == code, caught.value
-    assert text in caught.value.response["Error"]["Message"]
 
 
 async def test_a_schedule_is_made_shown_and_fires(world: World) -> None:

@@ -14,7 +14,8 @@ import pytest
 from minicloud.sandbox.firewall import Firewall, Rule, ruleset
 from minicloud.wire import common_pb2, fleet_pb2
 from minicloud.wire import instance_pb2 as instances
-from tests.contract.ec2_world import Ec2World, ec2_world, refused
+from tests.contract.aws_world import refused
+from tests.contract.ec2_world import Ec2World, ec2_world
 
 SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
 ANYWHERE = {"CidrIp": "0.0.0.0/0"}

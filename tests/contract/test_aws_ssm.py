@@ -14,7 +14,8 @@ from minicloud import cloud_aws
 from minicloud.base.errors import Unavailable
 from minicloud.compute.aws.running import Ended, Run
 from minicloud.compute.public_images import PARAMETERS
-from tests.contract.ec2_world import Ec2World, ec2_world, refused
+from tests.contract.aws_world import refused
+from tests.contract.ec2_world import Ec2World, ec2_world
 
 DOCUMENT = "AWS-RunShellScript"
 

@@ -5,13 +5,13 @@ Data of a period leave at once when it ends, because alarms look at it two secon
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from minicloud.base.errors import CloudError
 from minicloud.rpc.reporter import Reporter
 from minicloud.settings import AUTOSCALER, CloudSettings
+from minicloud.shell.background import Background
 from minicloud.shell.clock import Clock
 from minicloud.shell.reports import MINUTE_S, NoReports, Report, Reports
 
@@ -20,7 +20,7 @@ log = logging.getLogger("minicloud.feeds")
 Measure = Callable[[int], Awaitable[Sequence[Report]]]
 
 
-class Feed:
+class Feed(Background):
     """Calls `measure(moment)` at each full period, Unix seconds, and hands on what it says."""
 
     def __init__(self, measure: Measure, reports: Reports, clock: Clock, period_s: int = MINUTE_S) -> None:
@@ -28,15 +28,6 @@ class Feed:
         self._reports = reports
         self._clock = clock
         self._period_s = period_s
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         """Moments that were missed (the machine slept) are passed over: what was added then is in the next report."""

@@ -29,6 +29,7 @@ from minicloud.scaling.predictive import Predictive
 from minicloud.scaling.rules import rule_of
 from minicloud.scaling.state import State
 from minicloud.scaling.tracking import BACKLOG, Reading, TargetTracking
+from minicloud.shell.background import Background
 from minicloud.shell.clock import Clock
 
 log = logging.getLogger("minicloud.autoscaler")
@@ -160,22 +161,13 @@ def _metric(scope: Scope, spec: Mapping[str, Any]) -> Metric:
     return Metric(scope, spec["Namespace"], spec["MetricName"], dimensions_of(dimensions))
 
 
-class GroupReports:
+class GroupReports(Background):
     """Every minute: what groups say of themselves, and what forecasts will want to know."""
 
     def __init__(self, metrics: MetricService, state: State, clock: Clock) -> None:
         self._metrics = metrics
         self._state = state
         self._clock = clock
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import grpc.aio
 
 from minicloud.base.errors import CloudError
+from minicloud.shell.background import Background
 
 log = logging.getLogger("minicloud.streams")
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class Line(Generic[Q]):
                 await self._wake.wait()
 
 
-class Stream(Generic[T]):
+class Stream(Background, Generic[T]):
     """`opened()` is a new stream; `heard` is told what comes on it, in order."""
 
     def __init__(
@@ -61,15 +62,6 @@ class Stream(Generic[T]):
         self._what = what
         self._opened = opened
         self._heard = heard
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         pause_s = PAUSE_S[0]

@@ -17,6 +17,7 @@ import grpc.aio
 from minicloud.base.errors import Unavailable
 from minicloud.rpc import fleet_auth
 from minicloud.rpc.peer import OPTIONS
+from minicloud.shell.background import Background
 from minicloud.wire import fleet_pb2 as pb
 from minicloud.wire import fleet_pb2_grpc
 
@@ -26,7 +27,7 @@ PAUSE_S = (0.1, 1.0)  # between two streams, doubling
 K = TypeVar("K")
 
 
-class KeyRing(Generic[K]):
+class KeyRing(Background, Generic[K]):
     """`made`: what a key becomes here; it may raise ValueError for one that cannot be opened, which nobody has then."""
 
     def __init__(self, address: str, secret: bytes, name: str, made: Callable[[pb.ActiveKey], K]) -> None:
@@ -36,21 +37,12 @@ class KeyRing(Generic[K]):
         self._made = made
         self._keys: dict[str, K] = {}
         self._complete = False
-        self._task: asyncio.Task[None] | None = None
 
     def find(self, key_id: str) -> K | None:
         """Raises Unavailable before all keys are known."""
         if not self._complete:
             raise Unavailable("The cloud's access keys are not known here yet; retry.")
         return self._keys.get(key_id)
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         pause_s = PAUSE_S[0]

@@ -21,12 +21,14 @@ import uvloop
 
 from minicloud import settings
 from minicloud.base.shape import Shape
+from minicloud.cloud_feeds import way_to_metrics
 from minicloud.cloud_roles import RoleCredentials
 from minicloud.compute import credits
 from minicloud.host import boot, ticket
 from minicloud.host.agent import AgentParts, HostAgent, HostAgentConfig
 from minicloud.host.building import BootFacts, Builder, BuilderParts, Isolation
 from minicloud.host.console import Consoles
+from minicloud.host.console_log import ConsoleLog
 from minicloud.host.directory import Directory, MeteredNetwork
 from minicloud.host.guest_rpc import guest_service
 from minicloud.host.hearing import Hearing
@@ -77,11 +79,15 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
     metered = MeteredNetwork(network, directory, imds, imds_socket.getsockname()[1])
     await imds.serve(imds_socket)
     walls = Walls(Cgroups.detect(), cgroup_prefix(cloud.cloud_id, host.name))
+    reporter = None if cloud.ray_address else way_to_metrics(cloud, secret, host.name)  # a joined host may be elsewhere
+    console_log = None if reporter is None else ConsoleLog(consoles, reporter.write, time.time)
     rpc = RpcServer(
         [guest_service(directory, consoles, ticket.checker(secret, time.time), lambda: secrets.token_hex(16))],
         lambda: secrets.token_hex(16),
         Listen(agent_bind(cloud), 0, _server_credentials(cloud)),
     )
+    if reporter is not None:
+        reporter.start()
     port = await rpc.start()
     rpc.health.set_all(True)
     parts = AgentParts(
@@ -97,6 +103,7 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
                 lambda *guest: instance_secret(secret, *guest),
                 cloud.tls is not None,
                 _guests_ca(cloud),
+                console_log,
             )
         ),
         watch=hearing,
@@ -119,6 +126,9 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
     finally:
         await rpc.stop()
         imds.close()
+        if console_log is not None and reporter is not None:
+            await console_log.close()
+            await reporter.close()
         for part in (consoles, hearing, metered):
             part.close()
 

@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, Conflict
 from minicloud.host import firewall
 from minicloud.host.ahead import AHEAD, Ahead, AheadParts, Blank
 from minicloud.host.blanks import MAKING, Blanks
 from minicloud.host.boot import hostname, init_argv
 from minicloud.host.console import Consoles
+from minicloud.host.console_log import ConsoleLog
 from minicloud.host.guests import spec_of
 from minicloud.host.images import Images
 from minicloud.host.places import BOOT_DOCUMENT, CA_FILE, Places
@@ -89,6 +91,7 @@ class BuilderParts:
     secret: Callable[[str, int], str] | None = None
     tls: bool = False
     ca: bytes = b""
+    console_log: ConsoleLog | None = None
 
 
 class Builder:
@@ -404,8 +407,12 @@ class Builder:
         return {"CUDA_VISIBLE_DEVICES": ",".join(numbers)}
 
     def _keep_console(self, record: GuestRecord) -> None:
+        path = self._parts.places.console(record.instance_id)
         with contextlib.suppress(OSError):  # no disk yet: it is kept when it is prepared
-            self._parts.consoles.keep(self._parts.places.console(record.instance_id))
+            self._parts.consoles.keep(path)
+            if self._parts.console_log is not None:
+                spec = spec_of(record)
+                self._parts.console_log.follow(path, Scope(spec.account, spec.region), record.instance_id)
 
     def _release(self, record: GuestRecord) -> None:
         self._parts.walls.remove(record.group_name)

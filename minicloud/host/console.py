@@ -17,6 +17,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 from minicloud.base.errors import NotFound
@@ -90,21 +91,37 @@ class Consoles:
     async def read(self, path: Path, tail_bytes: int = 0, follow: bool = False) -> AsyncGenerator[bytes, None]:
         """Chunks of what is kept (its last `tail_bytes`, 0: all), and with `follow` of what comes. Raises NotFound."""
         fd = _open(path)
+        offset = max(os.fstat(fd).st_size - min(tail_bytes or CONSOLE_BYTES_MAX, CONSOLE_BYTES_MAX), 0)
+        async with aclosing(self._read(path, fd, offset, (STREAM_CHUNK_BYTES_MAX, follow))) as chunks:
+            async for _, chunk in chunks:
+                yield chunk
+
+    async def read_from(self, path: Path, offset: int, size: int) -> AsyncGenerator[tuple[int, bytes], None]:
+        """Chunks of up to `size` bytes from an offset on, and what comes: where each begins, which is later than where
+        the one before ended if that is not kept any more; at the start again if the file was emptied. Raises NotFound.
+        """
+        async with aclosing(self._read(path, _open(path), offset, (size, True))) as chunks:
+            async for found in chunks:
+                yield found
+
+    async def _read(
+        self, path: Path, fd: int, offset: int, how: tuple[int, bool]
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        """How: the largest chunk, and whether to follow. Closes `fd`."""
+        size, follow = how
         console = self._watched(path) if follow else None
         event = asyncio.Event()
         try:
             if console is not None:
                 console.followers.add(event)
-            end = os.fstat(fd).st_size
-            offset = max(end - min(tail_bytes or CONSOLE_BYTES_MAX, CONSOLE_BYTES_MAX), 0)
             while True:
                 event.clear()
                 ended = console is None or console.ended
                 while True:
-                    chunk, offset = _next(fd, offset)
+                    chunk, offset = _next(fd, offset, size)
                     if not chunk:
                         break
-                    yield chunk
+                    yield offset - len(chunk), chunk
                 if ended:
                     return
                 await event.wait()
@@ -135,13 +152,13 @@ class Consoles:
         console.wake()
 
 
-def _next(fd: int, offset: int) -> tuple[bytes, int]:
+def _next(fd: int, offset: int, most: int) -> tuple[bytes, int]:
     """What is kept at `offset` or after, and where that ends; b'' at the present end."""
     size = os.fstat(fd).st_size
     if offset > size:  # it was emptied
         offset = 0
     offset = max(offset, size - CONSOLE_BYTES_MAX)
-    chunk = os.pread(fd, STREAM_CHUNK_BYTES_MAX, offset)
+    chunk = os.pread(fd, most, offset)
     return chunk, offset + len(chunk)
 
 

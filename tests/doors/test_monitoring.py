@@ -14,10 +14,11 @@ from typing import Any
 import boto3
 import pytest
 
+from minicloud.base.errors import NotFound
 from minicloud.client import Client
 from minicloud.client.balancer_models import forward
 from minicloud.client.metric_models import Metric, MetricQuery
-from tests.real_cloud import RealCloud, until
+from tests.real_cloud import RealCloud, kill, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
 
@@ -169,3 +170,27 @@ def _ok(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def test_what_a_guest_prints_is_in_its_log_over_a_killed_agent(cloud: RealCloud, client: Client) -> None:
+    talks = "#!/bin/sh\ni=0; while :; do i=$((i+1)); echo line $i; sleep 0.2; done &\n"
+    (guest,) = client.instances.launch("t3.nano", user_data=talks, wait=True)
+
+    def numbers() -> list[int]:
+        try:
+            events = client.logs.filter("/minicloud/instances", "line", streams=[guest.id])
+            return [int(one.message.split()[1]) for one in events]
+        except NotFound:
+            return []
+
+    try:
+        until(lambda: len(numbers()) > 5, 20, "the first lines")
+        for agent in cloud.actor_pids("HostAgent"):
+            kill(agent)
+        before = len(numbers())
+        until(lambda: len(numbers()) > before + 15, 30, "lines after the kill")
+        found = numbers()
+        assert sorted(set(found)) == list(range(1, max(found) + 1)), "none is missing"
+        assert len(found) - len(set(found)) < 20, "few come twice"
+    finally:
+        client.instances.terminate(guest.id)

@@ -68,6 +68,22 @@ def run_host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str) -
     uvloop.run(_host_agent(cloud, host, ray_node_id))
 
 
+class Logged:
+    """Consoles on their way to the cloud's logs, from now on. `consoles` None: this host does not reach them."""
+
+    def __init__(self, cloud: CloudSettings, host: HostSettings, secret: bytes, consoles: Consoles) -> None:
+        # A host of a cluster that was joined may be on another machine than the autoscaler.
+        self._reporter = None if cloud.ray_address else way_to_metrics(cloud, secret, host.name)
+        self.consoles = None if self._reporter is None else ConsoleLog(consoles, self._reporter.write, time.time)
+        if self._reporter is not None:
+            self._reporter.start()
+
+    async def close(self) -> None:
+        if self.consoles is not None and self._reporter is not None:
+            await self.consoles.close()
+            await self._reporter.close()
+
+
 async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str) -> None:
     secret = settings.read_secret(cloud)
     found = await asyncio.to_thread(probing.probe)
@@ -79,15 +95,12 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
     metered = MeteredNetwork(network, directory, imds, imds_socket.getsockname()[1])
     await imds.serve(imds_socket)
     walls = Walls(Cgroups.detect(), cgroup_prefix(cloud.cloud_id, host.name))
-    reporter = None if cloud.ray_address else way_to_metrics(cloud, secret, host.name)  # a joined host may be elsewhere
-    console_log = None if reporter is None else ConsoleLog(consoles, reporter.write, time.time)
+    logged = Logged(cloud, host, secret, consoles)
     rpc = RpcServer(
         [guest_service(directory, consoles, ticket.checker(secret, time.time), lambda: secrets.token_hex(16))],
         lambda: secrets.token_hex(16),
         Listen(agent_bind(cloud), 0, _server_credentials(cloud)),
     )
-    if reporter is not None:
-        reporter.start()
     port = await rpc.start()
     rpc.health.set_all(True)
     parts = AgentParts(
@@ -103,7 +116,7 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
                 lambda *guest: instance_secret(secret, *guest),
                 cloud.tls is not None,
                 _guests_ca(cloud),
-                console_log,
+                logged.consoles,
             )
         ),
         watch=hearing,
@@ -126,9 +139,7 @@ async def _host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str
     finally:
         await rpc.stop()
         imds.close()
-        if console_log is not None and reporter is not None:
-            await console_log.close()
-            await reporter.close()
+        await logged.close()
         for part in (consoles, hearing, metered):
             part.close()
 

@@ -7,8 +7,10 @@ put alone is written three or four times over in the end, and the blocks of a st
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
 
 from minicloud.logs import limits
 from minicloud.logs.block import Head
@@ -106,20 +108,23 @@ class Index:
             return []
         return [head for head in kept.heads if head.high_ms < before_ms]
 
-    def oldest(self, size: int) -> list[Head]:
-        """The blocks taken longest ago that have this size together."""
-        every = sorted((head for head in self._all()), key=lambda head: head.taken_ms)
-        found = []
-        for head in every:
-            if size <= 0:
-                break
+    def oldest(self, size: int, owner: Callable[[int], str], gone: Collection[Head]) -> list[Head]:
+        """Blocks of this size together: one by one, the oldest of whoever has most then. `gone` are not there."""
+        of_each: dict[str, list[Head]] = defaultdict(list)
+        for stream, kept in self.streams.items():
+            of_each[owner(stream)] += [head for head in kept.heads if head not in gone]
+        most = [(-sum(head.size for head in heads), name) for name, heads in of_each.items()]
+        heapify(most)
+        for heads in of_each.values():
+            heads.sort(key=lambda head: head.taken_ms, reverse=True)
+        found: list[Head] = []
+        while size > 0 and most and of_each[most[0][1]]:
+            total, name = most[0]
+            head = of_each[name].pop()
             found.append(head)
             size -= head.size
+            heapreplace(most, (total + head.size, name))
         return found
-
-    def _all(self) -> Iterator[Head]:
-        for kept in self.streams.values():
-            yield from kept.heads
 
     @staticmethod
     def _sum_up(kept: Kept) -> None:

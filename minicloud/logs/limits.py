@@ -40,5 +40,5 @@ TAIL_CHARS_MAX = 8 * MIB  # ours: of their messages
 # --- keeping
 MERGED_AT = 16  # ours: neighbours of one size that become one block
 BLOCK_BYTES = 256 * 1024  # ours: then a block is not merged any more
-STORED_BYTES_MAX = 4 << 30  # ours: of all logs of a process; beyond it the oldest blocks go
+STORED_BYTES_MAX = 4 << 30  # ours: of all logs of a process; beyond it the oldest blocks of whoever has most go
 SWEEP_S = 60  # ours: how often it is looked for what expired

@@ -53,7 +53,7 @@ class Merging:
             task.add_done_callback(self._tasks.discard)
 
     def sweep(self, now_ms: int) -> None:
-        """What its group keeps no longer, and the oldest of all where there is too much."""
+        """What its group keeps no longer, and where there is too much, the oldest of the account that has most."""
         doomed: list[Head] = []
         for stream in self._state.by_number.values():
             group = self._state.groups[stream.group]
@@ -62,11 +62,15 @@ class Merging:
                 doomed += self._index.expired(stream.number, before_ms)
         too_much = self._index.size - limits.STORED_BYTES_MAX - sum(head.size for head in doomed)
         if too_much > 0:
-            oldest = [head for head in self._index.oldest(too_much) if head not in set(doomed)]
+            oldest = self._index.oldest(too_much, self._account, frozenset(doomed))
             log.warning("logs fill their %d bytes: %d old blocks are dropped", limits.STORED_BYTES_MAX, len(oldest))
             doomed += oldest
         self._index.drop(doomed)
         self.end(doomed)
+
+    def _account(self, stream: int) -> str:
+        found = self._state.by_number.get(stream)
+        return "" if found is None else found.group.partition("/")[0]
 
     def _spawn(self, stream: int) -> None:
         task = asyncio.create_task(self._merge(stream))

@@ -319,6 +319,27 @@ async def test_who_reads_while_blocks_are_merged_sees_everything(tmp_path: Path)
     journal.close()
 
 
+async def test_who_writes_most_makes_room_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, other = VirtualClock(), Scope("111122223333")
+    one = await service(MemoryJournal(MemoryDisk()), clock)
+    await one.submit(CreateGroup(other, "g", unless=True))
+    await one.submit(CreateStream(other, "g", "s", unless=True))
+    await one.put(other, "g", "s", [Given(round(clock.wall() * 1000), "mine, and the oldest of all")])
+    rand = random.Random(1)
+    for number in range(8):
+        await clock.advance(1)
+        await put(one, clock, f"{number} " + rand.randbytes(10_000).hex())
+    monkeypatch.setattr(limits, "STORED_BYTES_MAX", one._index.size // 2)
+    await clock.advance(limits.SWEEP_S)
+    await merged(one)
+    left = await everything(one)
+    assert left and [text.split()[0] for text in left] == [str(number) for number in range(8 - len(left), 8)]
+    assert len(left) < 8
+    found, _ = await one.filter(other, Which("g"))
+    assert [shown.event.message for shown in found] == ["mine, and the oldest of all"]
+    await one.stop()
+
+
 async def test_what_its_group_keeps_no_longer_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, journal = VirtualClock(), MemoryJournal()
     one = await service(journal, clock)

@@ -10,6 +10,7 @@ loses the connection it was born with, and when it is not needed any more. What 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -116,25 +117,32 @@ class Environment:
 
     async def start(self, order: dict[str, Any], fds: dict[str, int]) -> None:
         """Orders it. It is up when the owner hears `idle`, or `never`. Raises OSError, Unavailable."""
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        mine, theirs = socket.socketpair()
-        self._log = LogPipe(reader, self._write)
-        self._timer = self._loop.call_later(INIT_S_MAX, self._late)
-        try:
-            if order["kind"] == "python":
-                mine.setblocking(False)
-                await self._loop.create_connection(lambda: Connection(self._api, own=True), sock=mine)
-            else:
-                mine.close()
-            self._zygote.make({**order, "id": self.name}, {"api": theirs.fileno(), "log": writer, **fds}, self._news)
-        except BaseException:
-            self.state = ENDED
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
+            undo.callback(self._stillborn)
+            reader, log_end = os.pipe2(os.O_CLOEXEC)
+            theirs.callback(os.close, log_end)
+            self._log = LogPipe(reader, self._write)
+            mine, api_end = socket.socketpair()
+            theirs.enter_context(api_end)
+            await self._connect(mine, order["kind"] == "python")
+            self._timer = self._loop.call_later(INIT_S_MAX, self._late)
+            handed = {"api": api_end.fileno(), "log": log_end, **fds}
+            self._zygote.make({**order, "id": self.name}, handed, self._news)
+            undo.pop_all()
+
+    async def _connect(self, mine: socket.socket, own: bool) -> None:
+        """`own`: the runtime talks by it."""
+        if not own:
+            mine.close()
+            return
+        mine.setblocking(False)
+        await self._loop.create_connection(lambda: Connection(self._api, own=True), sock=mine)
+
+    def _stillborn(self) -> None:
+        self.state = ENDED
+        if self._timer is not None:
             self._timer.cancel()
-            self._close()
-            raise
-        finally:
-            theirs.close()
-            os.close(writer)
+        self._close()
 
     def _news(self, words: dict[str, Any], listeners: list[socket.socket]) -> None:
         """From the zygote."""
@@ -169,6 +177,8 @@ class Environment:
     async def run(self, invocation: Invocation) -> Outcome:
         """In an idle environment. The owner hears `idle` or `ended` of it afterwards; cancelling kills it.
 
+        Its time is over when the runtime asks for the next event, be the answer given or not.
+
         Raises Unavailable where it died before it had the event.
         """
         if not self.ready:
@@ -187,8 +197,6 @@ class Environment:
         except asyncio.CancelledError:
             self.kill(outcomes.failure("Sandbox.Cancelled", "the invocation was cancelled"))
             raise
-        finally:
-            self._timer.cancel()
         duration_ms = (time.perf_counter() - began) * 1000
         return await self._outcome(invocation, payload, failed, duration_ms)
 
@@ -306,9 +314,9 @@ class Environment:
     # ------------------------------------------------------------ runtime_api.Runner
 
     def runtime_ready(self) -> None:
-        if self.state == STARTING:
-            assert self._timer is not None
+        if self._timer is not None:
             self._timer.cancel()
+        if self.state == STARTING:
             self.init_ms = (time.perf_counter() - self._born) * 1000
         elif self.state != BUSY:
             return

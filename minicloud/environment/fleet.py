@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from minicloud.environment.environment import Environment
+from minicloud.environment.environment import ENDED, IDLE, Environment
 from minicloud.environment.outcomes import Failure
 from minicloud.function.ports import Counts, EnvironmentSpec
 
@@ -42,6 +42,7 @@ class Fleet:
         self._waiters: deque[asyncio.Future[Environment]] = deque()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
         self._cold_s = COLD_S_USUAL
         self._busy_s = 1.0
 
@@ -54,9 +55,9 @@ class Fleet:
 
     async def get(self) -> Environment:
         """An idle one, which is the caller's until it is given back. Raises NeverUp, and what `fail` was told."""
-        while self.idle:
-            environment = self.idle.pop()  # the one that was used last: the others may end
+        for environment in reversed(self.idle):  # the one that was used last: the others may end
             if environment.ready:
+                self.idle.remove(environment)
                 return environment
         waiter: asyncio.Future[Environment] = self._loop.create_future()
         self._waiters.append(waiter)
@@ -70,6 +71,8 @@ class Fleet:
 
     def free(self, environment: Environment) -> None:
         """It is idle: for who waits longest, else for later."""
+        if environment.state == ENDED:
+            return
         self.members.add(environment)
         while self._waiters:
             waiter = self._waiters.popleft()
@@ -78,9 +81,21 @@ class Fleet:
                 return
         self.idle.append(environment)
 
+    def later(self, environment: Environment) -> None:
+        """It took nothing. One that lives on asks again, or ends when it has been idle."""
+        if environment.state == IDLE and environment not in self.idle:
+            self.idle.append(environment)
+
+    async def settled(self, count: int) -> None:
+        """So many are there, or none is being started any more."""
+        while self.starting and len(self.members) < count:
+            self._changed.clear()
+            await self._changed.wait()
+
     def up(self, cold_s: float) -> None:
         """One of those that were being started is there."""
         self.starting -= 1
+        self._changed.set()
         self._cold_s += FORGET * (cold_s - self._cold_s)
 
     def took(self, busy_s: float) -> None:
@@ -90,6 +105,7 @@ class Fleet:
     def fail(self, error: Exception) -> None:
         """One that was being started will not come: who waits longest is told."""
         self.starting -= 1
+        self._changed.set()
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

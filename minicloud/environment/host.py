@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,7 @@ class FunctionHost:
             try:
                 return await environment.run(invocation)
             except Unavailable:
+                fleet.later(environment)
                 if tries == TRIES_MAX - 1:
                     raise
             finally:
@@ -153,10 +155,8 @@ class FunctionHost:
         fleet = self._fleet(spec)
         fleet.wanted = count
         more = count - len(fleet.members) - fleet.starting
-        if more > 0:
-            await asyncio.gather(*(self._start_one(fleet) for _ in range(more)))
-        while fleet.starting and len(fleet.members) < count:  # noqa: ASYNC110 - others' starts are waited for as well
-            await asyncio.sleep(0.005)
+        self._start_some(fleet, more)
+        await fleet.settled(count)
         self._forget(fleet)
         return len(fleet.members)
 
@@ -191,15 +191,20 @@ class FunctionHost:
         return fleet
 
     def _start_some(self, fleet: Fleet, count: int) -> None:
+        """Counted from now on; what goes wrong is told to the fleet."""
         for _ in range(count):
-            task = asyncio.ensure_future(self._start_one(fleet))
+            fleet.starting += 1
+            task = asyncio.ensure_future(self._start(fleet))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._begun, fleet))
 
-    def _start_one(self, fleet: Fleet) -> Any:
-        """Counted from now on; what goes wrong is told to the fleet, and to who awaits it (cancellation apart)."""
-        fleet.starting += 1
-        return self._start(fleet)
+    def _begun(self, fleet: Fleet, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            fleet.fail(Unavailable("the function host goes"))
+        elif task.exception() is not None:
+            log.error("an environment of %s", fleet.spec.arn, exc_info=task.exception())
+            fleet.fail(Unavailable("no environment: internal error"))
 
     async def _start(self, fleet: Fleet) -> None:
         spec = fleet.spec
@@ -211,10 +216,11 @@ class FunctionHost:
             except BaseException:
                 self._memory_mib -= spec.memory_mib
                 raise
-        except (CloudError, OSError) as error:
-            if not isinstance(error, CloudError):
-                log.error("an environment of %s: %s", spec.arn, error)
-            fleet.fail(error if isinstance(error, CloudError) else Unavailable(f"no environment: {error}"))
+        except CloudError as error:
+            fleet.fail(error)
+        except OSError as error:
+            log.error("an environment of %s: %s", spec.arn, error)
+            fleet.fail(Unavailable(f"no environment: {error}"))
 
     async def _order(self, fleet: Fleet) -> None:
         spec = fleet.spec
@@ -224,9 +230,13 @@ class FunctionHost:
         room: Room | NoRoom = NoRoom()
         if self._walls.enforced:
             room = self._walls.take(spec.memory_mib) or await self._walls.make(spec.memory_mib)
+        try:
+            joins = room.join()
+        except OSError:
+            room.free()
+            raise
         environment = Environment(spec, self._owner, zygote, room)
         self._fleet_of[environment] = fleet
-        joins = room.join()
         try:
             order = self._order_of(spec, environment, zygote, code, layers)
             await environment.start(order, {f"join{i}": fd for i, fd in enumerate(joins)})

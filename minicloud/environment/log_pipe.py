@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 
-from minicloud.environment.limits import LINE_BYTES_MAX, LOG_BYTES_PER_S_MAX
+from minicloud.environment.limits import LINE_BYTES_MAX, LOG_BYTES_PER_S_MAX, LOG_LINE_COST_BYTES
 from minicloud.function.limits import TAIL_BYTES_MAX
 
 READ_BYTES = 64 * 1024
@@ -102,6 +102,7 @@ class LogPipe:
         if len(self._tail) > 4 * TAIL_BYTES_MAX:
             del self._tail[:-TAIL_BYTES_MAX]
         *lines, self._partial = (self._partial + data).split(b"\n")
+        self._this_second += len(lines) * LOG_LINE_COST_BYTES
         if lines:
             self._say(lines)
         if len(self._partial) > LINE_BYTES_MAX:

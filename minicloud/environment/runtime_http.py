@@ -6,7 +6,7 @@ Requests may be pipelined; a runtime that sends an answer and the request for th
 in one packet, when there is an event.
 
 Who is on the other side is a stranger: heads and bodies are bounded, a body that is too long is read and thrown away,
-so that the refusal can be read.
+so that the refusal can be read. Who sends on while it waits for an event is not read any further.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Api(Protocol):
         """The reply to a body that was thrown away."""
         ...
 
-    def streams(self, method: str, path: str, headers: Mapping[str, str]) -> BodySink | None:
+    def streams(self, connection: Connection, method: str, path: str, headers: Mapping[str, str]) -> BodySink | None:
         """Who takes this request's body while it comes; None: it is wanted whole."""
         ...
 
@@ -61,6 +61,10 @@ class BodySink(Protocol):
         """The whole body was there; returns the reply, as `Api.handle` does."""
         ...
 
+    def broken(self) -> None:
+        """The connection closed before the body's end."""
+        ...
+
 
 class BadRequest(Exception):
     """Not what we speak; the connection ends."""
@@ -70,7 +74,7 @@ def reply(status: int, body: bytes, headers: str = "", content_type: str = "appl
     """`headers`: whole lines."""
     kind = f"Content-Type: {content_type}\r\n" if body else ""
     head = f"HTTP/1.1 {status} {_REASONS[status]}\r\n{kind}{headers}Content-Length: {len(body)}\r\n\r\n"
-    return head.encode("latin-1", "replace") + body
+    return head.encode("ascii", "replace") + body
 
 
 class Connection(asyncio.Protocol):
@@ -85,8 +89,8 @@ class Connection(asyncio.Protocol):
         self._request: _Request | None = None
         self._unsent: list[bytes] = []
         self._waiting = False  # for `answer`: what comes behind it waits, too
-        self._receiving = False
         self._last = False
+        self._held: set[str] = set()  # why nothing is read at the moment
 
     # ------------------------------------------------------------ of asyncio
 
@@ -97,20 +101,23 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._request is not None and self._request.sink is not None:
+            self._request.sink.broken()
+        self._request = None
         self._api.closed(self)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        self._receiving = True
         try:
             self._read()
         except (BadRequest, ValueError) as error:
             self._unsent.append(reply(400, f'{{"errorMessage":"{type(error).__name__}"}}'.encode()))
             self._last = True
             self._waiting = False
-        self._receiving = False
         if not self._waiting:
             self._send()
+        elif len(self._buffer) > HEAD_BYTES_MAX:
+            self.hold("ahead")
 
     # ------------------------------------------------------------ for the API
 
@@ -119,16 +126,21 @@ class Connection(asyncio.Protocol):
         self._unsent.append(data)
         self._waiting = False
         self._send()
+        self.let("ahead")
         if self._buffer:
             self.data_received(b"")
 
-    def pause(self) -> None:
-        """No more of what the runtime sends, until `go_on`."""
-        if self._transport is not None:
+    def hold(self, why: str) -> None:
+        """Nothing is read until every reason is gone (`let`)."""
+        if not self._held and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
+        self._held.add(why)
 
-    def go_on(self) -> None:
-        if self._transport is not None:
+    def let(self, why: str) -> None:
+        if why not in self._held:
+            return
+        self._held.remove(why)
+        if not self._held and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def close(self) -> None:
@@ -201,7 +213,7 @@ class Connection(asyncio.Protocol):
         if "connection" in headers or version == "HTTP/1.0":
             request.last = headers.get("connection", "close").lower() == "close"
         if request.left or request.chunked:
-            request.sink = self._api.streams(request.method, request.path, headers)
+            request.sink = self._api.streams(self, request.method, request.path, headers)
             request.too_long = request.sink is None and request.left > RESPONSE_BYTES_MAX
         if headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -221,6 +233,7 @@ class _Request:
         self._parts: list[bytes] = []
         self._size = 0
         self._in_trailers = False
+        self._trailer_bytes = 0
 
     def body(self) -> bytes:
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
@@ -265,6 +278,9 @@ class _Request:
         while (line := self._line(buffer)) is not None:
             if not line:
                 return True
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > HEAD_BYTES_MAX:
+                raise BadRequest("trailers without end")
             name, _, value = line.partition(":")
             self.trailers = {**self.trailers, name.lower(): value.strip()}
         return False

@@ -63,12 +63,22 @@ class Zygote:
                 self._starting = None
 
     def make(self, order: dict[str, Any], fds: dict[str, int], news: News) -> None:
-        """`news` hears of the environment until it has ended. The descriptors are copied before this returns."""
+        """`news` hears of the environment until it has ended. The descriptors are copied before this returns.
+
+        Raises Unavailable, OSError.
+        """
         if self._line is None:
             raise Unavailable("the zygote is gone")
+        passed: list[int] = []
+        try:
+            passed.append(_file(json.dumps(order).encode()))
+            passed.extend(os.dup(fd) for fd in fds.values())
+        except BaseException:
+            _close(passed)
+            raise
         self._listeners[order["id"]] = news
-        packet = json.dumps({**order, "op": "make", "fds": list(fds)}).encode()
-        self._send(packet, [os.dup(fd) for fd in fds.values()])
+        packet = json.dumps({"op": "make", "id": order["id"], "fds": ["order", *fds]}).encode()
+        self._send(packet, passed)
 
     def kill(self, name: str) -> None:
         """Idempotent. `exited` follows, if it was there."""
@@ -105,12 +115,12 @@ class Zygote:
             await self._loop.sock_sendall(mine, json.dumps(self._config).encode())
             async with asyncio.timeout(SETUP_S_MAX):
                 said = json.loads(await self._loop.sock_recv(mine, PACKET_BYTES_MAX) or b"{}")
+            if said.get("op") != "ready":
+                raise ConnectionError("it ended before it was ready")
         except BaseException:
             mine.close()
+            self._process.kill()
             raise
-        if said.get("op") != "ready":
-            mine.close()
-            raise ConnectionError("it ended before it was ready")
         self.isolated, self.why = bool(said["isolated"]), str(said["why"])
         self._line = mine
         self._loop.add_reader(mine.fileno(), self._readable)
@@ -183,6 +193,17 @@ class Zygote:
         else:
             for listener in listeners:
                 listener.close()
+
+
+def _file(content: bytes) -> int:
+    """In memory."""
+    fd = os.memfd_create("order", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, content)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _close(fds: list[int]) -> None:

@@ -7,15 +7,17 @@
 It has imported what handlers usually import and has the runtime loop of `minicloud_workers` loaded, so that an
 environment of its own interpreter starts without starting Python; other runtimes are executed by the forked child,
 which costs no Python start either. It holds no secret and opens nothing: code comes from the store, what an environment
-talks by comes as descriptors.
+talks by comes as descriptors. What it has read, every later child could find in its memory: so an order, which has
+credentials and the user's variables in it, comes in a file of its own, and the child alone reads it.
 
 What cannot happen: an environment outlives the functions process. The zygote is the first process of a pid namespace
 whose end ends everything in it; it asks for SIGKILL when its parent dies (which asks for the same), and it ends when
 the line is closed. Without namespaces each process asks for SIGKILL at its parent's death.
 
-    host -> zygote   config (first), then {"op": "make", id, fds: [names], kind, ...}, {"op": "kill", id}
+    host -> zygote   config (first), then {"op": "make", id, fds: [names]}, one of them "order", {"op": "kill", id}
     zygote -> host   {"op": "ready", "isolated", "why"}, {"op": "up", id} with the descriptors of its listeners,
-                     {"op": "failed", id, error}, {"op": "exited", id, status}: exit code, 128 + n for signal n
+                     {"op": "failed", id, error}, {"op": "exited", id, status}: exit code, 128 + n for signal n;
+                     `exited` comes once for each `make`, whatever else is said
 
 One JSON object a packet. Standard library only: it runs as `python -I -S`.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import gc
 import importlib
 import json
@@ -38,6 +41,7 @@ from typing import Any
 from minicloud.sandbox import chamber
 
 PACKET_BYTES_MAX = 128 * 1024
+ORDER_BYTES_MAX = 1024 * 1024
 FDS_MAX = 64
 SETUP_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 CONTROL_FD = 3  # what an environment's runtime talks by, after everything else was closed
@@ -113,22 +117,25 @@ class Zygote:
         if order["op"] == "kill":
             self._kill(order["id"])
         else:
-            self._make(order, dict(zip(order["fds"], fds, strict=True)))
+            self._make(order["id"], dict(zip(order["fds"], fds, strict=False)), len(order["fds"]))
         for fd in fds:
             os.close(fd)
         return True
 
-    def _make(self, order: dict[str, Any], fds: dict[str, int]) -> None:
+    def _make(self, name: str, fds: dict[str, int], count: int) -> None:
         try:
+            if len(fds) < count:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             pid = self._fork()
+            if pid == 0:
+                self._child(name, fds)
+            pidfd = _pidfd(pid)
         except OSError as error:
-            self.say({"op": "failed", "id": order["id"], "error": f"no new process: {error.strerror}"})
+            self.say({"op": "failed", "id": name, "error": f"no new process: {error.strerror}"})
+            self.say({"op": "exited", "id": name, "status": SETUP_FAILED})
             return
-        if pid == 0:
-            self._child(order, fds)
-        pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = (order["id"], pid)
-        self._pids[order["id"]] = pid
+        self._children[pidfd] = (name, pid)
+        self._pids[name] = pid
         self._poll.register(pidfd, select.EPOLLIN)
 
     def _fork(self) -> int:
@@ -136,10 +143,20 @@ class Zygote:
             return os.fork()
         chamber.unshare(chamber.CLONE_NEWPID)
         try:
-            return os.fork()
-        finally:  # in the child too, where it changes nothing
-            with contextlib.suppress(OSError):
-                chamber.setns(self._config["pidns"], chamber.CLONE_NEWPID)
+            pid = os.fork()
+        except OSError:
+            self._come_back()
+            raise
+        if pid:
+            self._come_back()
+        return pid
+
+    def _come_back(self) -> None:
+        """The next child must not be in the namespace of this one: rather no zygote than that."""
+        try:
+            chamber.setns(self._config["pidns"], chamber.CLONE_NEWPID)
+        except OSError as error:
+            raise SystemExit(f"a zygote cannot leave the namespace of its child: {error}") from None
 
     def _kill(self, name: str) -> None:
         pid = self._pids.get(name, 0)
@@ -158,16 +175,19 @@ class Zygote:
 
     # ------------------------------------------------------------ in the child
 
-    def _child(self, order: dict[str, Any], fds: dict[str, int]) -> None:
+    def _child(self, name: str, fds: dict[str, int]) -> None:
         """Never returns."""
         status = SETUP_FAILED
         try:
             try:
+                for pidfd in self._children:  # they count for the limit that the guest gets
+                    os.close(pidfd)
+                order = json.loads(os.pread(fds["order"], ORDER_BYTES_MAX, 0))
                 listeners = chamber.furnish(order, self._config, fds)
             except BaseException as error:  # noqa: BLE001 - whatever it was, the host reports it
-                self.say({"op": "failed", "id": order["id"], "error": f"{type(error).__name__}: {error}"[:500]})
+                self.say({"op": "failed", "id": name, "error": f"{type(error).__name__}: {error}"[:500]})
                 return
-            self.say({"op": "up", "id": order["id"]}, tuple(listener.detach() for listener in listeners))
+            self.say({"op": "up", "id": name}, tuple(listener.detach() for listener in listeners))
             _keep_only(fds["api"])
             status = self._init(order)
         except SystemExit as end:
@@ -209,6 +229,16 @@ class Zygote:
             text = f"fork/exec {order['argv'][0]}: {str(error.strerror).lower()}\n"
             os.write(2, text.encode())
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+
+
+def _pidfd(pid: int) -> int:
+    """Of a new child, which ends if there is none."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _keep_only(api: int) -> None:

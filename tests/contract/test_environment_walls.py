@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -108,6 +109,28 @@ def handler(event, context):
         assert other != uid or os.geteuid() != 0
 
 
+async def test_nothing_of_others_is_left_in_the_memory_that_an_environment_is_forked_with(bench: Bench) -> None:
+    look = r"""
+import re
+def handler(event, context):
+    found = set()
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for words in (line.split() for line in maps):
+            low, high = (int(part, 16) for part in words[0].split("-"))
+            try:
+                memory.seek(low)
+                found.update(re.findall(rb"MARK-[0-9a-f]{32}", memory.read(high - low)))
+            except (OSError, ValueError, OverflowError):
+                continue
+    return sorted(one.decode() for one in found)
+"""
+    for account in ("111111111111", "222222222222", "333333333333"):
+        marks = tuple((f"SECRET{number}", f"MARK-{uuid.uuid4().hex}") for number in range(60))
+        await bench.result(bench.spec("def handler(e, c):\n  return e\n", account=account, env=marks))
+    own = f"MARK-{uuid.uuid4().hex}"
+    assert await bench.result(bench.spec(look, env=(("MINE", own),))) == [own]
+
+
 async def test_memory_processes_and_tmp_have_ends_that_others_do_not_feel(bench: Bench) -> None:
     neighbour = bench.spec("def handler(e, c):\n  return e\n")
     await bench.result(neighbour)
@@ -165,16 +188,25 @@ async def test_when_the_zygote_dies_its_environments_end_and_the_next_invocation
 HOST = """
 import asyncio, sys
 from pathlib import Path
-from tests.contract.function_bench import Bench
+from tests.contract.function_bench import Bench, Lines
+class Counted(Lines):
+    def __init__(self):
+        super().__init__()
+        self.three = asyncio.Event()
+    def write(self, *words):
+        super().write(*words)
+        if sum(line.startswith("START") for line in self.all()) == 3:
+            self.three.set()
 async def main(directory):
-    bench = Bench(directory, group_prefix=sys.argv[2])
+    lines = Counted()
+    bench = Bench(directory, group_prefix=sys.argv[2], logs=lines)
     await bench.host.start()
-    spec = bench.spec("import os, time\\ndef handler(e, c):\\n  if os.fork() == 0: os.setsid()\\n  time.sleep(60)\\n")
+    code = "import os, time\\ndef handler(e, c):\\n  if os.fork() == 0: os.setsid()\\n  time.sleep(60)\\n"
+    spec = bench.spec(code, timeout_s=60)
     calls = [asyncio.ensure_future(bench.invoke(spec)) for _ in range(3)]
-    while len([line for line in bench.lines.all() if line.startswith("START")]) < 3:
-        await asyncio.sleep(0.01)
+    await lines.three.wait()
     print("running", flush=True)
-    await asyncio.sleep(60)
+    await asyncio.gather(*calls)
 asyncio.run(main(Path(sys.argv[1])))
 """
 

@@ -88,14 +88,14 @@ def handler(event, c):
             c.identity.cognito_identity_id]
 """
     spec = bench.spec(code, timeout_s=7)
-    client = json.dumps({"custom": {"a": "b"}, "client": {"app_title": "T"}})
+    client = json.dumps({"custom": {"a": "bä😀"}, "client": {"app_title": "T"}}, ensure_ascii=False)
     asked = invocation(spec, arn=f"{spec.arn}:live", client_context=client)
     outcome = await bench.host.invoke(spec, asked)
     said = json.loads(outcome.payload)
     assert said[:5] == [asked.request_id, f"{spec.arn}:live", "f", "$LATEST", "256"]
     assert "/[$LATEST]" in said[5]
     assert 6_000 < said[6] <= 7_000
-    assert said[7:] == [{"a": "b"}, "T", None]
+    assert said[7:] == [{"a": "bä😀"}, "T", None]
 
 
 async def test_log_lines_and_the_tail(bench: Bench) -> None:

@@ -35,6 +35,7 @@ class Invocations:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._line: _Line | None = None
+        self._opening = asyncio.Lock()
 
     async def call(self, request: function_pb2.InvokeRequest, wait_s: float) -> function_pb2.InvokeReply:
         """Raises CloudError."""
@@ -62,13 +63,22 @@ class Invocations:
                 await asyncio.sleep(pause)
 
     async def _opened(self) -> _Line:
-        now = asyncio.get_running_loop().time()
-        if self._line is None or self._line.over or now - self._line.born > STREAM_S:
-            start, metadata = await self._broker.duplex("InvocationService/InvokeMany", invocation_pb2.InvokedBatch)
-            if self._line is not None:
-                self._line.finish()
-            self._line = _Line(start(metadata=metadata))
+        if self._line is None or self._spent(self._line):
+            async with self._opening:  # many that come at once share one
+                if self._line is None or self._spent(self._line):
+                    await self._open()
+        assert self._line is not None
         return self._line
+
+    async def _open(self) -> None:
+        start, metadata = await self._broker.duplex("InvocationService/InvokeMany", invocation_pb2.InvokedBatch)
+        if self._line is not None:
+            self._line.finish()
+        self._line = _Line(start(metadata=metadata))
+
+    @staticmethod
+    def _spent(line: _Line) -> bool:
+        return line.over or asyncio.get_running_loop().time() - line.born > STREAM_S
 
 
 class _Line:

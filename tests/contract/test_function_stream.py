@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from minicloud.base.arn import Caller, Scope
 from minicloud.base.errors import CloudError, NotFound, Unavailable
 from minicloud.function.errors import throttled
+from minicloud.function.invoking import Answer, Request
 from minicloud.function.ports import Invocation, Outcome
+from minicloud.function.rpc import many
+from minicloud.wire import invocation_pb2 as wire
 from tests.contract.function_world import function_world, packed
+from tests.turns import turn
 
 
 async def test_many_at_once_each_get_their_own_answer(tmp_path: Path) -> None:
@@ -101,3 +108,25 @@ async def test_a_caller_that_goes_away_leaves_the_stream_to_the_others(tmp_path:
         assert (await stays).json() == 1
         with pytest.raises((asyncio.CancelledError, CloudError)):
             await gone
+
+
+async def test_who_does_not_read_the_answers_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "CALLS_MAX", 3)
+    asked = 0
+
+    class Service:
+        async def invoke(self, request: Request) -> Answer:
+            nonlocal asked
+            asked += 1
+            return Answer("", "$LATEST", Outcome(b"1"))
+
+    async def batches() -> AsyncIterator[wire.InvokeBatch]:
+        for number in range(10):
+            yield wire.InvokeBatch(calls=[wire.InvokeCall(number=number)])
+
+    line = many._Line(cast(Any, Service()), Caller(Scope("000000000000", "us-east-1")))
+    reading = asyncio.create_task(line.read(batches()))
+    await turn(50)
+    assert asked == 3
+    numbers = [one.number async for batch in line.answers(reading) for one in batch.answers]
+    assert sorted(numbers) == list(range(10))

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 DESCRIPTOR = wire.DESCRIPTOR.services_by_name["InvocationService"]
 STREAM_S_MAX = 900.0  # the life of a ticket
-CALLS_MAX = 1_000  # ours: of one stream at once
+CALLS_MAX = 1_000  # ours: of one stream at once, until their answers are on their way; then nothing is read
 BATCH_BYTES_MAX = 1024 * 1024  # ours: what is larger goes in messages of its own
 
 
@@ -51,14 +51,16 @@ class _Line:
         self._caller = caller
         self._running: set[asyncio.Task[None]] = set()
         self._ended: list[wire.InvokedCall] = []
+        self._open = 0  # read, and the answer is not on its way
         self._something = asyncio.Event()
+        self._room = asyncio.Event()
 
     async def read(self, batches: AsyncIterator[wire.InvokeBatch]) -> None:
         try:
             async with asyncio.timeout(STREAM_S_MAX):
                 async for batch in batches:
                     for call in batch.calls:
-                        self._start(call)
+                        await self._start(call)
         except TimeoutError:
             return
         finally:
@@ -73,16 +75,19 @@ class _Line:
             ended, self._ended = self._ended, []
             for batch in _batches(ended):
                 yield batch
+                self._open -= len(batch.answers)
+                self._room.set()
 
     def close(self) -> None:
-        """Nobody waits any more; what runs goes on to its end."""
+        """Nobody waits any more; what runs goes on to its end (`FunctionService.invoke`)."""
         for task in self._running:
             task.cancel()
 
-    def _start(self, call: wire.InvokeCall) -> None:
-        if len(self._running) >= CALLS_MAX:
-            self._end(call.number, errors.throttled("ConcurrentInvocationLimitExceeded"))
-            return
+    async def _start(self, call: wire.InvokeCall) -> None:
+        while self._open >= CALLS_MAX:
+            self._room.clear()
+            await self._room.wait()
+        self._open += 1
         task = asyncio.ensure_future(self._run(call.number, call.request))
         self._running.add(task)
         task.add_done_callback(self._done)

@@ -6,7 +6,9 @@ let in. Whoever has only open groups (the default one, untouched) has no firewal
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from minicloud.base.arn import Scope
 from minicloud.compute import security
@@ -17,6 +19,7 @@ from minicloud.wire import fleet_pb2 as pb
 
 _LIVE = ("pending", "running")
 _OPEN = ("", 0, b"")
+Peers: TypeAlias = dict[str, list[str]]  # a group's id -> ranges
 
 
 class Firewalls:
@@ -31,7 +34,7 @@ class Firewalls:
     def of(self, instance: Instance) -> pb.Firewall | None:
         """As of now; None: open. Remembered as what its host is told."""
         found = firewall(self._state, instance)
-        self._told[instance.id] = _mark(instance, found)
+        self._told[instance.id] = _mark(instance, _text(found))
         return found
 
     def touched(self, effect: Touched) -> None:
@@ -57,23 +60,37 @@ class Firewalls:
                 self._push(instance)
 
     def _refresh(self, scope: Scope) -> None:
+        """One look at the scope's instances, however many groups name each other: a record may come every few ms."""
         if not self._state.page(SecurityGroup.kind, scope):
             return
-        for key in self._state.page(Instance.kind, scope):
-            instance = self._state.instances[key]
+        every = [self._state.instances[key] for key in self._state.page(Instance.kind, scope)]
+        peers = _peers(every)
+        texts: dict[tuple[str, ...], bytes] = {}  # instances of the same groups have the same firewall
+        for instance in every:
             if instance.state != "running":  # a start order has what there was; running tells it again
                 continue
-            if self._told.get(key, _OPEN) != _mark(instance, firewall(self._state, instance)):
+            groups = tuple(security.ids(instance))
+            if groups not in texts:
+                texts[groups] = _text(_firewall(self._state, instance, peers))
+            if self._told.get(instance.id, _OPEN) != _mark(instance, texts[groups]):
                 self._push(instance)
 
 
-def _mark(instance: Instance, found: pb.Firewall | None) -> tuple[str, int, bytes]:
-    text = b"" if found is None else b"+" + found.SerializeToString(deterministic=True)
+def _text(found: pb.Firewall | None) -> bytes:
+    return b"" if found is None else b"+" + found.SerializeToString(deterministic=True)
+
+
+def _mark(instance: Instance, text: bytes) -> tuple[str, int, bytes]:
     return (instance.state if text else "", instance.generation if text else 0, text)
 
 
 def firewall(state: State, instance: Instance) -> pb.Firewall | None:
     """None: everything may pass."""
+    scope = instance.scope
+    return _firewall(state, instance, _peers(state.instances[key] for key in state.page(Instance.kind, scope)))
+
+
+def _firewall(state: State, instance: Instance, peers: Peers) -> pb.Firewall | None:
     there = [one for one in security.ids(instance) if _there(state, instance, one)]
     groups = [security.find(state, instance.scope, one) for one in there]
     ingress = [rule for group in groups for rule in group.ingress]
@@ -81,8 +98,8 @@ def firewall(state: State, instance: Instance) -> pb.Firewall | None:
     if security.is_open(ingress) and security.is_open(egress):
         return None
     return pb.Firewall(
-        ingress=[_rule(state, instance.scope, one) for one in ingress if _is_ipv4(one)],
-        egress=[_rule(state, instance.scope, one) for one in egress if _is_ipv4(one)],
+        ingress=[_rule(one, peers) for one in ingress if _is_ipv4(one)],
+        egress=[_rule(one, peers) for one in egress if _is_ipv4(one)],
     )
 
 
@@ -95,7 +112,7 @@ def _there(state: State, instance: Instance, group_id: str) -> bool:
     return group_id in state.security_groups or group_id == security.default_group(instance.scope).id
 
 
-def _rule(state: State, scope: Scope, rule: Rule) -> pb.FirewallRule:
+def _rule(rule: Rule, peers: Peers) -> pb.FirewallRule:
     made = pb.FirewallRule(
         protocol="" if rule["protocol"] == security.ANY else rule["protocol"],
         from_port=rule.get("from", -1),
@@ -105,11 +122,15 @@ def _rule(state: State, scope: Scope, rule: Rule) -> pb.FirewallRule:
     if "cidr" in rule:
         made.peers.append(rule["cidr"])
     else:
-        made.peers.extend(sorted(_addresses(state, scope, rule["group"])))
+        made.peers.extend(sorted(peers.get(rule["group"], ())))
     return made
 
 
-def _addresses(state: State, scope: Scope, group_id: str) -> Iterable[str]:
-    for one in security.members(state, scope, group_id):
+def _peers(every: Iterable[Instance]) -> Peers:
+    """The addresses of each group's live members."""
+    found: Peers = defaultdict(list)
+    for one in every:
         if one.private_ip and one.state in _LIVE:
-            yield f"{one.private_ip}/32"
+            for group in security.ids(one):
+                found[group].append(f"{one.private_ip}/32")
+    return found

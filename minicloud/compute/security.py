@@ -367,7 +367,9 @@ def checked(state: State, scope: Scope, rule: Rule) -> Rule:
         raise _malformed(f'Unsupported IP protocol "{protocol[:32]}" - supported: [-1, tcp, udp, icmp, icmpv6]')
     if protocol in _WITH_PORTS:
         _check_ports(kept)
-    elif protocol not in ("icmp", "icmpv6"):
+    elif protocol in ("icmp", "icmpv6"):
+        _check_icmp(kept)
+    else:
         kept.pop("from", None)
         kept.pop("to", None)
     if "cidr" in kept:
@@ -393,6 +395,15 @@ def _check_ports(rule: Rule) -> None:
         raise InvalidParameterValue(f"TCP/UDP port ({low if not 0 <= low <= 65535 else high}) out of range")
     elif low > high:
         raise InvalidParameterValue(f"Invalid TCP/UDP port range ({low}:{high})")
+
+
+def _check_icmp(rule: Rule) -> None:
+    """Type and code, where ports are with others; -1 is any. The codes of any type are any."""
+    kind, code = rule.setdefault("from", -1), rule.setdefault("to", -1)
+    if not -1 <= kind <= 255 or not -1 <= code <= 255:
+        raise InvalidParameterValue(f"ICMP code ({code}) or type ({kind}) out of range", field="FromPort")
+    if kind == -1 and code != -1:
+        raise InvalidParameterValue(f"ICMP code ({code}) needs a type", field="ToPort")
 
 
 def _network(text: str, kind: Any) -> str:

@@ -40,7 +40,9 @@ class Seal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SentCommand:
-    """`script`: for /bin/sh. `timeout_s`: of one run. `targets`: as they were asked for."""
+    """`script`: for /bin/sh. `timeout_s`: of one run. `deliver_s`: what has not begun by then does not begin.
+    `targets`: as they were asked for.
+    """
 
     id: str
     account: str
@@ -55,6 +57,7 @@ class SentCommand:
     targets: list[dict[str, Any]] = field(default_factory=list)
     parameters: dict[str, list[str]] = field(default_factory=dict)
     concurrency: str = "50"
+    deliver_s: int = 3600
 
     @property
     def scope(self) -> Scope:

@@ -20,6 +20,7 @@ from minicloud.base.errors import Unauthenticated
 
 _MAC_BYTES = 32
 TOKEN_CHARS_MAX = 4096
+TEMPORARY = "ASIA"  # how the ids of these keys begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def issue(cluster_secret: bytes, session: Session) -> Credentials:
 
 
 def new_key_id(rand: random.Random) -> str:
-    return "ASIA" + base64.b32encode(rand.randbytes(10)).decode()
+    return TEMPORARY + base64.b32encode(rand.randbytes(10)).decode()
 
 
 def secret_of(cluster_secret: bytes, key_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,6 +158,41 @@ async def test_who_asks_and_temporary_credentials(tmp_path: Path) -> None:
             await stranger.assume_role(RoleArn=arn, RoleSessionName="me", ExternalId="42")
         token = (await sts.get_session_token())["Credentials"]
         assert session.opened(SECRET, token["SessionToken"], token["AccessKeyId"], 0.0).scope.account == account
+
+
+@pytest.mark.parametrize(
+    ("statements", "enters"),
+    [
+        ([{"Effect": "Allow", "Principal": {"AWS": "444455556666"}}], True),
+        ([{"Effect": "Allow", "Principal": "*"}], True),
+        ([{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::444455556666:root"}}], True),
+        ([{"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam::444455556666:user/other", ""]}}], False),
+        ([{"Effect": "Allow", "Principal": {"AWS": "444455556666"}, "Action": "sts:TagSession"}], False),
+        ([{"Effect": "Allow", "Principal": "*"}, {"Effect": "Deny", "Principal": {"AWS": "444455556666"}}], False),
+        ([{"Effect": "Allow", "Principal": "*", "Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}}], False),
+        (
+            [
+                {
+                    "Effect": "Allow",
+                    "Principal": "*",
+                    "Condition": {"StringLike": {"sts:RoleSessionName": "m*", "aws:PrincipalAccount": "4444*"}},
+                }
+            ],
+            True,
+        ),
+    ],
+)
+async def test_whom_of_other_accounts_a_role_lets_in(tmp_path: Path, statements: list[Any], enters: bool) -> None:
+    async with ec2_world(tmp_path) as world:
+        iam, stranger = world.client("iam", account="111122223333"), world.client("sts", account="444455556666")
+        trust = {"Statement": [{"Action": "sts:AssumeRole", **one} for one in statements]}
+        made = await iam.create_role(RoleName="door", AssumeRolePolicyDocument=json.dumps(trust))
+        asked = stranger.assume_role(RoleArn=made["Role"]["Arn"], RoleSessionName="me")
+        if enters:
+            assert (await asked)["AssumedRoleUser"]["Arn"] == "arn:aws:sts::111122223333:assumed-role/door/me"
+        else:
+            with refused("AccessDenied"):
+                await asked
 
 
 def await_identity(answer: dict[str, str]) -> tuple[str, str]:

@@ -81,12 +81,19 @@ async def test_bad_rules_change_nothing(tmp_path: Path) -> None:
             ({"IpProtocol": "carrier-pigeon", "IpRanges": [ANYWHERE]}, "InvalidPermission.Malformed"),
             ({**SSH, "UserIdGroupPairs": [{"GroupId": "sg-0123456789abcdef0"}]}, "InvalidGroup.NotFound"),
             ({**SSH, "PrefixListIds": [{"PrefixListId": "pl-1"}]}, "UnsupportedOperation"),
+            ({"IpProtocol": "icmp", "FromPort": 8, "ToPort": 999, "IpRanges": [ANYWHERE]}, "InvalidParameterValue"),
+            ({**SSH, "UserIdGroupPairs": [{"GroupId": group, "UserId": "999999999999"}]}, "UnsupportedOperation"),
+            ({**SSH, "UserIdGroupPairs": [{"GroupId": group, "VpcId": "vpc-1"}]}, "InvalidVpcID.NotFound"),
             (SSH, "MissingParameter"),
         ):
             with refused(code):
                 await ec2.authorize_security_group_ingress(
                     GroupId=group, IpPermissions=[{**SSH, "IpRanges": [{"CidrIp": "192.0.2.1/32"}]}, permission]
                 )
+        with refused("UnsupportedOperation"):
+            await ec2.authorize_security_group_ingress(
+                GroupId=group, SourceSecurityGroupName="web", SourceSecurityGroupOwnerId="999999999999"
+            )
         (shown,) = (await ec2.describe_security_groups(GroupIds=[group]))["SecurityGroups"]
         assert shown["IpPermissions"] == []
         with refused("CannotDelete"):

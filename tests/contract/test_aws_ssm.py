@@ -6,14 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from minicloud import cloud_aws
-from minicloud.base.errors import Unavailable
-from minicloud.compute.aws.running import Ended, Run
+from minicloud.base.errors import InsufficientStorage, Unavailable
+from minicloud.base.machine import Context
+from minicloud.compute.aws.running import Ended, Run, Runner
 from minicloud.compute.public_images import PARAMETERS
+from minicloud.compute.ssm import RUNNING, Invocation, Report, Send, SentCommand, Ssm
 from tests.contract.aws_world import refused
 from tests.contract.ec2_world import Ec2World, ec2_world
 
@@ -181,3 +185,56 @@ async def test_parameters(tmp_path: Path) -> None:
             await ssm.get_parameter(Name="/app/url")
         with refused("ValidationException", "prefixed"):
             await ssm.put_parameter(Name="/aws/mine", Value="x", Type="String")
+
+
+class Bench:
+    """A runner over a machine of its own. `full`: how many ends cannot be recorded."""
+
+    def __init__(self, full: int = 0) -> None:
+        self.ssm, self.full, self.now, self.tries = Ssm(cast(Any, None)), full, 1_000.0, 0
+
+    async def submit(self, command: Any) -> Any:
+        if isinstance(command, Report) and command.invocation.status not in RUNNING:
+            self.tries += 1
+            if self.tries <= self.full:
+                raise InsufficientStorage("the disk is full")
+        outcome = self.ssm.decide(command, Context(self.now, Random(1)))
+        for record in outcome.records:
+            self.ssm.apply(record)
+        return outcome.reply
+
+    async def send(self, **given: Any) -> Invocation:
+        """What became of a command to one instance, whose host is not there."""
+        command = SentCommand("c", "0" * 12, "us-east-1", "exit 0", self.now, self.now + 9e9, ["i-1"], **given)
+        service = SimpleNamespace(state=SimpleNamespace(instances={}, hosts={}))
+        runner = Runner(cast(Any, service), self.ssm, self.submit, cast(Any, None), lambda: self.now, again_s=0.0)
+        await runner.send(Send(command))
+        await asyncio.gather(*runner._tasks.values())
+        return self.ssm.invocation(command, "i-1")
+
+
+async def test_what_has_not_begun_in_time_does_not_begin() -> None:
+    one = await Bench().send(deliver_s=0)
+    assert (one.status, one.started) == ("TimedOut", 0.0)
+    assert (await Bench().send(deliver_s=30)).status == "Failed"  # it was tried
+
+
+async def test_an_end_that_could_not_be_recorded_is_recorded_later() -> None:
+    bench = Bench(full=3)
+    one = await bench.send()
+    assert (one.status, bench.tries) == ("Failed", 4)
+
+
+async def test_a_parameter_by_arn_is_the_caller_s_own(tmp_path: Path) -> None:
+    async with ec2_world(tmp_path) as world:
+        ssm = world.client("ssm")
+        await ssm.put_parameter(Name="/a/b", Value="v", Type="String")
+        arn = (await ssm.get_parameter(Name="/a/b"))["Parameter"]["ARN"]
+        assert (await ssm.get_parameter(Name=arn))["Parameter"]["Value"] == "v"
+        for other in (arn.replace("us-east-1", "eu-west-1"), arn.replace(":000000000000:", ":999999999999:")):
+            with refused("ParameterNotFound"):
+                await ssm.get_parameter(Name=other)
+        with refused("InvalidResourceId"):
+            await ssm.add_tags_to_resource(
+                ResourceType="Parameter", ResourceId="/none", Tags=[{"Key": "k", "Value": "v"}]
+            )

@@ -50,6 +50,13 @@ def test_users_and_roles_are_who_they_are(locked: RealCloud) -> None:
     session = (given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
     with client(locked, "sts", *session) as sts:
         assert sts.get_caller_identity()["Arn"] == "arn:aws:sts::000000000000:assumed-role/deploy/ci-1"
+        with pytest.raises(ClientError, match=r"AccessDenied.*with session credentials"):
+            sts.get_session_token()
+        with pytest.raises(ClientError, match=r"AccessDenied.*with session credentials"):
+            sts.get_federation_token(Name="for-ever")
+        with pytest.raises(ClientError, match="1 hour session limit for roles assumed by role chaining"):
+            sts.assume_role(RoleArn=role, RoleSessionName="ci-2", DurationSeconds=3601)
+        assert sts.assume_role(RoleArn=role, RoleSessionName="ci-2")["AssumedRoleUser"]["Arn"].endswith("ci-2")
     with client(locked, "sqs", *session) as sqs:  # another process, which verifies by itself
         url = sqs.create_queue(QueueName="of-a-session")["QueueUrl"]
         sqs.send_message(QueueUrl=url, MessageBody="signed")

@@ -1,19 +1,20 @@
-"""The aws CLI, unmodified: where there is one on this machine (`pip install awscli`, or AWS_CLI names it)."""
+"""The aws CLI, unmodified: the one that is installed beside this Python (or AWS_CLI names it)."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.real_cloud import RealCloud
 
-AWS = os.environ.get("AWS_CLI") or shutil.which("aws")
-pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(not AWS, reason="no aws CLI")]
+AWS = Path(os.environ.get("AWS_CLI") or Path(sys.executable).parent / "aws")  # pyproject.toml, extra dev
+pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(not AWS.exists(), reason=f"no aws CLI at {AWS}")]
 
 
 def aws(cloud: RealCloud, *args: str, code: int = 0) -> Any:

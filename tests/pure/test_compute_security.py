@@ -77,6 +77,8 @@ def test_groups_that_are_used_or_named_stay() -> None:
         ({**SSH, "to": 70000}, InvalidParameterValue),
         ({"protocol": "tcp", "cidr": "0.0.0.0/0"}, InvalidParameterValue),
         ({**SSH, "protocol": "quic"}, InvalidParameterValue),
+        ({**SSH, "protocol": "icmp", "from": 256, "to": -1}, InvalidParameterValue),
+        ({**SSH, "protocol": "1", "from": -1, "to": 4}, InvalidParameterValue),
         ({**SSH, "description": "x" * 256}, InvalidParameterValue),
         ({"protocol": "-1", "group": "sg-0123456789abcdef0"}, NotFound),
         (SSH, AlreadyExists),

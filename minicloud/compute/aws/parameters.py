@@ -69,7 +69,9 @@ class SsmDoor(CommandDoor):
         scope = call.caller.scope
         name, version = text, ""
         if text.startswith("arn:"):
-            name = text.partition(":parameter")[2]
+            head, _, name = text.partition(":parameter")
+            if head not in (f"arn:aws:ssm:{scope.region}:{scope.account}", f"arn:aws:ssm:{scope.region}:"):
+                raise NotFound(f"Parameter {text[:128]} not found.", code="ParameterNotFound")
             name = name if name in PARAMETERS or scope.key(name) in self._ssm.parameters else name.lstrip("/")
         elif ":" in text:
             name, _, version = text.partition(":")
@@ -150,19 +152,27 @@ class SsmDoor(CommandDoor):
 
     async def AddTagsToResource(self, params: Params, call: Call) -> Result:
         name = _tagged(params)
+        self._check_there(name, call.caller.scope)
         await self._submit(TagParameter(call.caller.scope, name, tag_map(params["Tags"])))
         return {}
 
     async def RemoveTagsFromResource(self, params: Params, call: Call) -> Result:
-        await self._submit(TagParameter(call.caller.scope, _tagged(params), {}, tuple(params["TagKeys"])))
+        name = _tagged(params)
+        self._check_there(name, call.caller.scope)
+        await self._submit(TagParameter(call.caller.scope, name, {}, tuple(params["TagKeys"])))
         return {}
 
     async def ListTagsForResource(self, params: Params, call: Call) -> Result:
         name = _tagged(params)
-        found = await self._service.shown(lambda: self._ssm.parameters.get(call.caller.scope.key(name)))
+        found = await self._service.shown(lambda: self._check_there(name, call.caller.scope))
+        return {"TagList": tag_list(found.tags)}
+
+    def _check_there(self, name: str, scope: Scope) -> Parameter:
+        """Raises InvalidParameterValue (InvalidResourceId)."""
+        found = self._ssm.parameters.get(scope.key(name))
         if found is None:
             raise InvalidParameterValue(f"There is no parameter {name[:128]}", code="InvalidResourceId")
-        return {"TagList": tag_list(found.tags)}
+        return found
 
     def _parameter(self, one: Parameter, clear: bool) -> Result:
         return {
@@ -218,7 +228,7 @@ def _metadata(one: Parameter) -> Result:
 def _test(given: Result, call: Call) -> Callable[[Parameter], bool]:
     key, option, values = given["Key"], given.get("Option", "Equals"), given.get("Values", [])
     fields: dict[str, Callable[[Parameter], str]] = {"Name": lambda one: one.name, "Type": lambda one: one.type}
-    if key.startswith("tag:"):
+    if key.startswith("tag:") and option == "Equals":
         name = key.removeprefix("tag:")
         return lambda one: name in one.tags and (not values or one.tags[name] in values)
     if key not in fields or option not in ("Equals", "BeginsWith", "Contains"):

@@ -18,6 +18,7 @@ from minicloud.compute.ssm import RUNNING, Invocation, Report, Send, SentCommand
 log = logging.getLogger(__name__)
 
 _LOST = "The control plane ended while this command ran; whether it finished is not known."
+AGAIN_S = 5.0  # ours: between two tries to record how a command ended
 TIMED_OUT = 137  # what a shell says of a killed command
 
 
@@ -49,12 +50,14 @@ class Runner:
         submit: Callable[[Any], Awaitable[Any]],
         run: Callable[[Run], Awaitable[Ended]],
         wall: Callable[[], float],
+        again_s: float = AGAIN_S,
     ) -> None:
         self._service = service
         self._ssm = ssm
         self._submit = submit
         self._run = run
         self.wall = wall
+        self._again_s = again_s
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         lost = [one for one in ssm.invocations.values() if one.status in RUNNING]
         self._recovering = asyncio.ensure_future(self._recover(lost)) if lost else None
@@ -75,23 +78,35 @@ class Runner:
             task.add_done_callback(lambda _, key=key: self._tasks.pop(key, None))  # type: ignore[misc]
 
     async def _carry_out(self, command: SentCommand, instance_id: str, gate: asyncio.Semaphore) -> None:
-        async with gate:
-            one = Invocation(command.id, instance_id, "InProgress", started=self.wall())
-            await self._report(one)
-            try:
-                async with asyncio.timeout(command.timeout_s):
-                    ended = await self._run(self._what(command, instance_id))
-            except TimeoutError:
-                after = replace(one, status="TimedOut", code=TIMED_OUT)
-            except CloudError as error:
-                after = replace(one, status="Failed", code=1, err=str(error))
-            except Exception as error:
-                log.exception("command %s on %s", command.id, instance_id)
-                after = replace(one, status="Failed", code=1, err=f"internal error: {type(error).__name__}")
-            else:
-                status = "Success" if ended.code == 0 else "Failed"
-                after = replace(one, status=status, code=ended.code, out=ended.out, err=ended.err)
-            await self._report(replace(after, finished=self.wall()))
+        try:
+            async with asyncio.timeout(max(command.requested + command.deliver_s - self.wall(), 0.0)):
+                await asyncio.sleep(0)  # without a wait there would be no time to be up
+                await gate.acquire()
+        except TimeoutError:
+            await self._report(Invocation(command.id, instance_id, "TimedOut", finished=self.wall()))
+            return
+        try:
+            await self._run_one(command, instance_id)
+        finally:
+            gate.release()
+
+    async def _run_one(self, command: SentCommand, instance_id: str) -> None:
+        one = Invocation(command.id, instance_id, "InProgress", started=self.wall())
+        await self._report(one)
+        try:
+            async with asyncio.timeout(command.timeout_s):
+                ended = await self._run(self._what(command, instance_id))
+        except TimeoutError:
+            after = replace(one, status="TimedOut", code=TIMED_OUT)
+        except CloudError as error:
+            after = replace(one, status="Failed", code=1, err=str(error))
+        except Exception as error:
+            log.exception("command %s on %s", command.id, instance_id)
+            after = replace(one, status="Failed", code=1, err=f"internal error: {type(error).__name__}")
+        else:
+            status = "Success" if ended.code == 0 else "Failed"
+            after = replace(one, status=status, code=ended.code, out=ended.out, err=ended.err)
+        await self._report(replace(after, finished=self.wall()))
 
     def _what(self, command: SentCommand, instance_id: str) -> Run:
         instance = self._service.state.instances.get(instance_id)
@@ -112,10 +127,16 @@ class Runner:
                 await self._report(replace(before, status="Cancelled", finished=self.wall()))
 
     async def _report(self, invocation: Invocation) -> None:
-        try:
-            await self._submit(Report(invocation))
-        except CloudError as error:
-            log.warning("what became of command %s is not recorded: %s", invocation.command, error)
+        """An end is tried again until it is recorded (a disk that is full has room again): somebody waits for it."""
+        while True:
+            try:
+                await self._submit(Report(invocation))
+                return
+            except CloudError as error:
+                log.warning("what became of command %s is not recorded: %s", invocation.command, error)
+            if invocation.status in RUNNING:
+                return
+            await asyncio.sleep(self._again_s)
 
 
 def _at_once(command: SentCommand) -> int:

@@ -146,7 +146,8 @@ class RuleDoor(SecurityDoor):
             one["IpRanges"] = [{"CidrIp": params["CidrIp"]}]
         if params.get("SourceSecurityGroupName"):
             one.setdefault("IpProtocol", security.ANY)
-            one["UserIdGroupPairs"] = [{"GroupName": params["SourceSecurityGroupName"]}]
+            owner = params.get("SourceSecurityGroupOwnerId", call.caller.scope.account)
+            one["UserIdGroupPairs"] = [{"GroupName": params["SourceSecurityGroupName"], "UserId": owner}]
         return one
 
     def _of_permission(self, one: Params, call: Call) -> Iterator[Rule]:
@@ -160,16 +161,23 @@ class RuleDoor(SecurityDoor):
             raise MissingParameter("A permission needs a range or a group as its peer", field="IpPermissions")
         for member, (peer, ours) in _PEERS.items():
             for given in one.get(member, ()):
-                value = given.get(peer) or (self._peer_named(given, call) if ours == "group" else "")
-                rule = {**head, ours: value}
+                rule = {**head, ours: self._peer_group(given, call) if ours == "group" else given.get(peer, "")}
                 if given.get("Description"):
                     rule["description"] = given["Description"]
                 yield rule
 
-    def _peer_named(self, given: Params, call: Call) -> str:
-        if given.get("UserId", call.caller.scope.account) != call.caller.scope.account:
+    def _peer_group(self, given: Params, call: Call) -> str:
+        """The id of a group of the caller's own that a pair names by id or name."""
+        scope = call.caller.scope
+        if given.get("UserId", scope.account) != scope.account:
             raise refused("UserIdGroupPairs.UserId", call, "Groups of other accounts cannot be named.")
-        return security.find_named(self._state, call.caller.scope, given.get("GroupName", "")).id
+        if given.get("VpcPeeringConnectionId"):
+            raise refused("UserIdGroupPairs.VpcPeeringConnectionId", call)
+        if given.get("VpcId"):
+            vpc.check_vpc(scope, given["VpcId"])
+        if given.get("GroupId"):
+            return str(given["GroupId"])
+        return security.find_named(self._state, scope, given.get("GroupName", "")).id
 
     async def ModifySecurityGroupRules(self, params: Params, call: Call) -> Result:
         only(params, call, "GroupId", "SecurityGroupRules", "DryRun")

@@ -129,6 +129,7 @@ class CommandDoor:
             targets=params.get("Targets", []),
             parameters=given,
             concurrency=params.get("MaxConcurrency", "50"),
+            deliver_s=params.get("TimeoutSeconds", 3600),
         )
         await self._runner.send(Send(command))
         return {"Command": self._command(command)}
@@ -173,7 +174,7 @@ class CommandDoor:
             "PluginName": PLUGIN,
             "ResponseCode": one.code,
             "Status": one.status,
-            "StatusDetails": _DETAILS.get(one.status, one.status),
+            "StatusDetails": _details(one),
             "StandardOutputContent": one.out[:OUT_CHARS_MAX],
             "StandardOutputUrl": "",
             "StandardErrorContent": one.err[:ERR_CHARS_MAX],
@@ -225,7 +226,7 @@ class CommandDoor:
             "DocumentVersion": "$DEFAULT",
             "RequestedDateTime": command.requested,
             "Status": one.status,
-            "StatusDetails": _DETAILS.get(one.status, one.status),
+            "StatusDetails": _details(one),
             "StandardOutputUrl": "",
             "StandardErrorUrl": "",
             "CommandPlugins": [],
@@ -270,7 +271,7 @@ class CommandDoor:
             "DocumentName": DOCUMENT,
             "DocumentVersion": "$DEFAULT",
             "Comment": command.comment,
-            "ExpiresAfter": command.requested + command.timeout_s,
+            "ExpiresAfter": command.requested + command.deliver_s,
             "Parameters": command.parameters,
             "InstanceIds": command.instances,
             "Targets": command.targets,
@@ -282,8 +283,8 @@ class CommandDoor:
             "TargetCount": len(said),
             "CompletedCount": sum(1 for one in said if one not in ("Pending", "InProgress")),
             "ErrorCount": sum(1 for one in said if one in ("Failed", "TimedOut")),
-            "DeliveryTimedOutCount": 0,
-            "TimeoutSeconds": command.timeout_s,
+            "DeliveryTimedOutCount": sum(1 for one in self._ssm.of_command(command) if _undelivered(one)),
+            "TimeoutSeconds": command.deliver_s,
         }
 
     async def CancelCommand(self, params: Params, call: Call) -> Result:
@@ -303,6 +304,14 @@ class CommandDoor:
 
 
 _AGENT = "3.3.0.0"  # tools refuse agents that look old
+
+
+def _undelivered(one: Invocation) -> bool:
+    return one.status == "TimedOut" and not one.started
+
+
+def _details(one: Invocation) -> str:
+    return "Delivery Timed Out" if _undelivered(one) else _DETAILS.get(one.status, one.status)
 
 
 def _stamp(when: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -10,7 +10,6 @@ from minicloud.aws.call import Call
 from minicloud.base import pages
 from minicloud.base.errors import InvalidPageToken, InvalidParameterValue
 from minicloud.base.machine import Outcome
-from minicloud.identity.iam import holders
 from minicloud.identity.iam.model import Policy, Profile, Role, User
 from minicloud.identity.iam.tables import Ask
 from minicloud.identity.service import Identity
@@ -47,13 +46,17 @@ class Noun:
         end = {"IsTruncated": bool(after), **({"Marker": after} if after else {})}
         return [items[key] for key in keys], end
 
+    def _tags_of(self, one: User | Role | Policy | Profile, params: Params, call: Call) -> Result:
+        some, end = self._page(call, params, {tag["Key"]: tag for tag in tag_list(one.tags)})
+        return {"Tags": some, **end}
+
     # --- entities
 
     def _policy(self, one: Policy) -> Result:
         shown = {
             **_common(one, "Policy"),
             "DefaultVersionId": one.default,
-            "AttachmentCount": len(holders.holders_of(self._iam, one.account, one.arn)),
+            "AttachmentCount": self._iam.attachments(one),
             "PermissionsBoundaryUsageCount": 0,
             "IsAttachable": True,
             "UpdateDate": one.updated,
@@ -112,5 +115,12 @@ def role_of(one: Role) -> Result:
     return shown | ({"Description": one.description} if one.description else {})
 
 
-def attached_of(arns: Sequence[str]) -> dict[str, Result]:
-    return {arn: {"PolicyName": arn.rpartition("/")[2], "PolicyArn": arn} for arn in arns}
+def attached_of(holder: User | Role, params: Params) -> dict[str, Result]:
+    """The policies that it has attached, under the path that is asked for."""
+    found = under(holder.attached, params, _path_of)
+    return {arn: {"PolicyName": arn.rpartition("/")[2], "PolicyArn": arn} for arn in found}
+
+
+def _path_of(policy: str) -> str:
+    """Of a policy by its ARN: arn:aws:iam::1:policy/team/a is under /team/."""
+    return "/" + policy.partition("/")[2].rpartition("/")[0] + "/" if policy.count("/") > 1 else "/"

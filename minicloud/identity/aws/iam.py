@@ -9,7 +9,6 @@ from minicloud.identity.aws.base import (
     Result,
     account,
     document,
-    tag_list,
     tag_map,
     under,
 )
@@ -18,6 +17,7 @@ from minicloud.identity.aws.simulate import SimulateDoor
 from minicloud.identity.aws.users import UserDoor
 from minicloud.identity.iam import holders, policies
 from minicloud.identity.iam.model import Policy, Profile, Role, User
+from minicloud.identity.iam.tables import AWS_POLICY
 
 
 class Iam(RoleDoor, UserDoor, SimulateDoor):
@@ -46,13 +46,13 @@ class Iam(RoleDoor, UserDoor, SimulateDoor):
         """Of the account; AWS's own are known by name alone, so Scope AWS is empty."""
         only(params, call, "Scope", "OnlyAttached", "PathPrefix", "PolicyUsageFilter", *LIST)
         every = await self._shown(lambda: self._iam.all_of(Policy, account(call)))
-        found = [self._policy(one) for one in under(every, params, lambda one: one.path)]
+        found = under(every, params, lambda one: one.path)
         if params.get("Scope") == "AWS" or params.get("PolicyUsageFilter") == "PermissionsBoundary":
             found = []
         if params.get("OnlyAttached"):
-            found = [one for one in found if one["AttachmentCount"]]
-        some, end = self._page(call, params, {one["PolicyName"]: one for one in found})
-        return {"Policies": some, **end}
+            found = [one for one in found if self._iam.attachments(one)]
+        some, end = self._page(call, params, {one.name: one for one in found})
+        return {"Policies": [self._policy(one) for one in some], **end}
 
     async def DeletePolicy(self, params: Params, call: Call) -> Result:
         await self._ask(policies.delete_policy, account(call), params["PolicyArn"])
@@ -92,15 +92,23 @@ class Iam(RoleDoor, UserDoor, SimulateDoor):
         return {}
 
     async def ListEntitiesForPolicy(self, params: Params, call: Call) -> Result:
+        """There are no groups, and nobody has a permissions boundary."""
         arn, wanted = params["PolicyArn"], params.get("EntityFilter", "")
+        if not AWS_POLICY.match(arn):
+            await self._find_policy(params, call)
         found = await self._shown(lambda: holders.holders_of(self._iam, account(call), arn))
-        roles = [one for one in found if isinstance(one, Role) and wanted in ("", "Role")]
-        users = [one for one in found if isinstance(one, User) and wanted in ("", "User")]
+        kinds = {"": ("role", "user"), "Role": ("role",), "User": ("user",)}.get(wanted, ())
+        if params.get("PolicyUsageFilter") == "PermissionsBoundary":
+            kinds = ()
+        named = {
+            f"{one.word} {one.name}": one for one in under(found, params, lambda one: one.path) if one.word in kinds
+        }
+        some, end = self._page(call, params, named)
         return {
             "PolicyGroups": [],
-            "PolicyRoles": [{"RoleName": one.name, "RoleId": one.id} for one in roles],
-            "PolicyUsers": [{"UserName": one.name, "UserId": one.id} for one in users],
-            "IsTruncated": False,
+            "PolicyRoles": [{"RoleName": one.name, "RoleId": one.id} for one in some if isinstance(one, Role)],
+            "PolicyUsers": [{"UserName": one.name, "UserId": one.id} for one in some if isinstance(one, User)],
+            **end,
         }
 
     async def TagPolicy(self, params: Params, call: Call) -> Result:
@@ -114,7 +122,7 @@ class Iam(RoleDoor, UserDoor, SimulateDoor):
         return {}
 
     async def ListPolicyTags(self, params: Params, call: Call) -> Result:
-        return {"Tags": tag_list((await self._find_policy(params, call)).tags), "IsTruncated": False}
+        return self._tags_of(await self._find_policy(params, call), params, call)
 
     # --- instance profiles
 
@@ -162,7 +170,7 @@ class Iam(RoleDoor, UserDoor, SimulateDoor):
         return {}
 
     async def ListInstanceProfileTags(self, params: Params, call: Call) -> Result:
-        return {"Tags": tag_list((await self._find_profile(params, call)).tags), "IsTruncated": False}
+        return self._tags_of(await self._find_profile(params, call), params, call)
 
 
 def _version(policy: Policy, version: str) -> Result:

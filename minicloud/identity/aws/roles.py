@@ -15,7 +15,6 @@ from minicloud.identity.aws.base import (
     attached_of,
     document,
     role_of,
-    tag_list,
     tag_map,
     under,
 )
@@ -123,7 +122,7 @@ class RoleDoor(Noun):
     async def ListAttachedRolePolicies(self, params: Params, call: Call) -> Result:
         only(params, call, "RoleName", "PathPrefix", *LIST)
         role = await self._role(params, call)
-        some, end = self._page(call, params, attached_of(role.attached))
+        some, end = self._page(call, params, attached_of(role, params))
         return {"AttachedPolicies": some, **end}
 
     # --- tags
@@ -138,7 +137,7 @@ class RoleDoor(Noun):
 
     async def ListRoleTags(self, params: Params, call: Call) -> Result:
         role = await self._role(params, call)
-        return {"Tags": tag_list(role.tags), "IsTruncated": False}
+        return self._tags_of(role, params, call)
 
     # --- service-linked roles
 

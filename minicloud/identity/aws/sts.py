@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from minicloud.aws.call import Call, only
 from minicloud.base.arn import ACCOUNT, Arn, Caller
 from minicloud.base.errors import AccessDenied, CloudError, InvalidParameterValue
 from minicloud.identity import session
+from minicloud.identity.iam import evaluate
 from minicloud.identity.iam.model import Role, User
 from minicloud.identity.service import Identity
 from minicloud.identity.session import Session
@@ -21,6 +21,8 @@ Result = dict[str, Any]
 _MIN_S = 900  # STS API: of every session
 _TOKEN_S = (43_200, 129_600)  # GetSessionToken, GetFederationToken: default, most
 _ROLE_S = 3_600  # AssumeRole: default
+_CHAINED_S = 3_600  # STS API, AssumeRole: at most, where a session asks
+_ROLE_SESSION = ":assumed-role/"
 _EXTERNAL_ID = "sts:externalid"
 
 
@@ -74,6 +76,7 @@ class Sts:
     async def GetSessionToken(self, params: Params, call: Call) -> Result:
         """Credentials that expire and that every process of the cloud verifies; MFA is refused."""
         only(params, call, "DurationSeconds")
+        _check_lasting(call)
         seconds = _duration(params, _TOKEN_S[0], _TOKEN_S[1])
         caller = call.caller
         arn = caller.arn or (user.arn if (user := self._user(caller)) else "")
@@ -82,6 +85,7 @@ class Sts:
     async def GetFederationToken(self, params: Params, call: Call) -> Result:
         """Session policies are refused."""
         only(params, call, "Name", "DurationSeconds")
+        _check_lasting(call)
         account = call.caller.scope.account
         arn = f"arn:aws:sts::{account}:federated-user/{params['Name']}"
         seconds = _duration(params, _TOKEN_S[0], _TOKEN_S[1])
@@ -90,9 +94,15 @@ class Sts:
 
     async def AssumeRole(self, params: Params, call: Call) -> Result:
         """Who may take a role on is not enforced within an account, but for external ids; another account's caller
-        must stand in its trust policy."""
+        must be let in by its trust policy."""
         only(params, call, "RoleArn", "RoleSessionName", "DurationSeconds", "ExternalId", "SourceIdentity")
         account, role = self._role(params, call)
+        if _ROLE_SESSION in call.caller.arn and params.get("DurationSeconds", 0) > _CHAINED_S:
+            raise InvalidParameterValue(
+                "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
+                code="ValidationError",
+                field="DurationSeconds",
+            )
         seconds = _duration(params, _ROLE_S, role.session_s_max)
         name = params["RoleSessionName"]
         arn = f"arn:aws:sts::{account}:assumed-role/{role.name}/{name}"
@@ -111,12 +121,42 @@ class Sts:
         except CloudError:
             raise InvalidParameterValue(f"{text[:256]} is invalid", code="ValidationError", field="RoleArn") from None
         role = self._iam.get(Role, arn.account, arn.resource.rpartition("/")[2]) if ACCOUNT.match(arn.account) else None
-        if role is None or role.arn != text or not _trusts(role, caller, params.get("ExternalId")):
+        if role is None or role.arn != text or not self._trusts(role, caller, params):
             raise AccessDenied(
                 f"User: {self._arn(caller)} is not authorized to perform: sts:AssumeRole on resource: {text[:256]}",
                 code="AccessDenied",
             )
         return arn.account, role
+
+    def _trusts(self, role: Role, caller: Caller, params: Params) -> bool:
+        external_id = params.get("ExternalId")
+        ids = {one for statement in _of_effect(role.trust, "Allow") for one in _external_ids(statement)}
+        if ids and external_id not in ids:
+            return False
+        account, arn = caller.scope.account, self._arn(caller)
+        if role.account == account:
+            return True
+        itself = self._role_behind(account, arn) or arn
+        mine = {"*", account, f"arn:aws:iam::{account}:root", arn, itself}
+        context = {
+            "aws:principalaccount": [account],
+            "aws:principalarn": [itself],
+            "sts:rolesessionname": [params["RoleSessionName"]],
+            **({_EXTERNAL_ID: [external_id]} if external_id else {}),
+            **({"sts:sourceidentity": [params["SourceIdentity"]]} if params.get("SourceIdentity") else {}),
+        }
+
+        def says(effect: str) -> bool:
+            named = (one for one in _of_effect(role.trust, effect) if mine & set(_principals(one)))
+            return any(_applies(one, context) for one in named)
+
+        return says("Allow") and not says("Deny")
+
+    def _role_behind(self, account: str, arn: str) -> str:
+        """The ARN of the role whose session this is; else empty."""
+        _, _, rest = arn.partition(_ROLE_SESSION)
+        role = self._iam.get(Role, account, rest.partition("/")[0]) if rest else None
+        return role.arn if role is not None else ""
 
     def _credentials(self, account: str, arn: str, seconds: int, admin: bool = False) -> Result:
         key_id = session.new_key_id(self._ports.rand)
@@ -156,22 +196,22 @@ def _duration(params: Params, default: int, most: int) -> int:
     return seconds
 
 
-def _trusts(role: Role, caller: Caller, external_id: str | None) -> bool:
-    statements = list(_allowing(role.trust))
-    ids = {one for statement in statements for one in _external_ids(statement)}
-    if ids and external_id not in ids:
-        return False
-    if role.account == caller.scope.account:
-        return True
-    mine = {"*", caller.scope.account, f"arn:aws:iam::{caller.scope.account}:root", caller.arn}
-    return any(mine & set(_principals(one)) for one in statements)
+def _check_lasting(call: Call) -> None:
+    """A session makes no other session, or it would never end."""
+    if call.caller.access_key_id.startswith(session.TEMPORARY):
+        raise AccessDenied(f"Cannot call {call.operation} with session credentials", code="AccessDenied")
 
 
-def _allowing(document: str) -> Iterator[dict[str, Any]]:
-    statements = json.loads(document).get("Statement", [])
-    for one in statements if isinstance(statements, list) else [statements]:
-        if one.get("Effect") == "Allow":
-            yield one
+def _applies(statement: dict[str, Any], context: evaluate.Context) -> bool:
+    """To AssumeRole. A condition that IAM does not have lets nobody in."""
+    try:
+        return evaluate.applies({**statement, "Resource": "*"}, "sts:AssumeRole", "*", context)
+    except CloudError:
+        return bool(statement.get("Effect") == "Deny")
+
+
+def _of_effect(document: str, effect: str) -> Iterator[dict[str, Any]]:
+    return (one for one in evaluate.statements(document) if one.get("Effect") == effect)
 
 
 def _external_ids(statement: dict[str, Any]) -> Iterator[str]:

@@ -12,7 +12,6 @@ from minicloud.identity.aws.base import (
     account,
     attached_of,
     document,
-    tag_list,
     tag_map,
     under,
     user_of,
@@ -154,7 +153,7 @@ class UserDoor(Noun):
     async def ListAttachedUserPolicies(self, params: Params, call: Call) -> Result:
         only(params, call, "UserName", "PathPrefix", *LIST)
         user = await self._user(params["UserName"], call)
-        some, end = self._page(call, params, attached_of(user.attached))
+        some, end = self._page(call, params, attached_of(user, params))
         return {"AttachedPolicies": some, **end}
 
     # --- tags
@@ -169,7 +168,7 @@ class UserDoor(Noun):
 
     async def ListUserTags(self, params: Params, call: Call) -> Result:
         user = await self._user(params["UserName"], call)
-        return {"Tags": tag_list(user.tags), "IsTruncated": False}
+        return self._tags_of(user, params, call)
 
     async def ListAccountAliases(self, params: Params, call: Call) -> Result:
         """There are no aliases."""

@@ -56,6 +56,12 @@ def evaluate(policies: Mapping[str, str], action: str, resource: str, context: C
     return Verdict(NOT_ALLOWED, (), tuple(missing))
 
 
+def applies(statement: Statement, action: str, resource: str, context: Context) -> bool:
+    """Raises InvalidParameterValue for a condition that IAM does not have."""
+    matched = _matches(statement, action, resource, context)
+    return matched and _condition_holds(statement.get("Condition", {}), context)
+
+
 def statements(document: str) -> list[Statement]:
     found = json.loads(document).get("Statement", [])
     return [found] if isinstance(found, dict) else list(found)

@@ -8,7 +8,6 @@ from minicloud.base import limits
 from minicloud.base.errors import AlreadyExists, LimitExceeded
 from minicloud.base.machine import Context, Outcome
 from minicloud.base.tags import check_tags
-from minicloud.identity.iam.holders import holders_of
 from minicloud.identity.iam.model import Policy, Profile, Role
 from minicloud.identity.iam.tables import Tables, check_document, conflict, drop, new_id, no_such, put
 
@@ -43,7 +42,7 @@ def create_policy(
 
 def delete_policy(iam: Tables, context: Context, account: str, arn: str) -> Outcome:
     policy = iam.policy(account, arn)
-    if holders_of(iam, account, arn):
+    if iam.attachments(policy):
         raise conflict("detach from all entities")
     if len(policy.versions) > 1:
         raise conflict("delete all non-default versions")

@@ -6,8 +6,8 @@ import base64
 import json
 import re
 from bisect import bisect_left, insort
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -46,6 +46,7 @@ class Tables:
     def __init__(self) -> None:
         self._entities: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
         self._names: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._attached: Counter[str] = Counter()  # by "<account> <ARN of a policy>"
 
     def decide(self, command: Ask, context: Context) -> Outcome:
         return command.rule(self, context, *command.args, **command.given)
@@ -54,13 +55,19 @@ class Tables:
         table = self._entities[record.kind]
         account, _, name = record.key.partition("/")
         names = self._names[(record.kind, account)]
+        self._count(account, getattr(table.get(record.key), "attached", ()), -1)
         if record.body is None:
             if table.pop(record.key, None) is not None:
                 del names[bisect_left(names, name)]
             return
         if record.key not in table:
             insort(names, name)
-        table[record.key] = KINDS[record.kind].load(record.body)
+        table[record.key] = made = KINDS[record.kind].load(record.body)
+        self._count(account, getattr(made, "attached", ()), 1)
+
+    def _count(self, account: str, arns: Iterable[str], by: int) -> None:
+        for arn in arns:
+            self._attached[f"{account} {arn}"] += by
 
     def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
         entity = self._entities[kind].get(key)
@@ -95,6 +102,10 @@ class Tables:
         if found is None or found.arn != arn:
             raise no_such(f"Policy {arn[:256]} does not exist or is not attachable.")
         return found
+
+    def attachments(self, policy: Policy) -> int:
+        """How many users and roles have it attached."""
+        return self._attached[f"{policy.account} {policy.arn}"]
 
     def check_new(self, kind: type[Entity], account: str, name: str, path: str) -> None:
         check_name(name, path)

@@ -123,15 +123,14 @@ def _operate(sign: str, left: Value, right: Value, at: int, world: World) -> Val
     if isinstance(right, tuple):
         return tuple(_named(_operate(sign, left, one, at, world), one) for one in right)
     rule = _OPERATORS[sign]
-    if isinstance(left, float) and isinstance(right, float):
-        return float(_finite(rule(np.array([left]), np.array([right])))[0])
     one, two = _values(left), _values(right)
     if isinstance(left, Line) and isinstance(right, Line):
         there = ~(np.isnan(one) & np.isnan(two))
         one, two = np.nan_to_num(one, nan=0.0), np.nan_to_num(two, nan=0.0)
     else:
         there = ~(np.isnan(one) | np.isnan(two))
-    return Line(np.where(there, _finite(rule(one, two)), np.nan))
+    result = np.where(there, _finite(rule(one, two)), np.nan)
+    return float(result[0]) if isinstance(left, float) and isinstance(right, float) else Line(result)
 
 
 def _values(value: Value) -> Floats:

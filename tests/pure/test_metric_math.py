@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minicloud.base.errors import CloudError
@@ -217,6 +217,7 @@ points = st.lists(st.sampled_from([_, 0.0, 1.0, -3.0, 2.5]), min_size=3, max_siz
 
 @settings(max_examples=200, deadline=None)
 @given(trees, points, points)
+@example("(2 < (2 / 0))", [1.0] * 3, [1.0] * 3)
 def test_the_same_point_by_point(text: str, m1: list[float], m2: list[float]) -> None:
     """A twin that computes each point with Python's own arithmetic, None being missing."""
     got = run(text, m1=m1, m2=m2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable
 from typing import Any
@@ -315,9 +316,7 @@ def _details(one: Invocation) -> str:
 
 
 def _stamp(when: float) -> str:
-    from time import gmtime, strftime
-
-    return strftime("%Y-%m-%dT%H:%M:%S.000Z", gmtime(when)) if when else ""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(when)) if when else ""
 
 
 def _script(given: dict[str, list[str]]) -> tuple[str, str, int]:

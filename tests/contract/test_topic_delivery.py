@@ -18,7 +18,7 @@ from minicloud.shell.webhook import Webhooks
 from minicloud.topic import limits
 from minicloud.wire import topic_pb2
 from tests.contract.broker_world import broker_world
-from tests.contract.test_broker_life import Disk, soon
+from tests.contract.test_broker_life import Disk
 from tests.contract.topic_world import (
     ARN,
     CONFIRMATION,
@@ -36,6 +36,7 @@ from tests.contract.topic_world import (
     topic,
     verify,
 )
+from tests.turns import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -108,9 +109,9 @@ async def test_an_endpoint_is_greeted_though_its_subscriber_left_before_the_answ
         await topic(world)
         disk.gate.clear()
         gone = asyncio.ensure_future(subscribe(world, "http://x.test/"))
-        await soon(lambda: disk.waiting == 2)  # the call, and the courier's receive
+        await until(lambda: disk.waiting == 2)  # the call, and the courier's receive
         gone.cancel()
-        await soon(lambda: disk.waiting == 1)
+        await until(lambda: disk.waiting == 1)
         assert not poster.posts, "nothing is posted before it is on disk"
         disk.gate.set()
         (greeting,) = await poster.got(1)

@@ -35,6 +35,7 @@ from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_network import DefaultNetwork
 from minicloud.cloud_places import InstancePlaces
 from minicloud.cloud_shard import run
+from minicloud.cloud_target_functions import FunctionTargets
 from minicloud.cluster.processes import ProcessTable, end, is_alive, marks, read_table
 from minicloud.identity.seal import AesGcmSeal
 from minicloud.proxy.process import find_orphan
@@ -65,7 +66,16 @@ class BalancerProcess:
         self.places = InstancePlaces(f"{cloud.control_host}:{cloud.control_port}", secret, f"balancer-{number}")
         self._stats = cloud.socket_path / f"balancer-{number}-stats"
         seal = AesGcmSeal(secret, "keys of certificates")
-        work = Work(folder / "proxy", child_env() | marks(cloud), stats=self._stats, seal=seal, loopback=not cloud.auth)
+        self._calls = Calls(cloud, secret, BALANCER.called(number))
+        functions = FunctionTargets(cloud, secret, self._calls)
+        work = Work(
+            folder / "proxy",
+            child_env() | marks(cloud),
+            stats=self._stats,
+            seal=seal,
+            loopback=not cloud.auth,
+            functions=functions,
+        )
         self.service = BalancerService(self.journal, work, self.places, on_pid=self._started)
         way = way_to_metrics(cloud, secret, BALANCER.called(number))
         self._reporting = Reporting(way, self._measured, SystemClock())
@@ -79,7 +89,6 @@ class BalancerProcess:
             calls_max=limits.GRPC_BROKER_CALLS_MAX,
             socket=str(cloud.shard_socket(BALANCER, number)),
         )
-        self._calls = Calls(cloud, secret, BALANCER.called(number))
         api = Elbv2(self.service, DefaultNetwork(self._calls), pages)
         self.face = AwsFace([Door("elbv2", api)], entrance(cloud, Place(AWS_OWNER, number)))
         self.server = RpcServer(

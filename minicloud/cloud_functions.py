@@ -33,6 +33,7 @@ from minicloud.environment.limits import VARIABLES_S
 from minicloud.flags import probe_machine
 from minicloud.function.aws.functions import Lambda
 from minicloud.function.aws.scheduler import Scheduler
+from minicloud.function.links.balanced import TargetHandler
 from minicloud.function.links.web import UrlHandler
 from minicloud.function.ports import EnvironmentSpec, NoLogs
 from minicloud.function.rpc.many import DESCRIPTOR as INVOCATIONS
@@ -42,6 +43,7 @@ from minicloud.function.service import FunctionService, Ports
 from minicloud.identity import session
 from minicloud.identity.session import Session
 from minicloud.proxy.front_door import LOOPBACK
+from minicloud.rpc import function_target
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import FUNCTIONS, ticket_door
@@ -140,6 +142,7 @@ class FunctionProcess:
         api = Lambda(self.service, pages, self._url_of, platform.machine())
         through = entrance(cloud, Place(AWS_OWNER, number))
         self.face = AwsFace([Door("lambda", api), Door("scheduler", Scheduler(self.service, pages))], through)
+        self._targets = TargetHandler(self.service, lambda text: function_target.read(secret, text))
         self._urls = UrlHandler(self.service, lambda request: through.admit(request, BY_NAME["lambda"]), time.time)
 
     def _url_of(self, url_id: str) -> str:
@@ -157,7 +160,7 @@ class FunctionProcess:
             self._reporter.start()
         for damage in self.journal.damage:
             log.error("%s: %s", self.journal.path, damage)
-        await self.face.start({FUNCTION_URL: self._urls})
+        await self.face.start({FUNCTION_URL: self._urls, function_target.HEADER.lower(): self._targets})
         port = await self.server.start()
         self.server.health.set_all(True)
         return port

@@ -94,6 +94,7 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         self._url = b""
         self._headers: dict[str, str] = {}
+        self._repeated: dict[str, list[str]] = {}
         self._lines = 0
         self._head_bytes = 0
         self._body: list[bytes] = []
@@ -164,7 +165,11 @@ class Connection(asyncio.Protocol):
             self._stop(_head_too_large())
         key, text = _NAMES.get(name) or _name(name), value.decode("latin-1")
         known = self._headers.get(key)
-        self._headers[key] = text if known is None else f"{known},{text}"
+        if known is None:
+            self._headers[key] = text
+        else:
+            self._repeated.setdefault(key, [known]).append(text)
+            self._headers[key] = f"{known},{text}"
 
     def on_headers_complete(self) -> None:
         if len(self._url) + self._head_bytes > HTTP_HEAD_BYTES_MAX:
@@ -203,7 +208,7 @@ class Connection(asyncio.Protocol):
         if "://" in path:  # a whole URL, as for a proxy
             path = "/" + path.partition("://")[2].partition("/")[2]
         method = self._parser.get_method().decode("latin-1")
-        return Request(method, path, query.partition("#")[0], self._headers, body, self._peer)
+        return Request(method, path, query.partition("#")[0], self._headers, body, self._peer, self._repeated)
 
     # --- answering
 
@@ -338,8 +343,9 @@ def _body_too_large(most: int) -> CloudError:
 
 
 class HttpServer:
-    """A listening server. `others`: paths of minicloud's that begin so, and host names that have so in them (a key that
-    begins with a dot), go to another handler. Who is not `welcome` is answered 403.
+    """A listening server. `others`: paths of minicloud's that begin so (a key that begins with a slash), and host names
+    that have so in them (a key that begins with a dot), go to another handler. Who is not `welcome` is answered 403; a
+    request with a header of the name of any other key is not asked, but has to prove itself to its handler.
     """
 
     def __init__(
@@ -350,8 +356,10 @@ class HttpServer:
         self.now = self.loop.time()
         self.date = ""
         self.port = 0
-        self._paths = {key: one for key, one in (others or {}).items() if not key.startswith(".")}
-        self._hosts = {key: one for key, one in (others or {}).items() if key.startswith(".")}
+        given = (others or {}).items()
+        self._paths = {key: one for key, one in given if key.startswith("/")}
+        self._hosts = {key: one for key, one in given if key.startswith(".")}
+        self._headed = {key: one for key, one in given if not key.startswith(("/", "."))}
         self._welcome = welcome
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -387,6 +395,9 @@ class HttpServer:
         await asyncio.sleep(0)
 
     def route(self, request: Request) -> Awaitable[Answer]:
+        for header, handler in self._headed.items():
+            if header in request.headers:
+                return handler(request)
         if self._welcome is not None and not self._welcome(request):
             return _forbidden()
         if request.path.startswith("/_minicloud"):

@@ -22,7 +22,10 @@ from minicloud.base.errors import InvalidRequest
 
 @dataclass(slots=True)
 class Request:
-    """`path` and `query` are as sent, still quoted. `headers`: names in lower case; repeated ones joined by a comma."""
+    """`path` and `query` are as sent, still quoted. `headers`: names in lower case; repeated ones joined by a comma.
+
+    `repeated`: the values, one by one, of names that came more than once.
+    """
 
     method: str
     path: str
@@ -30,6 +33,7 @@ class Request:
     headers: dict[str, str]
     body: bytes
     peer: str = ""
+    repeated: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

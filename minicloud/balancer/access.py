@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from minicloud.balancer import attributes, groups
 from minicloud.balancer.backends import OPEN
-from minicloud.balancer.model import APPLICATION, Balancer
+from minicloud.balancer.model import APPLICATION, Balancer, Group
 from minicloud.balancer.state import State
 from minicloud.base.arn import Scope
 
@@ -50,7 +50,7 @@ def web_format(scheme: str, name: str, where: str) -> str:
 def entries(state: State, lines: Iterable[str]) -> Entries:
     """By place; those of balancers that are gone, or keep no log, are left out."""
     balancers = {_tail(one): one for one in state.balancers.values() if one.type == APPLICATION or _keeps(one)}
-    sections = {groups.section(group): group.arn for group in state.groups.values()}
+    sections = {groups.section(group): group for group in state.groups.values()}
     found: Entries = {}
     for line in lines:
         tokens = [text or word for text, word in _TOKENS.findall(line)]
@@ -65,12 +65,14 @@ def entries(state: State, lines: Iterable[str]) -> Entries:
     return found
 
 
-def _entry(tokens: list[str], at_ms: int, sections: Mapping[str, str]) -> str:
+def _entry(tokens: list[str], at_ms: int, sections: Mapping[str, Group]) -> str:
     scheme, _, name, client, server, *numbers = tokens[:11]
     reading, answer, sending, status, received, sent = numbers
     request, agent, cipher, protocol, trace, sni, total, backend = tokens[11:19]
     target = server if not server.startswith(("-", "<")) else "-"
-    group = sections.get(backend.removesuffix(OPEN), "-")
+    owner = sections.get(backend.removesuffix(OPEN))
+    group = owner.arn if owner is not None else "-"
+    shown = "-" if owner is not None and owner.has_function else target  # a function is at no address
     secure = scheme == "https"
     kind = "h2" if request.endswith("HTTP/2.0") else scheme
     answered = status if target != "-" and answer != "-1" else "-"
@@ -80,7 +82,7 @@ def _entry(tokens: list[str], at_ms: int, sections: Mapping[str, str]) -> str:
         _stamp(at_ms),
         name,
         client,
-        target,
+        shown,
         _seconds(reading) if target != "-" else "-1",
         _seconds(answer),
         _seconds(sending) if target != "-" else "-1",
@@ -101,7 +103,7 @@ def _entry(tokens: list[str], at_ms: int, sections: Mapping[str, str]) -> str:
         f'"{"forward" if group != "-" else "-"}"',
         '"-"',
         '"-"',
-        f'"{target}"',
+        f'"{shown}"',
         f'"{answered}"',
         '"-"',
         '"-"',

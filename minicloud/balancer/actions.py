@@ -16,7 +16,7 @@ from minicloud.balancer.errors import (
     not_supported,
     too_many,
 )
-from minicloud.balancer.model import APPLICATION, Action, Balancer, Group
+from minicloud.balancer.model import APPLICATION, FUNCTION, Action, Balancer, Group
 from minicloud.balancer.state import State
 
 FORWARD, REDIRECT, FIXED = "forward", "redirect", "fixed-response"
@@ -76,13 +76,22 @@ def _check_pair(state: State, balancer: Balancer, protocol: str, arn: str) -> Gr
         raise no_group()
     if group.balancer not in ("", balancer.arn):
         raise associated_elsewhere(arn)
-    if (protocol, group.protocol) not in _PAIRS:
+    if group.has_function:
+        _check_requests(balancer)
+    elif (protocol, group.protocol) not in _PAIRS:
         text = f"Target group protocol '{group.protocol}' is not compatible with listener protocol '{protocol}'"
         raise incompatible(text, "action.groups")
     if group.version == "GRPC" and protocol != "HTTPS":
         text = f"Listener protocol '{protocol}' is not supported with a target group with the protocol-version 'GRPC'"
         raise bad_configuration(text, "action.groups")
     return group
+
+
+def _check_requests(balancer: Balancer) -> None:
+    """A function answers requests, and a network load balancer has none."""
+    if balancer.type != APPLICATION:
+        text = f"Target groups with target type '{FUNCTION}' are not supported by {balancer.type} load balancers"
+        raise bad_configuration(text, "action.groups")
 
 
 def _check_redirect(protocol: str, action: Action) -> None:

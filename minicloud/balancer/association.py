@@ -32,19 +32,24 @@ def relink(draft: Draft[State], balancer: Balancer, change: tuple[Sequence[Rule]
 def _join(draft: Draft[State], group: Group, now: float) -> None:
     draft.put(group)
     for target in draft.state.targets_of(group.arn):
-        draft.put(placed(target, attached=bool(group.balancer), now=now))
+        draft.put(placed(target, group, now))
 
 
-def placed(target: Target, *, attached: bool, now: float) -> Target:
-    """The target as it is in a group that a balancer uses, or none does."""
-    event: health.Event = "attach" if attached and target.address else "detach"
+def placed(target: Target, group: Group, now: float) -> Target:
+    """The target as it is in its group, which a balancer uses or none does."""
+    attached = bool(group.balancer)
+    event: health.Event = "detach"
+    if attached and target.address:
+        event = "attach" if group.health.enabled else "attach_unchecked"
     if target.state == "draining":
         return target
     state = health.HEALTH.step(target.state, event)  # type: ignore[arg-type]
-    if state == "unused":
+    if state == "unavailable":
+        reason = health.UNCHECKED
+    elif state == "unused":
         reason = health.NOT_IN_USE if target.address or not attached else health.INVALID_STATE
     else:
-        reason = health.REGISTERING if target.state == "unused" else target.reason
+        reason = health.REGISTERING if target.state in ("unused", "unavailable") else target.reason
     if (state, reason) == (target.state, target.reason):
         return target
     text = health.describe(reason)

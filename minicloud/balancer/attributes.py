@@ -56,6 +56,7 @@ ALGORITHM = "load_balancing.algorithm.type"
 SLOW_START = "slow_start.duration_seconds"
 HEALTHY_MIN = "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count"
 PROXY_V2 = "proxy_protocol_v2.enabled"
+MULTI_VALUE = "lambda.multi_value_headers.enabled"
 SERVER_HEADER = "routing.http.response.server.enabled"
 USE_BALANCER = "use_load_balancer_configuration"
 
@@ -93,12 +94,14 @@ APPLICATION_BALANCER = {
     TLS_HEADERS: Attribute(FALSE, _flag),
 }
 NETWORK_BALANCER = {**_BOTH_BALANCERS, CROSS_ZONE: Attribute(FALSE, _flag)}
+_HEALTHY_MIN = Attribute("1", _seconds(1, limits.TARGETS_MAX))
 _BOTH_GROUPS = {
     DELAY: Attribute("300", _seconds(0, limits.DRAIN_S_MAX)),
     STICKY: Attribute(FALSE, _flag),
     CROSS_ZONE: Attribute(USE_BALANCER, _one_of(TRUE, FALSE, USE_BALANCER)),
-    HEALTHY_MIN: Attribute("1", _seconds(1, limits.TARGETS_MAX)),
+    HEALTHY_MIN: _HEALTHY_MIN,
 }
+FUNCTION_GROUP = {MULTI_VALUE: Attribute(FALSE, _flag), HEALTHY_MIN: _HEALTHY_MIN}
 WEB_GROUP = {
     **_BOTH_GROUPS,
     STICKY_TYPE: Attribute("lb_cookie", _one_of("lb_cookie", "app_cookie")),
@@ -146,7 +149,9 @@ def known(entity: Balancer | Listener | Group) -> Mapping[str, Attribute]:
     if isinstance(entity, Balancer):
         return APPLICATION_BALANCER if entity.type == APPLICATION else NETWORK_BALANCER
     if isinstance(entity, Group):
-        return WEB_GROUP if entity.protocol in WEB_PROTOCOLS else TCP_GROUP
+        if entity.has_function:
+            return FUNCTION_GROUP
+        return WEB_GROUP if entity.web else TCP_GROUP
     return WEB_LISTENER if entity.protocol in WEB_PROTOCOLS else TCP_LISTENER
 
 

@@ -6,6 +6,9 @@
 A server is named by its target's id and port. A target that drains is in maintenance: its requests in flight finish,
 clients that stick to it go elsewhere.
 
+The server of a function is the process that runs functions; a header says for which group and function a request is,
+and proves that it comes from here. The function is in every request's way, so another one is a reload.
+
 Cross-zone off: each zone with targets gets the same share (a balancer's addresses, one a zone, would), which its
 targets divide among them.
 """
@@ -15,14 +18,16 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minicloud.balancer import attributes
 from minicloud.balancer.groups import TRAFFIC_PORT, section
 from minicloud.balancer.health import SERVED
-from minicloud.balancer.model import WEB_PROTOCOLS, Balancer, Group, Target
+from minicloud.balancer.model import Balancer, Group, Target
+from minicloud.balancer.ports import Functions, NoFunctions, Way
 from minicloud.balancer.state import State
 from minicloud.proxy.config import Backend, Cookie, HealthCheck, Server, Timeouts
+from minicloud.proxy.directives import Header
 
 OPEN = "_open"
 AGENT = "ELB-HealthChecker/2.0"  # AWS's
@@ -30,6 +35,7 @@ COOKIE = "AWSALB"  # AWS's
 CONNECT_MS = 3_000  # ALB guide, "HTTP 504": a target that takes no connection within 10 seconds; ours tries 3 targets
 WEIGHT = 100  # of a target; 256 steps are what HAProxy has
 WEIGHT_MAX = 256
+NO_FUNCTIONS = NoFunctions()
 RETRIES = 2  # connections that are refused, or not taken, are tried with other targets
 _BALANCE = {
     "round_robin": "roundrobin",
@@ -41,35 +47,50 @@ _BALANCE = {
 @dataclass(frozen=True, slots=True)
 class Served:
     """What HAProxy is to know of one group: its servers by name, and whose they are. `check` goes with the first
-    backend only. `cut`: connections end with the deregistration delay.
+    backend only; None: there is none. `cut`: connections end with the deregistration delay. `way`: to a function.
     """
 
     name: str
-    check: HealthCheck
+    check: HealthCheck | None
     servers: dict[str, Server]
     targets: dict[str, Target]
     cut: bool
+    way: Way | None = None
 
 
-def served(state: State, group: Group, second_ms: int = 1_000) -> Served:
+def served(state: State, group: Group, second_ms: int = 1_000, functions: Functions = NO_FUNCTIONS) -> Served:
     """`second_ms`: how long a second of a health check takes; tests are short of time."""
     targets = [one for one in state.targets_of(group.arn) if one.state in SERVED]
+    if group.has_function:
+        return _of_function(group, targets, check(group, second_ms), functions)
     weights = _weights(state, group, targets)
     return Served(
         section(group),
         check(group, second_ms),
         {server_name(one): _server(group, one, weights.get(one.zone, WEIGHT)) for one in targets},
         {server_name(one): one for one in targets},
-        group.protocol in WEB_PROTOCOLS or attributes.value(group, attributes.CUT) == attributes.TRUE,
+        group.web or attributes.value(group, attributes.CUT) == attributes.TRUE,
     )
 
 
+def _of_function(group: Group, targets: list[Target], checked: HealthCheck | None, functions: Functions) -> Served:
+    if not targets:
+        return Served(section(group), checked, {}, {}, True)
+    (target,) = targets
+    multi = attributes.value(group, attributes.MULTI_VALUE) == attributes.TRUE
+    way = functions.way(group.scope, (group.balancer, group.arn, target.id), multi)
+    if checked is not None:
+        checked = replace(checked, header=(way.header, way.proof))
+    server = Server(server_name(target), way.address, way.port, weight=WEIGHT)
+    return Served(section(group), checked, {server.name: server}, {server.name: target}, True, way)
+
+
 def server_name(target: Target) -> str:
-    return f"{target.id}:{target.port}"
+    return f"{target.id}:{target.port}" if target.port else "function"
 
 
 def _server(group: Group, target: Target, weight: int) -> Server:
-    web = group.protocol in WEB_PROTOCOLS
+    web = group.web
     sticky = web and attributes.value(group, attributes.STICKY) == attributes.TRUE
     word = hashlib.sha256(target.key.encode()).hexdigest()[:20]
     return Server(
@@ -102,15 +123,18 @@ def _weights(state: State, group: Group, targets: Iterable[Target]) -> dict[str,
     return {zone: max(1, round(WEIGHT_MAX * fewest / count)) for zone, count in counts.items()}
 
 
-def check(group: Group, second_ms: int) -> HealthCheck:
+def check(group: Group, second_ms: int) -> HealthCheck | None:
+    """None: the group makes none."""
     wanted = group.health
+    if not wanted.enabled:
+        return None
     return HealthCheck(
         wanted.path,
         interval_ms=wanted.interval_s * second_ms,
         rise=wanted.healthy,
         fall=wanted.unhealthy,
         expect=wanted.codes or "200",
-        port=0 if wanted.port == TRAFFIC_PORT else int(wanted.port),
+        port=0 if wanted.port in (TRAFFIC_PORT, "") else int(wanted.port),
         timeout_ms=wanted.timeout_s * second_ms,
         grpc=group.version == "GRPC",
         tls=_check_tls(group),
@@ -124,21 +148,24 @@ def _check_tls(group: Group) -> bool | None:
     return None if tls == (group.protocol == "HTTPS") else tls
 
 
-def backends(state: State, balancer: Balancer, group: Group, second_ms: int) -> Iterator[Backend]:
-    group_as = served(state, group, second_ms)
-    web = group.protocol in WEB_PROTOCOLS
+def backends(
+    state: State, balancer: Balancer, group: Group, second_ms: int, functions: Functions = NO_FUNCTIONS
+) -> Iterator[Backend]:
+    group_as = served(state, group, second_ms, functions)
+    web, way = group.web, group_as.way
     servers = tuple(group_as.servers.values())
     idle_ms = int(attributes.value(balancer, attributes.IDLE)) * 1000 if web else _TCP_IDLE_MS
     for name, health in ((group_as.name, group_as.check), (group_as.name + OPEN, None)):
         yield Backend(
             name,
             servers,
+            rules=(Header(way.header, (way.proof,)),) if way else (),
             tcp=not web,
             balance=_balance(group),
             retries=RETRIES,
             timeouts=Timeouts(server=idle_ms, tunnel=idle_ms, connect=CONNECT_MS),
             health=health,
-            cookie=_cookie(group) if web else None,
+            cookie=_cookie(group) if web and not group.has_function else None,
             elsewhere=True,
         )
 
@@ -147,7 +174,9 @@ _TCP_IDLE_MS = 6_000_000  # the listener's own timeout, which is shorter or equa
 
 
 def _balance(group: Group) -> str:
-    if group.protocol in WEB_PROTOCOLS:
+    if group.has_function:
+        return "roundrobin"
+    if group.web:
         return _BALANCE[attributes.value(group, attributes.ALGORITHM)]
     return "source" if attributes.value(group, attributes.STICKY) == attributes.TRUE else "roundrobin"
 

@@ -111,6 +111,7 @@ class HealthSpec:
     healthy: int | None = None
     unhealthy: int | None = None
     port: str | None = None
+    enabled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minicloud.base.errors import (
+    AccessDenied,
     AlreadyExists,
     Conflict,
     InvalidParameterValue,
@@ -108,6 +109,11 @@ def bad_action(text: str, field: str = "action") -> InvalidRequest:
 
 def bad_protocol(text: str, field: str) -> InvalidRequest:
     return InvalidRequest(text, code="UnsupportedProtocol", field=field)
+
+
+def no_permission(function: str, group: str) -> AccessDenied:
+    text = f"elasticloadbalancing principal does not have permission to invoke {function} from target group {group}"
+    return AccessDenied(text, code="AccessDenied", field="targets")
 
 
 def bad_target(text: str) -> InvalidRequest:

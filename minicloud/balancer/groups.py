@@ -2,18 +2,22 @@
 
 Where we differ: a gRPC health check cannot wait for success (code 0): HAProxy's checks send no message and see no
 trailers. AWS's own default, a method that no server has and its answer 12, does what is needed.
+
+A group of type lambda has one function, no port and no protocol, and makes health checks where it is told to.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from minicloud.balancer import errors, limits
+from minicloud.balancer.association import placed
 from minicloud.balancer.balancers import check_name
 from minicloud.balancer.commands import CreateGroup, DeleteGroup, HealthSpec, ModifyGroup
 from minicloud.balancer.digits import is_number
-from minicloud.balancer.model import SERVICE, WEB_PROTOCOLS, Group, HealthCheck, short
+from minicloud.balancer.model import ADDRESS, FUNCTION, INSTANCE, SERVICE, WEB_PROTOCOLS, Group, HealthCheck, short
 from minicloud.balancer.state import State
 from minicloud.balancer.tagging import checked_tags
 from minicloud.base.arn import Scope
@@ -23,6 +27,7 @@ PROTOCOLS = ("HTTP", "HTTPS", "TCP")
 _NOT_DONE = ("TLS", "UDP", "TCP_UDP", "GENEVE", "QUIC", "TCP_QUIC")
 VERSIONS = ("HTTP1", "HTTP2", "GRPC")
 TRAFFIC_PORT = "traffic-port"
+TYPES = (INSTANCE, ADDRESS, FUNCTION)
 GRPC_PATH = "/AWS.ALB/healthcheck"
 GRPC_CODES = "12"
 _CODES = re.compile(r"[0-9]{1,3}(?:-[0-9]{1,3})?(?:,[0-9]{1,3}(?:-[0-9]{1,3})?)*\Z")
@@ -39,7 +44,7 @@ def find(state: State, scope: Scope, arn: str) -> Group:
 def create(state: State, command: CreateGroup, context: Context) -> Outcome:
     """The reply is the Group; the same request again gets the one that is there."""
     _check(command)
-    health = _health(command, _defaults(command.protocol, command.version))
+    health = _health(command)
     taken: Group | None = state.named(Group.kind, command.scope, command.name)
     wanted = (command.target_type, command.protocol, _version(command), command.port, health, dict(command.tags))
     if taken is not None:
@@ -73,10 +78,16 @@ def _version(command: CreateGroup) -> str:
 
 def _check(command: CreateGroup) -> None:
     check_name("Target group", command.name)
-    if command.target_type in ("lambda", "alb"):
+    if command.target_type == "alb":
         raise errors.not_supported(f"Target type '{command.target_type}'", "target_type")
-    if command.target_type not in ("instance", "ip"):
-        raise errors.invalid(f"Target type '{command.target_type[:32]}' must be instance or ip", "target_type")
+    if command.target_type not in TYPES:
+        text = f"Target type '{command.target_type[:32]}' must be one of {', '.join(TYPES)}"
+        raise errors.invalid(text, "target_type")
+    if command.target_type == FUNCTION:
+        _check_portless(
+            {"Port": command.port, "Protocol": command.protocol, "Protocol version": command.version}, command.health
+        )
+        return
     if command.protocol in _NOT_DONE:
         raise errors.bad_protocol(f"Target group protocol '{command.protocol}' is not supported here", "protocol")
     if command.protocol not in PROTOCOLS:
@@ -90,8 +101,19 @@ def _check(command: CreateGroup) -> None:
         raise errors.invalid(f"Protocol version '{command.version[:32]}' must be HTTP1, HTTP2 or GRPC", "version")
 
 
-def _defaults(protocol: str, version: str) -> HealthCheck:
+def _check_portless(given: Mapping[str, object], health: HealthSpec) -> None:
+    """A function is not reached by a port. Raises ValidationError."""
+    checks = {"Health check protocol": health.protocol, "Health check port": health.port}
+    for name, value in {**given, **checks}.items():
+        if value:
+            field = name.lower().replace(" ", "_")
+            raise errors.invalid(f"{name} cannot be specified for target groups with target type '{FUNCTION}'", field)
+
+
+def _defaults(target_type: str, protocol: str, version: str) -> HealthCheck:
     """Source: CreateTargetGroup, the text of each field."""
+    if target_type == FUNCTION:
+        return HealthCheck("", "/", "200", interval_s=35, timeout_s=30, unhealthy=5, port="", enabled=False)
     if protocol == "TCP":
         return HealthCheck("TCP", "", "", timeout_s=10)
     if version == "GRPC":
@@ -99,19 +121,29 @@ def _defaults(protocol: str, version: str) -> HealthCheck:
     return HealthCheck(protocol, "/", "200")
 
 
-def _health(command: CreateGroup, defaults: HealthCheck) -> HealthCheck:
+def _health(command: CreateGroup) -> HealthCheck:
+    defaults = _defaults(command.target_type, command.protocol, command.version)
     if command.protocol == "TCP" and command.health.protocol in WEB_PROTOCOLS:
         defaults = replace(defaults, protocol=command.health.protocol, path="/", codes="200-399", timeout_s=6)
-    return checked(command.protocol, command.version, _given(defaults, command.health))
+    return checked(command.target_type, (command.protocol, command.version), _given(defaults, command.health))
 
 
 def _given(before: HealthCheck, spec: HealthSpec) -> HealthCheck:
-    names = ("protocol", "path", "codes", "interval_s", "timeout_s", "healthy", "unhealthy", "port")
+    names = ("protocol", "path", "codes", "interval_s", "timeout_s", "healthy", "unhealthy", "port", "enabled")
     return replace(before, **{name: getattr(spec, name) for name in names if getattr(spec, name) is not None})
 
 
-def checked(protocol: str, version: str, health: HealthCheck) -> HealthCheck:
-    """Raises ValidationError, InvalidConfigurationRequest."""
+def checked(target_type: str, spoken: tuple[str, str], health: HealthCheck) -> HealthCheck:
+    """`spoken`: protocol and version. Raises ValidationError, InvalidConfigurationRequest."""
+    if target_type == FUNCTION:
+        _check_path(health.path)
+        _check_codes(health.codes, 200, 499)
+        _check_counts(health)
+        return health
+    if not health.enabled:
+        text = f"HealthCheckEnabled must be true for target groups with target type '{target_type}'"
+        raise errors.invalid(text, "health.enabled")
+    protocol, version = spoken
     web = health.protocol in WEB_PROTOCOLS
     if not web and health.protocol != "TCP":
         raise errors.invalid(
@@ -122,12 +154,24 @@ def checked(protocol: str, version: str, health: HealthCheck) -> HealthCheck:
     if not web and (health.path or health.codes):
         raise errors.invalid("Health check path and matcher belong to HTTP and HTTPS health checks", "health.path")
     if web:
-        if len(health.path) > limits.PATH_CHARS_MAX or not _PATH.match(health.path):
-            raise errors.invalid(f"Health check path '{health.path[:128]}' must begin with '/'", "health.path")
+        _check_path(health.path)
         low, high = (0, 99) if version == "GRPC" else (200, 499 if protocol in WEB_PROTOCOLS else 599)
         _check_codes(health.codes, low, high)
         if version == "GRPC" and any(int(span.partition("-")[0]) == 0 for span in health.codes.split(",")):
             raise errors.not_supported("Health check matcher code '0'", "health.codes")
+    _check_counts(health)
+    port = health.port
+    if port != TRAFFIC_PORT and not is_number(port, 1, 65535):
+        raise errors.invalid(f"Health check port '{port[:32]}' must be 1 to 65535 or {TRAFFIC_PORT}", "health.port")
+    return health
+
+
+def _check_path(path: str) -> None:
+    if len(path) > limits.PATH_CHARS_MAX or not _PATH.match(path):
+        raise errors.invalid(f"Health check path '{path[:128]}' must begin with '/'", "health.path")
+
+
+def _check_counts(health: HealthCheck) -> None:
     _within("interval", health.interval_s, limits.HEALTH_INTERVAL_S)
     _within("timeout", health.timeout_s, limits.HEALTH_TIMEOUT_S)
     _within("healthy threshold count", health.healthy, limits.HEALTH_THRESHOLD)
@@ -135,10 +179,6 @@ def checked(protocol: str, version: str, health: HealthCheck) -> HealthCheck:
     if health.timeout_s >= health.interval_s:
         text = f"Health check timeout '{health.timeout_s}' must be smaller than the interval '{health.interval_s}'"
         raise errors.invalid(text, "health.timeout_s")
-    port = health.port
-    if port != TRAFFIC_PORT and not is_number(port, 1, 65535):
-        raise errors.invalid(f"Health check port '{port[:32]}' must be 1 to 65535 or {TRAFFIC_PORT}", "health.port")
-    return health
 
 
 def _within(what: str, value: int, bounds: tuple[int, int]) -> None:
@@ -157,12 +197,18 @@ def _check_codes(codes: str, low: int, high: int) -> None:
             raise errors.invalid(text, "health.codes")
 
 
-def modify(state: State, command: ModifyGroup, _context: Context) -> Outcome:
+def modify(state: State, command: ModifyGroup, context: Context) -> Outcome:
     """The reply is the Group."""
     group = find(state, command.scope, command.arn)
-    after = replace(group, health=checked(group.protocol, group.version, _given(group.health, command.health)))
+    if group.has_function:
+        _check_portless({}, command.health)
+    health = checked(group.target_type, (group.protocol, group.version), _given(group.health, command.health))
+    after = replace(group, health=health)
     draft = Draft(state)
     draft.put(after)
+    if after.health.enabled != group.health.enabled:
+        for target in state.targets_of(group.arn):
+            draft.put(placed(target, after, context.now))
     return draft.outcome(after)
 
 

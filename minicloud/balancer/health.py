@@ -3,9 +3,11 @@
     unused     in no balancer's service (NotInUse), an instance that does not run (InvalidState), or not there at all
     initial    registered; one check that passes makes it healthy, and it gets no traffic before
     healthy, unhealthy    as the thresholds of the group's health check say
+    unavailable    in service, and its group makes no health checks (functions): it gets traffic
     draining   deregistered: requests in flight finish, new ones go elsewhere; gone after the delay
 
 Never: from draining back to anything (registering again ends the drain first and starts anew); traffic for `unused`.
+A function does not drain: what it answers does not hang on its being registered.
 """
 
 from __future__ import annotations
@@ -14,33 +16,41 @@ from typing import Literal
 
 from minicloud.base.table import Table
 
-State = Literal["initial", "healthy", "unhealthy", "draining", "unused"]
-Event = Literal["attach", "detach", "pass", "fail", "deregister", "register"]
+State = Literal["initial", "healthy", "unhealthy", "unavailable", "draining", "unused"]
+Event = Literal["attach", "attach_unchecked", "detach", "pass", "fail", "deregister", "register"]
 
 HEALTH: Table[State, Event] = Table(
     "target",
     {
         ("unused", "attach"): "initial",
+        ("unused", "attach_unchecked"): "unavailable",
         ("unused", "detach"): "unused",
         ("unused", "register"): "unused",
         ("initial", "attach"): "initial",
+        ("initial", "attach_unchecked"): "unavailable",
         ("initial", "detach"): "unused",
         ("initial", "pass"): "healthy",
         ("initial", "fail"): "unhealthy",
         ("initial", "deregister"): "draining",
         ("initial", "register"): "initial",
         ("healthy", "attach"): "healthy",
+        ("healthy", "attach_unchecked"): "unavailable",
         ("healthy", "detach"): "unused",
         ("healthy", "pass"): "healthy",
         ("healthy", "fail"): "unhealthy",
         ("healthy", "deregister"): "draining",
         ("healthy", "register"): "healthy",
         ("unhealthy", "attach"): "unhealthy",
+        ("unhealthy", "attach_unchecked"): "unavailable",
         ("unhealthy", "detach"): "unused",
         ("unhealthy", "pass"): "healthy",
         ("unhealthy", "fail"): "unhealthy",
         ("unhealthy", "deregister"): "draining",
         ("unhealthy", "register"): "unhealthy",
+        ("unavailable", "attach"): "initial",
+        ("unavailable", "attach_unchecked"): "unavailable",
+        ("unavailable", "detach"): "unused",
+        ("unavailable", "register"): "unavailable",
         ("draining", "register"): "initial",
         ("draining", "deregister"): "draining",
         ("draining", "detach"): "draining",
@@ -56,6 +66,7 @@ NOT_REGISTERED = "Target.NotRegistered"
 NOT_IN_USE = "Target.NotInUse"
 INVALID_STATE = "Target.InvalidState"
 DRAINING = "Target.DeregistrationInProgress"
+UNCHECKED = "Target.HealthCheckDisabled"
 
 DESCRIPTIONS = {
     "": "",
@@ -67,8 +78,10 @@ DESCRIPTIONS = {
     NOT_IN_USE: "Target group is not configured to receive traffic from the load balancer",
     INVALID_STATE: "Target is in the stopped state",
     DRAINING: "Target deregistration is in progress",
+    UNCHECKED: "Health checks are not enabled for this target",
 }
-SERVED: frozenset[str] = frozenset({"initial", "healthy", "unhealthy"})  # HAProxy knows the target
+SERVED: frozenset[str] = frozenset({"initial", "healthy", "unhealthy", "unavailable"})  # HAProxy knows the target
+CHECKED = SERVED - {"unavailable"}
 
 
 def describe(reason: str, code: str = "") -> str:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 
 from minicloud.balancer import attributes
 from minicloud.balancer.access import web_format
-from minicloud.balancer.backends import backends, check
+from minicloud.balancer.backends import NO_FUNCTIONS, backends, check
 from minicloud.balancer.groups import section as group_section
 from minicloud.balancer.listeners import POLICIES, SECURE, section
 from minicloud.balancer.model import WEB_PROTOCOLS, Balancer, Listener, short
+from minicloud.balancer.ports import Functions
 from minicloud.balancer.routing import lines, plain, straight
 from minicloud.balancer.state import State
 from minicloud.proxy.config import Acl, Backend, Bind, DelHeader, Frontend, Global, ProxyConfig, Rule, Timeouts, When
@@ -34,7 +35,7 @@ XFF = "X-Forwarded-For"
 class Places:
     """Where one HAProxy keeps what. `times_socket`: who hears how long targets take, '' for nobody.
 
-    `second_ms`: how long a second of a health check takes; tests are short of time.
+    `second_ms`: how long a second of a health check takes; tests are short of time. `functions`: where they are.
     """
 
     stats_socket: str
@@ -44,6 +45,7 @@ class Places:
     connections_max: int = 4_000
     threads: int = 0
     second_ms: int = 1_000
+    functions: Functions = NO_FUNCTIONS
 
 
 def layout(state: State, places: Places, left_out: Collection[str] = ()) -> ProxyConfig:
@@ -56,7 +58,7 @@ def layout(state: State, places: Places, left_out: Collection[str] = ()) -> Prox
         wanted = [one for one in state.listeners_of(balancer.arn) if one.arn not in left_out]
         frontends += [_frontend(state, balancer, listener, places) for listener in wanted]
         for group in state.groups_of(balancer.arn):
-            sections += backends(state, balancer, group, places.second_ms)
+            sections += backends(state, balancer, group, places.second_ms, places.functions)
     process = Global(
         places.stats_socket,
         maxconn=places.connections_max,
@@ -76,7 +78,8 @@ def skeleton(state: State, config: ProxyConfig, second_ms: int) -> str:
     options = []
     for group in state.groups.values():
         if group.balancer:
-            common = check(group, second_ms).server_options()
+            made = check(group, second_ms)
+            common = made.server_options() if made else ""
             mine = {key: attributes.value(group, key) for key in _OF_SERVERS if key in attributes.known(group)}
             options.append(f"{group_section(group)} {common} {mine}")
     return "\n".join((bare, *sorted(options)))

@@ -19,6 +19,7 @@ BALANCER_GROUPS_MAX = 100  # ALB: "Target groups per Application Load Balancer"
 GROUP_WEIGHT_MAX = 999  # ALB, "Forward actions": 0 to 999
 STICKY_S_MAX = 604_800  # API, stickiness durations: 1 second to 7 days
 TARGETS_MAX = 1_000  # ALB: targets of a target group
+FUNCTIONS_MAX = 1  # ALB: "Targets per target group (Lambda functions)"
 CERTIFICATES_MAX = 25  # ALB, NLB: of a listener, default certificates not counted
 PEM_CHARS_MAX = 32_768  # ACM, ImportCertificate: 32,768 bytes of certificate
 CHAIN_CHARS_MAX = 2_097_152  # same page

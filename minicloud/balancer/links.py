@@ -127,6 +127,8 @@ class DataPlane:
         """Servers that have not passed a check, and that HAProxy leaves alone until an interval has passed."""
         found: dict[Place, Candidate] = {}
         for section, one in self._in_force.groups.items():
+            if one.check is None:
+                continue
             seconds = one.check.interval_ms / 1000
             for name, server in one.servers.items():
                 now = self._state.targets.get(one.targets[name].key)
@@ -138,6 +140,8 @@ class DataPlane:
         """What health checks are read for."""
         found: dict[Place, Watched] = {}
         for section, one in self._in_force.groups.items():
+            if one.check is None:
+                continue
             patience_s = one.check.interval_ms * max(1, one.check.fall - 1) / 1000
             for name, target in one.targets.items():
                 now = self._state.targets.get(target.key)
@@ -178,7 +182,7 @@ class DataPlane:
 
     async def _reload(self, config: ProxyConfig, text: str, orphan: int | None) -> None:
         now = {
-            groups.section(group): served(self._state, group, self._places.second_ms)
+            groups.section(group): self._served(group)
             for group in self._state.groups.values()
             if group.balancer and group.balancer not in self.left_out
         }
@@ -196,6 +200,9 @@ class DataPlane:
         )
         self._haproxy.trim(PROCESSES_MAX)
 
+    def _served(self, group: Group) -> Served:
+        return served(self._state, group, self._places.second_ms, self._places.functions)
+
     async def _close_counters(self) -> None:
         pid = self.pid
         if pid is not None:
@@ -212,6 +219,8 @@ class DataPlane:
     def _states(self, now: dict[str, Served]) -> str:
         lines = []
         for section, one in now.items():
+            if one.check is None:
+                continue
             for name, server in one.servers.items():
                 state = one.targets[name].state
                 lines.append(line(section, server, one.check, Known(state == "healthy", state == "initial")))
@@ -287,7 +296,7 @@ class DataPlane:
     async def _group(self, group: Group | None) -> None:
         if group is None or not group.balancer:
             return
-        want = served(self._state, group, self._places.second_ms)
+        want = self._served(group)
         have = self._in_force.groups[want.name]
         commands: list[str] = []
         for name, server in want.servers.items():

@@ -18,6 +18,7 @@ SERVICE = "elasticloadbalancing"
 APPLICATION, NETWORK = "application", "network"
 DEFAULT_PRIORITY = 0  # of the default rule, which is tried last
 WEB_PROTOCOLS = ("HTTP", "HTTPS")
+INSTANCE, ADDRESS, FUNCTION = "instance", "ip", "lambda"  # target types
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,8 @@ class Rule(Entity):
 class HealthCheck:
     """Seconds and counts of answers in a row. `codes`: HTTP codes, or gRPC codes where the group speaks gRPC.
 
-    `port` "traffic-port": the one that the target has traffic on.
+    `port` "traffic-port": the one that the target has traffic on. Of functions, `protocol` and `port` are '', and
+    checks may be off (`enabled`).
     """
 
     protocol: str
@@ -148,11 +150,15 @@ class HealthCheck:
     healthy: int = 5
     unhealthy: int = 2
     port: str = "traffic-port"
+    enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Group(Entity):
-    """A target group. `balancer`: the ARN of the one that uses it, '' while none does."""
+    """A target group. `balancer`: the ARN of the one that uses it, '' while none does.
+
+    Of functions, `protocol` and `version` are '', and `port` is 0.
+    """
 
     kind: ClassVar[str] = "target_group"
 
@@ -170,6 +176,15 @@ class Group(Entity):
     attributes: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def has_function(self) -> bool:
+        return self.target_type == FUNCTION
+
+    @property
+    def web(self) -> bool:
+        """Its targets are given requests, not bytes."""
+        return self.has_function or self.protocol in WEB_PROTOCOLS
+
     @classmethod
     def load(cls, body: dict[str, Any]) -> Group:
         known = known_fields(cls, body)
@@ -179,9 +194,9 @@ class Group(Entity):
 
 @dataclass(frozen=True, slots=True)
 class Target(Entity):
-    """One instance or address in a group. `address` '': an instance that does not run.
+    """One instance, address or function in a group. `address` '': an instance that does not run.
 
-    `until`: when a draining target is cut off (Unix seconds).
+    A function is its own address, and has port 0. `until`: when a draining target is cut off (Unix seconds).
     """
 
     kind: ClassVar[str] = "target"

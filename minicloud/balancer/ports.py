@@ -1,4 +1,4 @@
-"""What balancers need from the outside: where instances are, a shell for their machine, a seal for their keys."""
+"""What balancers need from the outside: where instances and functions are, a shell for their machine, a seal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from minicloud.base.arn import Scope
+from minicloud.base.errors import NotFound
 
 T = TypeVar("T")
 
@@ -30,6 +31,38 @@ class NoInstances:
 
     async def places(self, scope: Scope, ids: Sequence[str]) -> dict[str, Place]:
         return {}
+
+
+class Way(NamedTuple):
+    """Where requests for a function go. `proof`: a header that says for whom they are, and that a balancer says so."""
+
+    address: str
+    port: int
+    header: str
+    proof: str
+
+
+class Functions(Protocol):
+    """The function slice, seen from here."""
+
+    async def admit(self, scope: Scope, group: str, function: str) -> None:
+        """Raises InvalidTarget where there is no such function, AccessDenied where the group may not invoke it."""
+        ...
+
+    def way(self, scope: Scope, names: tuple[str, str, str], multi: bool) -> Way:
+        """`names`: the ARNs of balancer, group and function. `multi`: headers of one name are all told. Always the same
+        for the same."""
+        ...
+
+
+class NoFunctions:
+    """A balancer without a function slice."""
+
+    async def admit(self, scope: Scope, group: str, function: str) -> None:
+        raise NotFound(f"Function not found: {function}", code="InvalidTarget", field="targets")
+
+    def way(self, scope: Scope, names: tuple[str, str, str], multi: bool) -> Way:
+        return Way("127.0.0.1", 9, "X-Nowhere", "-")
 
 
 class Seal(Protocol):

@@ -34,16 +34,26 @@ from minicloud.balancer.commands import (
     TargetSpec,
     Verdict,
 )
-from minicloud.balancer.health import REGISTERING
+from minicloud.balancer.health import REGISTERING, SERVED
 from minicloud.balancer.layout import Places
 from minicloud.balancer.limits import CONNECTIONS_MAX
 from minicloud.balancer.links import DataPlane
 from minicloud.balancer.machine import Balancers
 from minicloud.balancer.metering import Meter
-from minicloud.balancer.model import Balancer, Group, Listener, Rule, Target
-from minicloud.balancer.ports import Instances, NoInstances, NoSeal, Place, Seal, Shell
+from minicloud.balancer.model import INSTANCE, Balancer, Group, Listener, Rule, Target
+from minicloud.balancer.ports import (
+    Functions,
+    Instances,
+    NoFunctions,
+    NoInstances,
+    NoSeal,
+    Place,
+    Seal,
+    Shell,
+)
 from minicloud.balancer.state import State
-from minicloud.balancer.targets import INSTANCE, check_count
+from minicloud.balancer.targets import INSTANCE as INSTANCE_ID
+from minicloud.balancer.targets import check_count, function_of
 from minicloud.balancer.verdicts import judge
 from minicloud.base.errors import CloudError, Unavailable
 from minicloud.base.machine import Journal, Touched
@@ -80,6 +90,7 @@ class Work:
     stats: Path | None = None
     seal: Seal = field(default_factory=NoSeal)
     loopback: bool = True
+    functions: Functions = field(default_factory=NoFunctions)
 
     @property
     def times(self) -> Path:
@@ -98,6 +109,7 @@ class Work:
             connections,
             self.threads,
             self.second_ms,
+            self.functions,
         )
 
 
@@ -247,6 +259,7 @@ class BalancerService:
 
     async def _register(self, command: RegisterTargets) -> Any:
         """Instances are looked up before, and again once they are targets: what changed between is not lost."""
+        await self._admit(command)
         placed = replace(command, targets=await self._placed(command))
         reply = await self.shell.submit(placed)
         after = {spec.id: spec for spec in await self._placed(command)}
@@ -256,9 +269,19 @@ class BalancerService:
                 await self.seen(spec.id, Place(now.address, now.zone) if now.address else None)
         return reply
 
+    async def _admit(self, command: RegisterTargets) -> None:
+        """A function is asked whether it may be a target; what else is wrong, the machine says."""
+        check_count(command.targets)
+        group = self.read(lambda state: state.groups.get(command.group))
+        if group is None or not group.has_function or group.scope != command.scope:
+            return
+        functions = {function_of(group, spec) for spec in command.targets}
+        if len(functions) == 1:
+            await self._work.functions.admit(group.scope, group.arn, functions.pop())
+
     async def _placed(self, command: RegisterTargets) -> tuple[TargetSpec, ...]:
         check_count(command.targets)
-        ids = [spec.id for spec in command.targets if INSTANCE.match(spec.id)]
+        ids = [spec.id for spec in command.targets if INSTANCE_ID.match(spec.id)]
         found = await self._instances.places(command.scope, ids) if ids else {}
         return tuple(_at(spec, found) for spec in command.targets)
 
@@ -278,7 +301,9 @@ class BalancerService:
             if _same_server(one.before, one.after):
                 return
             group = self._machine.state.groups.get((one.after or one.before).group)
-            if group is not None and group.balancer:
+            if group is not None and group.has_function:
+                self._dirty.everything = True
+            elif group is not None and group.balancer:
                 self._dirty.sections.add(groups.section(group))
         elif one.kind in (Balancer.kind, Listener.kind, Rule.kind, Group.kind):
             self._dirty.everything = True
@@ -378,7 +403,7 @@ class BalancerService:
 
 
 def _is_instance(state: State, target: Target) -> bool:
-    return state.groups[target.group].target_type == "instance"
+    return state.groups[target.group].target_type == INSTANCE
 
 
 def _at(spec: TargetSpec, found: Mapping[str, Any]) -> TargetSpec:
@@ -388,8 +413,7 @@ def _at(spec: TargetSpec, found: Mapping[str, Any]) -> TargetSpec:
 
 def _same_server(before: Target | None, after: Target | None) -> bool:
     """HAProxy need not hear of it: it was HAProxy who said it."""
-    served = ("initial", "healthy", "unhealthy")
     if before is None or after is None:
-        return before is None and after is not None and after.state not in served
-    where = (before.address, before.zone, before.state in served) == (after.address, after.zone, after.state in served)
+        return before is None and after is not None and after.state not in SERVED
+    where = (before.address, before.zone, before.state in SERVED) == (after.address, after.zone, after.state in SERVED)
     return where and not (after.reason == REGISTERING and before.reason != REGISTERING)

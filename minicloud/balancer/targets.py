@@ -19,12 +19,17 @@ from minicloud.balancer.commands import (
     TargetSpec,
 )
 from minicloud.balancer.groups import find as find_group
-from minicloud.balancer.model import Group, Target, target_key
+from minicloud.balancer.model import ADDRESS, Group, Target, target_key
+from minicloud.balancer.model import INSTANCE as INSTANCE_TYPE
 from minicloud.balancer.state import State
 from minicloud.base.machine import Context, Draft, Outcome
 
 INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})\Z")
 GUESTS = (IPv4Network("10.64.0.0/10"), IPv4Network("127.64.0.0/10"))  # sandbox/subnets.py
+_FUNCTION = re.compile(
+    r"arn:aws:lambda:(?P<region>[a-z0-9-]{1,32}):(?P<account>\d{12}):"
+    r"function:[a-zA-Z0-9_-]{1,64}(?::(?:\$LATEST|[a-zA-Z0-9_-]{1,128}))?\Z"
+)
 _NOT_HOSTS = tuple(IPv4Network(one) for one in ("0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
 
@@ -36,12 +41,13 @@ def register(loopback: bool, state: State, command: RegisterTargets, context: Co
     made: dict[str, Target] = {}
     for spec in command.targets:
         target = _registered(state, group, spec, context.now)
-        if not loopback and group.target_type == "ip" and IPv4Address(target.address).is_loopback:
+        if not loopback and group.target_type == ADDRESS and IPv4Address(target.address).is_loopback:
             raise errors.bad_target(f"The IP address '{spec.id}' is the cloud's own machine and cannot be a target")
         made[target.key] = target
     there = {target.key for target in state.targets_of(group.arn)}
-    if len(there | made.keys()) > limits.TARGETS_MAX:
-        text = f"The maximum number of targets, {limits.TARGETS_MAX}, is reached"
+    most = limits.FUNCTIONS_MAX if group.has_function else limits.TARGETS_MAX
+    if len(there | made.keys()) > most:
+        text = f"The maximum number of targets, {most}, is reached"
         raise errors.too_many("TooManyTargets", text, "targets")
     for target in made.values():
         draft.put(target)
@@ -58,12 +64,12 @@ def check_count(targets: Sequence[TargetSpec]) -> None:
 
 def _registered(state: State, group: Group, spec: TargetSpec, now: float) -> Target:
     port = spec.port or group.port
-    if not 1 <= port <= 65535:
+    if not group.has_function and not 1 <= port <= 65535:
         raise errors.invalid(f"Target port '{port}' must be between 1 and 65535", "targets.port")
     address, zone = _address(group, spec), spec.zone
     before = state.targets.get(target_key(group.arn, spec.id, port))
     if before is not None and before.state != "draining":
-        return placed(replace(before, address=address, zone=zone), attached=bool(group.balancer), now=now)
+        return placed(replace(before, address=address, zone=zone), group, now)
     fresh = Target(
         group=group.arn,
         account=group.account,
@@ -77,12 +83,27 @@ def _registered(state: State, group: Group, spec: TargetSpec, now: float) -> Tar
         description=health.describe(health.NOT_IN_USE),
         since=now,
     )
-    return placed(fresh, attached=bool(group.balancer), now=now)
+    return placed(fresh, group, now)
+
+
+def function_of(group: Group, spec: TargetSpec) -> str:
+    """The function that is to be a target of this group. Raises ValidationError, InvalidTarget."""
+    if spec.port:
+        raise errors.invalid("Port cannot be specified for targets of target type 'lambda'", "targets.port")
+    match = _FUNCTION.match(spec.id)
+    if match is None:
+        raise errors.invalid(f"Target ID '{spec.id[:170]}' is not a valid ARN of a Lambda function", "targets.id")
+    if (match["account"], match["region"]) != (group.account, group.region):
+        text = f"The function '{spec.id}' and the target group must be in the same account and in the same Region"
+        raise errors.bad_target(text)
+    return spec.id
 
 
 def _address(group: Group, spec: TargetSpec) -> str:
     """Raises InvalidTarget. Whose an instance is, its id says, not its address; a balancer before itself never ends."""
-    if group.target_type == "instance":
+    if group.has_function:
+        return function_of(group, spec)
+    if group.target_type == INSTANCE_TYPE:
         if not INSTANCE.match(spec.id):
             raise errors.invalid(f"Instance ID '{spec.id[:64]}' is not valid", "targets.id")
         if not spec.address:
@@ -111,7 +132,7 @@ def deregister(state: State, command: DeregisterTargets, context: Context) -> Ou
             raise errors.bad_target(f"The following targets are not registered: '{spec.id[:64]}'")
         found += matches
     draft = Draft(state)
-    delay_s = int(attributes.value(group, attributes.DELAY))
+    delay_s = 0 if group.has_function else int(attributes.value(group, attributes.DELAY))
     for target in dict.fromkeys(one.key for one in found):
         _end(draft, state.targets[target], delay_s, context.now)
     return draft.outcome()
@@ -144,7 +165,7 @@ def observe(state: State, command: ObserveHealth, context: Context) -> Outcome:
             after[key] = _with_reason(target, "initial", health.CHECKING, context.now)
     for verdict in command.verdicts:
         target = after.get(verdict.target) or state.targets.get(verdict.target)
-        if target is None or target.state not in health.SERVED:
+        if target is None or target.state not in health.CHECKED:
             continue
         now_state = health.HEALTH.step(target.state, "pass" if verdict.passed else "fail")  # type: ignore[arg-type]
         reason = "" if verdict.passed else verdict.reason
@@ -177,13 +198,13 @@ def instance_seen(state: State, command: InstanceSeen, context: Context) -> Outc
     draft = Draft(state)
     for target in state.targets_on(command.id):
         group = state.groups[target.group]
-        if group.target_type != "instance" or target.state == "draining":
+        if group.target_type != INSTANCE_TYPE or target.state == "draining":
             continue
         moved = replace(target, address=command.address, zone=command.zone or target.zone)
         if moved.address and moved.address != target.address and moved.state != "unused":
             reason = health.REGISTERING
             moved = replace(moved, state="initial", reason=reason, description=health.describe(reason))
-        draft.put(placed(moved, attached=bool(group.balancer), now=context.now))
+        draft.put(placed(moved, group, context.now))
     return draft.outcome()
 
 

@@ -10,7 +10,7 @@ from minicloud.balancer.model import Action, Balancer, Certificate, Condition, G
 from minicloud.wire import balancer_pb2 as wire
 
 REDIRECT = "redirect"
-_HEALTH = ("protocol", "path", "codes", "interval_s", "timeout_s", "healthy", "unhealthy", "port")
+_HEALTH = ("protocol", "path", "codes", "interval_s", "timeout_s", "healthy", "unhealthy", "port", "enabled")
 _PARTS = ("protocol", "host", "port", "path")
 
 

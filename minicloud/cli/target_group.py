@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ def health_options(function: F) -> F:
     """Of health checks, by the names of the SDK."""
     for option in reversed(
         (
+            click.option("--health/--no-health", "health_enabled", default=None, help="Whether a function is checked."),
             click.option("--health-protocol", help="HTTP, HTTPS, TCP."),
             click.option("--health-port", help="A number, or traffic-port."),
             click.option("--path", help="What is asked for."),
@@ -57,15 +59,19 @@ def target_group() -> None:
 
 @verb(target_group, "create")
 @click.argument("name")
-@click.option("--port", type=int, required=True, help="Of targets that are registered without one.")
-@click.option("--protocol", default="HTTP", show_default=True, help="HTTP, HTTPS, TCP.")
-@click.option("--type", "target_type", type=click.Choice(["instance", "ip"]), default="instance", show_default=True)
+@click.option("--port", type=int, default=0, help="Of targets that are registered without one; functions have none.")
+@click.option("--protocol", help="HTTP (default), HTTPS, TCP.")
+@click.option(
+    "--type", "target_type", type=click.Choice(["instance", "ip", "lambda"]), default="instance", show_default=True
+)
 @click.option("--version", default="", help="HTTP1, HTTP2, GRPC.")
 @health_options
 @options.tags
 def create(session: Session, name: str, port: int, tags: dict[str, str], **given: Any) -> None:
     """Make a target group; one that is the same already is shown."""
     fields = {key: given.pop(key) for key in ("protocol", "target_type", "version")}
+    if not port and fields["target_type"] != "lambda":
+        raise click.UsageError("Missing option '--port'.")
     made = session.client.target_groups.create(name, port, tags=tags, **fields, **_given(given))
     show_list(session, [made], COLUMNS)
 
@@ -113,7 +119,10 @@ def delete(session: Session, group: str) -> None:
 @GROUP
 @WHICH
 def register(session: Session, group: str, targets: tuple[str, ...]) -> None:
-    """Add instances that run, or addresses."""
+    """Add instances that run, addresses, or a function by its ARN, with the permission that the group needs."""
+    for function in targets:
+        if function.startswith("arn:aws:lambda:"):
+            _permit(session, group, function)
     show_list(session, session.client.target_groups.register(group, *targets), TARGETS)
 
 
@@ -131,6 +140,18 @@ def deregister(session: Session, group: str, targets: tuple[str, ...]) -> None:
 def health(session: Session, group: str, targets: tuple[str, ...]) -> None:
     """How targets are, and why."""
     show_list(session, session.client.target_groups.health(group, *targets), TARGETS)
+
+
+def _permit(session: Session, group: str, function: str) -> None:
+    from minicloud.base.errors import AlreadyExists
+    from minicloud.client.function_models import FunctionStatement
+
+    arn = group if group.startswith("arn:") else session.client.target_groups.get(group).arn
+    sid = f"target-group-{arn.rpartition('/')[2]}"
+    with contextlib.suppress(AlreadyExists):
+        session.client.triggers.permit(
+            function, FunctionStatement(sid, "elasticloadbalancing.amazonaws.com", source_arn=arn)
+        )
 
 
 def _given(found: dict[str, Any]) -> Any:

@@ -98,7 +98,10 @@ class ListenerRule:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """codes: of HTTP ("200-299"), or of gRPC. healthy, unhealthy: checks in a row. port: or "traffic-port"."""
+    """codes: of HTTP ("200-299"), or of gRPC. healthy, unhealthy: checks in a row. port: or "traffic-port".
+
+    Of functions: protocol and port are '', and checks are made where they are enabled.
+    """
 
     protocol: str
     path: str
@@ -108,11 +111,15 @@ class HealthCheck:
     healthy: int
     unhealthy: int
     port: str
+    enabled: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TargetGroup:
-    """target_type: instance | ip. version: HTTP1 | HTTP2 | GRPC. balancer_arn: who uses it ('': nobody)."""
+    """target_type: instance | ip | lambda (without protocol and port). version: HTTP1 | HTTP2 | GRPC.
+
+    balancer_arn: who uses it ('': nobody).
+    """
 
     arn: str
     name: str
@@ -129,7 +136,10 @@ class TargetGroup:
 
 @dataclass(frozen=True, slots=True)
 class BalancerTarget:
-    """state: initial healthy unhealthy draining unused, with AWS's reason. address: '' while an instance is stopped."""
+    """state: initial healthy unhealthy unavailable draining unused, with AWS's reason.
+
+    address: '' while an instance is stopped; a function's is its ARN.
+    """
 
     id: str
     port: int

@@ -1,4 +1,4 @@
-"""Target groups, and what is in them. `target_group` is a name or ARN; a target an id, "id:port", or (id, port)."""
+"""Target groups, and what is in them. `target_group` is a name or ARN; a target an id, "id:port", (id, port) or ARN."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class HealthOptions(TypedDict, total=False):
     """Keyword arguments of health checks; what is not given has AWS's default, or stays.
 
     health_protocol, health_port ("traffic-port" or a number), path, codes ("200-299,301"); interval_s, timeout_s;
-    healthy, unhealthy: checks in a row.
+    healthy, unhealthy: checks in a row; health_enabled: whether functions are checked.
     """
 
     health_protocol: str
@@ -32,10 +32,11 @@ class HealthOptions(TypedDict, total=False):
     timeout_s: int
     healthy: int
     unhealthy: int
+    health_enabled: bool
 
 
 class AsyncTargetGroups:
-    """Instances or addresses that a balancer forwards to."""
+    """Instances, addresses or a function that a balancer forwards to."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -43,9 +44,9 @@ class AsyncTargetGroups:
     async def create(
         self,
         name: str,
-        port: int,
+        port: int = 0,
         *,
-        protocol: str = "HTTP",
+        protocol: str | None = None,
         target_type: str = "instance",
         version: str = "",
         tags: Mapping[str, str] | None = None,
@@ -53,9 +54,11 @@ class AsyncTargetGroups:
     ) -> balancer_models.TargetGroup:
         """Make a group; the same request again is answered with the one that is there.
 
-        protocol: HTTP, HTTPS, TCP. target_type: instance, ip. version: HTTP1, HTTP2, GRPC. Raises
-        InvalidParameterValue, AlreadyExists, LimitExceeded.
+        protocol: HTTP (unless it is given), HTTPS, TCP. target_type: instance, ip, lambda (a function, which has no
+        port and no protocol). version: HTTP1, HTTP2, GRPC. Raises InvalidParameterValue, AlreadyExists, LimitExceeded.
         """
+        if protocol is None:
+            protocol = "" if target_type == "lambda" else "HTTP"
         request = balancer_pb2.CreateTargetGroupRequest(
             name=name,
             port=port,
@@ -102,7 +105,8 @@ class AsyncTargetGroups:
     ) -> tuple[balancer_models.BalancerTarget, ...]:
         """Instances have to run, and follow the instance: stopped they are `unused`, terminated they are gone.
 
-        Raises NotFound, InvalidRequest (InvalidTarget), LimitExceeded.
+        A function is named by its ARN, of a version or alias too; it must let elasticloadbalancing.amazonaws.com invoke
+        it. Raises NotFound, InvalidRequest (InvalidTarget), AccessDenied (a function's permission), LimitExceeded.
         """
         request = balancer_pb2.RegisterTargetsRequest(target_group=target_group, targets=_targets(targets))
         return _shown(await self._broker.call("BalancerService/RegisterTargets", request, balancer_pb2.TargetsReply))
@@ -143,6 +147,8 @@ def _targets(given: Sequence[str | tuple[str, int]]) -> list[balancer_pb2.Target
 def _parted(text: str) -> tuple[str, int]:
     """An id that is followed by a number is one on a port; anything else is for the cloud to judge."""
     target_id, _, port = text.rpartition(":")
+    if target_id.startswith("arn:"):
+        return (text, 0)
     return (target_id, int(port)) if target_id and port.isascii() and port.isdigit() else (text, 0)
 
 

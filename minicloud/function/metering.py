@@ -1,18 +1,20 @@
-"""What functions did since it was last reported: AWS/Lambda's metrics, by function and by qualified resource.
+"""What functions did since it was last reported: AWS/Lambda's metrics, by function and by qualified resource; and what
+they did as targets, by target group.
 
-Source: guide, "Types of metrics for Lambda functions".
+Source: guide, "Types of metrics for Lambda functions"; ALB guide, "CloudWatch metrics", "Lambda functions".
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from minicloud.base.arn import Scope
+from minicloud.base.arn import Arn, Scope
 from minicloud.function.ports import Outcome
 from minicloud.shell.reports import Reading, Report
 
-NAMESPACE = "AWS/Lambda"
+NAMESPACE, BALANCED = "AWS/Lambda", "AWS/ApplicationELB"
 VALUES_MAX = 10_000  # ours: durations and ages kept between two reports; what is beyond it does not count
 
 
@@ -37,11 +39,20 @@ class Meter:
     def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
         self._on_first = on_first
         self._tallies: dict[tuple[Scope, str], _Tally] = {}
+        self._balanced: dict[tuple[str, str], Counter[str]] = {}  # by balancer and target group
 
     def _tally(self, scope: Scope, name: str) -> _Tally:
-        if not self._tallies:
-            self._on_first()
+        self._wake()
         return self._tallies.setdefault((scope, name), _Tally())
+
+    def _wake(self) -> None:
+        if not self._tallies and not self._balanced:
+            self._on_first()
+
+    def balanced(self, balancer: str, group: str, metric: str, added: int) -> None:
+        """As a target of this group (ARNs)."""
+        self._wake()
+        self._balanced.setdefault((balancer, group), Counter())[metric] += added
 
     def began(self, scope: Scope, name: str, running: int) -> None:
         tally = self._tally(scope, name)
@@ -79,10 +90,24 @@ class Meter:
     def report(self, now: float) -> list[Report]:
         """And begin anew."""
         tallies, self._tallies = self._tallies, {}
-        return [
+        balanced, self._balanced = self._balanced, {}
+        found = [
             Report(scope, NAMESPACE, (("FunctionName", name),), now, _readings(tally))
             for (scope, name), tally in tallies.items()
         ]
+        for arns, counts in balanced.items():
+            found += _of_target(*arns, counts, now)
+        return found
+
+
+def _of_target(balancer: str, group: str, counts: Counter[str], now: float) -> list[Report]:
+    arn = Arn.parse(group)
+    target, whole = ("TargetGroup", arn.resource), ("LoadBalancer", balancer.split(":loadbalancer/", 1)[1])
+    readings = [
+        Reading(name, "Bytes" if name.endswith("Bytes") else "Count", [float(count)]) for name, count in counts.items()
+    ]
+    scope = Scope(arn.account, arn.region)
+    return [Report(scope, BALANCED, dimensions, now, readings) for dimensions in ((target,), (whole, target))]
 
 
 def _readings(tally: _Tally) -> list[Reading]:

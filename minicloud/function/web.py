@@ -21,7 +21,7 @@ JSON_TYPE = "application/json"
 PRELUDE_TYPE = "application/vnd.awslambda.http-integration-response"
 PRELUDE_END = bytes(8)
 _TEXT = ("text/", "application/json", "application/javascript", "application/xml", "application/x-www-form-urlencoded")
-_HELD_BACK = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade", "trailer", "te"})
+HELD_BACK = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade", "trailer", "te"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +139,19 @@ def _headers(result: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     given = result.get("headers")
     for name, value in given.items() if isinstance(given, dict) else ():
         text = value if isinstance(value, str) else json.dumps(value)
-        if not _is_field(str(name), text):
+        if not is_field(str(name), text):
             continue
         if name.lower() == "content-type":
             content_type = text
         else:
             headers.append((name, text))
     cookies = result.get("cookies")
-    headers += [("Set-Cookie", one) for one in cookies if _is_field("c", one)] if isinstance(cookies, list) else []
+    headers += [("Set-Cookie", one) for one in cookies if is_field("c", one)] if isinstance(cookies, list) else []
     return content_type, headers
 
 
-def _is_field(name: str, value: object) -> bool:
-    if not isinstance(value, str) or name.lower() in _HELD_BACK:
+def is_field(name: str, value: object) -> bool:
+    if not isinstance(value, str) or name.lower() in HELD_BACK:
         return False
     clean = value.isprintable() and name.isascii() and value.isascii()
     return clean and bool(name) and all(char.isalnum() or char in "-_.!#$%&'*+^`|~" for char in name)

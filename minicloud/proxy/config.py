@@ -183,7 +183,7 @@ class HealthCheck:
 
     `path` '': a connection is enough. `grpc`: a call without a message to the method `path`; `expect` are gRPC codes,
     which are seen of calls that fail at once. `tls`: None as the traffic is. `timeout_ms` 0: the interval. `agent`:
-    what it calls itself.
+    what it calls itself, `header` what else it sends (name and value).
     """
 
     path: str
@@ -196,6 +196,7 @@ class HealthCheck:
     grpc: bool = False
     tls: bool | None = None
     agent: str = ""
+    header: tuple[str, str] = ("", "")
 
     def backend_lines(self) -> Iterator[str]:
         if self.timeout_ms:
@@ -206,11 +207,11 @@ class HealthCheck:
         yield "option httpchk"
         if self.grpc:
             yield f"http-check send meth POST uri {quote(self.path)} ver HTTP/2 {_GRPC_HEADERS}"
-            yield "http-check expect status 200"
-            yield f"http-check expect {_grpc_status(codes)}"
+            yield from ("http-check expect status 200", f"http-check expect {_grpc_status(codes)}")
             return
         agent = f" ver HTTP/1.1 hdr User-Agent {quote(self.agent)} hdr Host health" if self.agent else ""
-        yield f"http-check send meth GET uri {quote(self.path)}{agent}"
+        more = f" hdr {matching(HEADER, self.header[0], 'header')} {quote(self.header[1])}" if self.header[0] else ""
+        yield f"http-check send meth GET uri {quote(self.path)}{agent}{more}"
         yield f"http-check expect status {codes}"
 
     def server_options(self) -> str:

@@ -98,7 +98,8 @@ async def passes(one: Candidate) -> bool:
 
 async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, check: HealthCheck) -> bool:
     agent = f"User-Agent: {check.agent}\r\n" if check.agent else ""
-    writer.write(f"GET {check.path} HTTP/1.1\r\nHost: health\r\n{agent}Connection: close\r\n\r\n".encode())
+    more = f"{check.header[0]}: {check.header[1]}\r\n" if check.header[0] else ""
+    writer.write(f"GET {check.path} HTTP/1.1\r\nHost: health\r\n{agent}{more}Connection: close\r\n\r\n".encode())
     match = _STATUS.match(await reader.readuntil(b"\n"))
     return match is not None and _expected(int(match[1]), check.expect)
 

@@ -14,6 +14,7 @@ from typing import Any
 from minicloud.balancer import commands as ask
 from minicloud.balancer.commands import HealthSpec, TargetSpec
 from minicloud.balancer.model import Action, Balancer, Group, Listener, Rule, Weighted
+from minicloud.balancer.ports import Functions, NoFunctions
 from minicloud.balancer.service import BalancerService, Work
 from minicloud.base.arn import Scope
 from minicloud.identity.seal import AesGcmSeal
@@ -141,8 +142,9 @@ class Client:
 class World:
     """The service, and shorthand for what tests do with it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, functions: Functions | None = None) -> None:
         self.folder = folder
+        self.functions = functions or NoFunctions()
         self.webs: dict[str, Web] = {}
         self.pids: list[int] = []
         self.service: BalancerService
@@ -156,6 +158,7 @@ class World:
             second_ms=SECOND_MS,
             look_s=0.05,
             seal=AesGcmSeal(b"s" * 32),
+            functions=self.functions,
         )
         self.service = BalancerService(self.journal, work, on_pid=self.pids.append)
         await self.service.start()

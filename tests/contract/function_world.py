@@ -29,7 +29,7 @@ from minicloud.rpc.door import Entry, Metadata, door
 from minicloud.rpc.locate import COMPUTING, Listening, Locator, visitors
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import FUNCTIONS, ticket_door
-from minicloud.shell.reports import Report
+from minicloud.shell.reports import NoReports, Report, Reports
 from minicloud.store.sqlite import SqliteJournal
 
 SECRET = bytes(range(32))
@@ -97,9 +97,10 @@ class World:
 
 
 @asynccontextmanager
-async def function_world(folder: Path) -> AsyncIterator[World]:
+async def function_world(folder: Path, reports: Reports | None = None) -> AsyncIterator[World]:
     environments = FakeEnvironments()
-    service = FunctionService(SqliteJournal(folder / "state.db"), folder / "packages", Ports(environments))
+    ports = Ports(environments, reports or NoReports())
+    service = FunctionService(SqliteJournal(folder / "state.db"), folder / "packages", ports)
     await service.start()
     servicer = FunctionServicer(service, b"pages", lambda url: f"http://{url}.lambda-url.test/")
     entry = Entry(ticket_door(FUNCTIONS, SECRET, 0, time.time), _id, limits.GRPC_FUNCTION_BYTES_MAX)

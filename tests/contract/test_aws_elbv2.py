@@ -195,6 +195,38 @@ async def test_an_instance_is_a_target_by_its_id(world: World) -> None:
     assert one["Target"] == {"Id": "i-0123456789abcdef0", "Port": 80}
 
 
+async def test_a_function_is_a_target_by_its_arn(world: World) -> None:
+    for name, value in (("Port", 80), ("Protocol", "HTTP"), ("VpcId", "vpc-1"), ("HealthCheckProtocol", "HTTP")):
+        with refused("ValidationError", "cannot be specified for target groups with target type 'lambda'"):
+            await world.elb.create_target_group(Name="f", TargetType="lambda", **{name: value})
+    (group,) = (await world.elb.create_target_group(Name="f", TargetType="lambda"))["TargetGroups"]
+    assert {"Port", "Protocol", "ProtocolVersion", "VpcId", "HealthCheckProtocol", "HealthCheckPort"}.isdisjoint(group)
+    assert (group["TargetType"], group["HealthCheckEnabled"]) == ("lambda", False)
+    assert (group["HealthCheckIntervalSeconds"], group["HealthCheckTimeoutSeconds"]) == (35, 30)
+    arn, function = group["TargetGroupArn"], "arn:aws:lambda:us-east-1:000000000000:function:f:live"
+    with refused("ValidationError", "Port"):
+        await world.elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": function, "Port": 80}])
+    await world.elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": function}])
+    with refused("TooManyTargets"):
+        await world.elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": function + "2"}])
+    await world.listener(await world.balancer(), forward(group))
+    (one,) = (await world.elb.describe_target_health(TargetGroupArn=arn))["TargetHealthDescriptions"]
+    assert one["Target"] == {"Id": function, "AvailabilityZone": "all"} and "HealthCheckPort" not in one
+    assert one["TargetHealth"]["State"] == "unavailable"
+    assert one["TargetHealth"]["Reason"] == "Target.HealthCheckDisabled"
+    many = [{"Key": "lambda.multi_value_headers.enabled", "Value": "true"}]
+    shown = await world.elb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=many)
+    assert many[0] in shown["Attributes"]
+    changed = await world.elb.modify_target_group(TargetGroupArn=arn, HealthCheckEnabled=True, HealthCheckPath="/up")
+    assert changed["TargetGroups"][0]["HealthCheckEnabled"] is True
+    net = await world.balancer("net", Type="network")
+    (other,) = (await world.elb.create_target_group(Name="g", TargetType="lambda"))["TargetGroups"]
+    with refused("InvalidConfigurationRequest", "lambda"):
+        await world.listener(net, forward(other), Protocol="TCP")
+    await world.elb.deregister_targets(TargetGroupArn=arn, Targets=[{"Id": function}])
+    assert (await world.elb.describe_target_health(TargetGroupArn=arn))["TargetHealthDescriptions"] == []
+
+
 async def test_attributes_and_tags(world: World) -> None:
     balancer, group = await world.balancer(), await world.group()
     arn = balancer["LoadBalancerArn"]

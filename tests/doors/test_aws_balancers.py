@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import http.client
+import json
 import time
 import urllib.request
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.doors.test_aws_ec2 import boto
-from tests.real_cloud import RealCloud, until
+from tests.doors.test_functions import package
+from tests.real_cloud import RealCloud, kill, until
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -66,6 +70,80 @@ def test_a_group_behind_a_balancer_answers_and_replaces_what_ends(cloud: RealClo
         ec2.delete_launch_template(LaunchTemplateName=name)
         for client in (elb, asg, ec2):
             client.close()
+
+
+APP = """
+import base64, json
+def handler(event, context):
+    if event["path"] == "/fail":
+        raise ValueError("no")
+    answer = {"statusCode": 200, "body": json.dumps(event), "isBase64Encoded": False}
+    if "multiValueHeaders" in event:
+        return answer | {"multiValueHeaders": {"Content-Type": ["application/json"], "Set-Cookie": ["a=1", "b=2"]}}
+    return answer | {"headers": {"Content-Type": "application/json"}}
+"""
+
+
+def test_a_function_is_a_target(cloud: RealCloud) -> None:
+    elb, functions, ec2 = (boto(cloud, name) for name in ("elbv2", "lambda", "ec2"))
+    name = f"fn{time.time_ns() % 10**10}"
+    subnets = [one["SubnetId"] for one in ec2.describe_subnets()["Subnets"]]
+    (balancer,) = elb.create_load_balancer(Name=name, Subnets=subnets)["LoadBalancers"]
+    (group,) = elb.create_target_group(Name=name, TargetType="lambda")["TargetGroups"]
+    arn = group["TargetGroupArn"]
+    made = functions.create_function(
+        FunctionName=name, Runtime="python3.11", Handler="app.handler", Code={"ZipFile": package(APP)},
+        Role="arn:aws:iam::000000000000:role/r", Timeout=20,
+    )  # fmt: skip
+    function = made["FunctionArn"]
+    address = balancer["AvailabilityZones"][0]["LoadBalancerAddresses"][0]["IpAddress"]
+    try:
+        for target, code in ((function, "AccessDenied"), (function + "x", "InvalidTarget")):
+            with pytest.raises(ClientError) as caught:
+                elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": target}])
+            assert caught.value.response["Error"]["Code"] == code
+        functions.add_permission(
+            FunctionName=name, StatementId="elb", Action="lambda:InvokeFunction", SourceArn=arn,
+            Principal="elasticloadbalancing.amazonaws.com",
+        )  # fmt: skip
+        elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": function}])
+        action = {"Type": "forward", "TargetGroupArn": arn}
+        whole = balancer["LoadBalancerArn"]
+        elb.create_listener(LoadBalancerArn=whole, Protocol="HTTP", Port=80, DefaultActions=[action])
+        assert states(elb, arn) == ["unavailable"]
+        status, event, _ = fetch(address, "/a?x=1&x=2")
+        assert (status, event["path"], event["queryStringParameters"]) == (200, "/a", {"x": "2"})
+        assert event["headers"]["host"] == "app.example"
+        many = [{"Key": "lambda.multi_value_headers.enabled", "Value": "true"}]
+        elb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=many)
+        status, event, cookies = fetch(address, "/a?x=1&x=2")
+        assert event["multiValueQueryStringParameters"] == {"x": ["1", "2"]} and cookies == ["a=1", "b=2"]
+        assert fetch(address, "/fail")[0] == 502
+        (pid,) = cloud.actor_pids("Functions")
+        kill(pid)
+        until(lambda: fetch(address, "/back")[0] == 200, 30, "the function, with the process that runs it")
+        functions.delete_function(FunctionName=name)
+        assert fetch(address, "/gone")[0] == 502
+        elb.deregister_targets(TargetGroupArn=arn, Targets=[{"Id": function}])
+        assert fetch(address, "/none")[0] == 503
+    finally:
+        elb.delete_load_balancer(LoadBalancerArn=balancer["LoadBalancerArn"])
+        elb.delete_target_group(TargetGroupArn=arn)
+        for client in (elb, functions, ec2):
+            client.close()
+
+
+def fetch(address: str, path: str) -> tuple[int, Any, list[str]]:
+    """Status, the event that was answered with (None where none was), cookies."""
+    connection = http.client.HTTPConnection(address, 80, timeout=30)
+    try:
+        connection.request("GET", path, headers={"Host": "app.example"})
+        answer = connection.getresponse()
+        body = answer.read()
+        event = json.loads(body) if answer.status == 200 else None
+        return answer.status, event, answer.headers.get_all("Set-Cookie") or []
+    finally:
+        connection.close()
 
 
 def _ids(elb: Any, arn: str) -> set[str]:

@@ -18,6 +18,7 @@ from minicloud.base.errors import InvalidRequest
 from minicloud.client import Client
 from minicloud.client.balancer_models import Balancer, fixed_response, forward
 from minicloud.client.models import Instance
+from tests.doors.test_functions import package
 from tests.real_cloud import RealCloud, kill, until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.ray]
@@ -203,6 +204,31 @@ def test_no_haproxy_crashes_at_its_start(cloud: RealCloud, client: Client) -> No
 def test_status_shows_the_balancer_process(cloud: RealCloud) -> None:
     shown: dict[str, Any] = json.loads(cloud.cli("status", "--data-dir", str(cloud.data), "-o", "json").stdout)
     assert [(one["name"], one["state"]) for one in shown["balancers"]] == [("balancer-0", "up")]
+
+
+def test_the_command_line_puts_a_function_behind_a_balancer(cloud: RealCloud, client: Client) -> None:
+    name = f"l{time.time_ns() % 10**10}"
+    code = package('def handler(event, context): return {"statusCode": 200, "body": event["path"]}')
+    arn = client.functions.create(name, code, runtime="python3.11", handler="app.handler").arn
+    try:
+        assert cloud.cli("target-group", "create", name, check=False).returncode == 2, "instances need a port"
+        cloud.cli("target-group", "create", name, "--type", "lambda")
+        cloud.cli("target-group", "register", name, arn)
+        cloud.cli("target-group", "register", name, arn)
+        address = client.balancers.create(name).address
+        cloud.cli("balancer", "listen", name, "80", "--to", name)
+        with urllib.request.urlopen(f"http://{address}/hello", timeout=20) as answer:
+            assert answer.read() == b"/hello"
+        (target,) = json.loads(cloud.cli("target-group", "health", name, "-o", "json").stdout)
+        assert (target["id"], target["state"]) == (arn, "unavailable")
+        cloud.cli("target-group", "modify", name, "--health", "--interval", "5", "--timeout", "2")
+        until(lambda: client.target_groups.health(name)[0].state == "healthy", 20, "its checks")
+        cloud.cli("target-group", "deregister", name, arn)
+        assert client.target_groups.health(name) == ()
+    finally:
+        client.balancers.delete(name)
+        client.target_groups.delete(name)
+        client.functions.delete(name)
 
 
 def test_the_command_line(cloud: RealCloud, client: Client) -> None:

@@ -152,7 +152,8 @@ def test_every_cookie_name_and_any_number_of_codes_is_taken(tmp_path: Path) -> N
     bench.submit(ask.SetAttributes(HOME, app.arn, sticky))
     assert agreed(rendered(bench), tmp_path) == ""
     calls = bench.group("calls", version="GRPC", health=HealthSpec(codes=",".join(["1-99"] * 200)))
-    assert len("".join(served(bench.state, calls).check.backend_lines())) < 2_000
+    made = served(bench.state, calls).check
+    assert made is not None and len("".join(made.backend_lines())) < 2_000
 
 
 def test_only_what_is_no_server_changes_the_skeleton() -> None:

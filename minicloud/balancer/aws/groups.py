@@ -7,7 +7,7 @@ from minicloud.balancer import commands, errors, groups, targets
 from minicloud.balancer.aws.base import DUALSTACK, Noun, Params, Result, harmless, named, to_tags
 from minicloud.balancer.aws.shapes import HEALTH_PARTS, checked_port, shown_health, to_health, to_targets
 from minicloud.balancer.balancers import find as find_balancer
-from minicloud.balancer.model import Group, Target
+from minicloud.balancer.model import ADDRESS, FUNCTION, INSTANCE, Group, Target
 from minicloud.balancer.state import State
 
 _ARN = "TargetGroupArn"
@@ -19,15 +19,18 @@ class GroupDoor(Noun):
         only(params, call, *parts, *HEALTH_PARTS)
         scope = call.caller.scope
         harmless(call, params, {"IpAddressType": DUALSTACK, "VpcId": self._network.vpc(scope)})
-        version = params.get("ProtocolVersion", "")
+        version, target_type = params.get("ProtocolVersion", ""), params.get("TargetType", INSTANCE)
+        if target_type == FUNCTION and "VpcId" in params:
+            text = f"VPC ID cannot be specified for target groups with target type '{FUNCTION}'"
+            raise errors.invalid(text, "VpcId")
         command = commands.CreateGroup(
             scope=scope,
             name=params["Name"],
             protocol=params.get("Protocol", ""),
             port=params.get("Port", 0),
             version=version,
-            target_type=params.get("TargetType", "instance"),
-            health=to_health(params, version, call),
+            target_type=target_type,
+            health=to_health(params, version),
             tags=to_tags(params.get("Tags", ())),
         )
         return {"TargetGroups": [self._group(await self._service.submit(command))]}
@@ -54,7 +57,7 @@ class GroupDoor(Noun):
         only(params, call, _ARN, *HEALTH_PARTS)
         scope = call.caller.scope
         before = await self._shown(lambda state: groups.find(state, scope, params[_ARN]))
-        command = commands.ModifyGroup(scope, before.arn, to_health(params, before.version, call))
+        command = commands.ModifyGroup(scope, before.arn, to_health(params, before.version))
         return {"TargetGroups": [self._group(await self._service.served(command))]}
 
     async def DeleteTargetGroup(self, params: Params, call: Call) -> Result:
@@ -66,14 +69,13 @@ class GroupDoor(Noun):
         shown: Result = {
             "TargetGroupArn": one.arn,
             "TargetGroupName": one.name,
-            "Protocol": one.protocol,
-            "Port": one.port,
-            "VpcId": self._network.vpc(one.scope),
             **shown_health(one.health, one.version),
             "LoadBalancerArns": [one.balancer] if one.balancer else [],
             "TargetType": one.target_type,
             "IpAddressType": DUALSTACK,
         }
+        if not one.has_function:
+            shown |= {"Protocol": one.protocol, "Port": one.port, "VpcId": self._network.vpc(one.scope)}
         if one.version:
             shown["ProtocolVersion"] = one.version
         return shown
@@ -108,7 +110,9 @@ def _target(group: Group, one: Target) -> Result:
     health: Result = {"State": one.state}
     if one.reason:
         health |= {"Reason": one.reason, "Description": one.description}
+    if group.has_function:
+        return {"Target": {"Id": one.id, "AvailabilityZone": "all"}, "TargetHealth": health}
     where: Result = {"Id": one.id, "Port": one.port}
-    if group.target_type == "ip" and one.zone:
+    if group.target_type == ADDRESS and one.zone:
         where["AvailabilityZone"] = one.zone
     return {"Target": where, "HealthCheckPort": checked_port(one.port, group.health), "TargetHealth": health}

@@ -31,8 +31,9 @@ _HEALTH = {
     "HealthCheckTimeoutSeconds": "timeout_s",
     "HealthyThresholdCount": "healthy",
     "UnhealthyThresholdCount": "unhealthy",
+    "HealthCheckEnabled": "enabled",
 }
-HEALTH_PARTS = (*_HEALTH, "HealthCheckEnabled", "Matcher")
+HEALTH_PARTS = (*_HEALTH, "Matcher")
 
 # ---------------------------------------------------------------- actions
 
@@ -165,10 +166,8 @@ def shown_rule(one: Rule) -> Result:
 # ---------------------------------------------------------------- health checks, targets
 
 
-def to_health(params: Params, version: str, call: Call) -> HealthSpec:
+def to_health(params: Params, version: str) -> HealthSpec:
     """`version`: of the group that is checked; GRPC has codes of its own."""
-    if not params.get("HealthCheckEnabled", True):
-        raise refused("HealthCheckEnabled", call, "Targets are always checked.")
     given = {ours: params[name] for name, ours in _HEALTH.items() if name in params}
     if "Matcher" in params:
         right, wrong = ("GrpcCode", "HttpCode") if version == "GRPC" else ("HttpCode", "GrpcCode")
@@ -180,14 +179,14 @@ def to_health(params: Params, version: str, call: Call) -> HealthSpec:
 
 def shown_health(one: HealthCheck, version: str) -> Result:
     shown: Result = {
-        "HealthCheckProtocol": one.protocol,
-        "HealthCheckPort": one.port,
-        "HealthCheckEnabled": True,
+        "HealthCheckEnabled": one.enabled,
         "HealthCheckIntervalSeconds": one.interval_s,
         "HealthCheckTimeoutSeconds": one.timeout_s,
         "HealthyThresholdCount": one.healthy,
         "UnhealthyThresholdCount": one.unhealthy,
     }
+    if one.protocol:
+        shown |= {"HealthCheckProtocol": one.protocol, "HealthCheckPort": one.port}
     if one.path:
         shown["HealthCheckPath"] = one.path
     if one.codes:

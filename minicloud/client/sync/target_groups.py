@@ -16,7 +16,7 @@ else:
 
 
 class TargetGroups:
-    """Instances or addresses that a balancer forwards to."""
+    """Instances, addresses or a function that a balancer forwards to."""
 
     _inner: AsyncTargetGroups
 
@@ -27,9 +27,9 @@ class TargetGroups:
     def create(
         self,
         name: str,
-        port: int,
+        port: int = 0,
         *,
-        protocol: str = "HTTP",
+        protocol: str | None = None,
         target_type: str = "instance",
         version: str = "",
         tags: Mapping[str, str] | None = None,
@@ -37,8 +37,8 @@ class TargetGroups:
     ) -> balancer_models.TargetGroup:
         """Make a group; the same request again is answered with the one that is there.
 
-        protocol: HTTP, HTTPS, TCP. target_type: instance, ip. version: HTTP1, HTTP2, GRPC. Raises
-        InvalidParameterValue, AlreadyExists, LimitExceeded.
+        protocol: HTTP (unless it is given), HTTPS, TCP. target_type: instance, ip, lambda (a function, which has no
+        port and no protocol). version: HTTP1, HTTP2, GRPC. Raises InvalidParameterValue, AlreadyExists, LimitExceeded.
         """
         return self._loop.run(
             self._inner.create(
@@ -67,7 +67,8 @@ class TargetGroups:
     ) -> tuple[balancer_models.BalancerTarget, ...]:
         """Instances have to run, and follow the instance: stopped they are `unused`, terminated they are gone.
 
-        Raises NotFound, InvalidRequest (InvalidTarget), LimitExceeded.
+        A function is named by its ARN, of a version or alias too; it must let elasticloadbalancing.amazonaws.com invoke
+        it. Raises NotFound, InvalidRequest (InvalidTarget), AccessDenied (a function's permission), LimitExceeded.
         """
         return self._loop.run(self._inner.register(target_group, *targets))
 

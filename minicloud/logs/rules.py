@@ -61,7 +61,8 @@ def check_batch(events: Sequence[Given], now_ms: int, retention_days: int) -> tu
         raise errors.invalid(f"A batch has at most {limits.BATCH_EVENTS_MAX:,} log events.", "logEvents")
     size, before = 0, 0
     for number, event in enumerate(events):
-        length = len(event.message.encode("utf-8", "surrogatepass"))
+        message = event.message
+        length = len(message) if message.isascii() else len(message.encode("utf-8", "surrogatepass"))
         if not length:
             raise errors.invalid(f"The message of log event {number} is empty.", "logEvents")
         if length > limits.EVENT_BYTES_MAX:

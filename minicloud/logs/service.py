@@ -186,7 +186,7 @@ class LogService:
         now_ms = self._now_ms()
         taken, rejected = rules.check_batch(events, now_ms, owner.retention_days)
         if chosen := events[taken]:
-            await self._write(where, [Event(one.time_ms, 0, now_ms, one.message) for one in chosen])
+            await self._write(where, chosen, now_ms)
         return rejected
 
     async def write(self, scope: Scope, group: str, stream: str, events: Sequence[Given]) -> None:
@@ -198,20 +198,20 @@ class LogService:
         batch: list[Given] = []
         size = 0
         for one in ordered:
-            message = one.message.encode("utf-8", "replace")[: limits.EVENT_BYTES_MAX].decode("utf-8", "ignore")
-            length = len(message.encode()) + limits.EVENT_BYTES
+            message, length = _cut(one.message)
+            length += limits.EVENT_BYTES
             full = size + length > limits.BATCH_BYTES_MAX or len(batch) == limits.BATCH_EVENTS_MAX
             if batch and (full or one.time_ms - batch[0].time_ms > limits.BATCH_SPAN_S_MAX * 1000):
                 await self.put(scope, group, stream, batch)
                 batch, size = [], 0
-            batch.append(Given(one.time_ms, message))
+            batch.append(one if message is one.message else Given(one.time_ms, message))
             size += length
         if batch:
             await self.put(scope, group, stream, batch)
 
-    async def _write(self, stream: Stream, events: Sequence[Event]) -> None:
+    async def _write(self, stream: Stream, events: Sequence[Given], now_ms: int) -> None:
         first = self._index.reserve(stream.number, len(events))
-        numbered = [event._replace(number=first + at) for at, event in enumerate(events)]
+        numbered = [Event(one.time_ms, first + at, now_ms, one.message) for at, one in enumerate(events)]
         head, body = encode(stream.number, numbered)
         head = head._replace(level=level_of(head.size, 0))
         await self._journal.commit_raw([(BLOCK, head.key, body), (HEAD, head.key, head.packed())])
@@ -373,6 +373,15 @@ def _checked(most: int) -> int:
     if not 0 <= most <= limits.EVENTS_MAX:
         raise errors.invalid(f"The limit must be 1 to {limits.EVENTS_MAX:,}.", "limit")
     return most or limits.EVENTS_MAX
+
+
+def _cut(message: str) -> tuple[str, int]:
+    """What an event can carry of it, and its length in bytes."""
+    if message.isascii() and len(message) <= limits.EVENT_BYTES_MAX:
+        return message, len(message)
+    raw = message.encode("utf-8", "replace")[: limits.EVENT_BYTES_MAX]
+    text = raw.decode("utf-8", "ignore")
+    return text, len(text.encode())
 
 
 def _before(time_ms: int) -> Place:

@@ -1,8 +1,9 @@
 """The way of measurements from any process of the cloud to the autoscaler: batches over gRPC, one call at a time.
 
     report(...)   into memory, at once; WAITING_MAX reports at most, beyond it the oldest are dropped and counted
-    write(...)    the same for lines of logs: LINES_BYTES_MAX of them at most
-    the sender    whatever waits goes as one call; what could not be delivered goes again, under the same number
+    write(...)    the same for lines of logs, by stream: LINES_BYTES_MAX of them at most
+    the sender    what came in GATHER_S goes as one call, for a call costs more at both ends than what it carries;
+                  what could not be delivered goes again, under the same number
 
 A report is counted once, also where an answer was lost: the other side remembers the last number of each source.
 """
@@ -10,10 +11,12 @@ A report is counted once, also where an answer was lost: the other side remember
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -33,12 +36,35 @@ BATCH_MAX = 500  # ours: 100 KB, and 10 ms of the event loop at either end
 LINES_AT_ONCE = 1_000  # ours: lines in one report
 LINES_BYTES_MAX = 32 << 20  # ours: of lines that wait
 LINE_BYTES_MAX = 256 * 1024  # ours: a longer line is cut
+LINE_BYTES = 16  # what a line takes besides its text
 CALL_BYTES_MAX = 1 << 20  # ours: of lines in one call
+GATHER_S = 0.1  # ours: how much later a line may be there; a full call leaves at once
 READING_VALUES_MAX = 150  # API, PutMetricData: values of one datum
 CALL_S_MAX = 10.0
 PAUSE_S = (0.2, 5.0)  # after a call that failed, doubling
 CLOSE_S_MAX = 1.0
 _HOPELESS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Of one stream."""
+
+    where: tuple[Scope, str, str]
+    times_ms: list[int] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    size: int = 0
+
+    def wire(self) -> wire.LogReport:
+        scope, group, stream = self.where
+        return wire.LogReport(
+            account=scope.account,
+            region=scope.region,
+            group=group,
+            stream=stream,
+            times_ms=self.times_ms,
+            messages=self.messages,
+        )
 
 
 class Reporter:
@@ -55,9 +81,12 @@ class Reporter:
         self._source = f"{name}/{secrets.token_hex(8)}"
         self._number = 0
         self._waiting: deque[Report] = deque()
-        self._lines: deque[wire.LogReport] = deque()
+        self._lines: deque[_Lines] = deque()
+        self._open: dict[tuple[Scope, str, str], _Lines] = {}  # those of them that take more lines
         self._lines_bytes = 0
         self._wake = asyncio.Event()
+        self._full = asyncio.Event()
+        self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
@@ -69,6 +98,8 @@ class Reporter:
         """Give what waits a moment to leave."""
         if self._task is None:
             return
+        self._closing = True
+        self._full.set()
         waits = asyncio.create_task(self._idle.wait())
         await asyncio.wait([waits, self._task], timeout=CLOSE_S_MAX, return_when=asyncio.FIRST_COMPLETED)
         waits.cancel()
@@ -84,22 +115,36 @@ class Reporter:
 
     def write(self, scope: Scope, group: str, stream: str, events: Sequence[tuple[float, str]]) -> None:
         """Lines of one log stream with their times, Unix seconds. Never blocks, never raises."""
-        for at in range(0, len(events), LINES_AT_ONCE):
-            report = wire.LogReport(account=scope.account, region=scope.region, group=group, stream=stream)
-            part = events[at : at + LINES_AT_ONCE]
-            report.times_ms.extend([round(time * 1000) for time, _ in part])
-            report.messages.extend([_clean(text) for _, text in part])
-            self._lines.append(report)
-            self._lines_bytes += report.ByteSize()
+        where = (scope, group, stream)
+        lines = self._open.get(where)
+        for time, text in events:
+            message = _clean(text)
+            size = len(message) + LINE_BYTES
+            if lines is None or len(lines.messages) >= LINES_AT_ONCE or lines.size + size > CALL_BYTES_MAX:
+                lines = self._open[where] = _Lines(where)
+                self._lines.append(lines)
+            lines.times_ms.append(round(time * 1000))
+            lines.messages.append(message)
+            lines.size += size
+            self._lines_bytes += size
         while self._lines_bytes > LINES_BYTES_MAX:
-            self._lines_bytes -= self._lines.popleft().ByteSize()
-            self.dropped += 1
+            self.dropped += len(self._next_lines().messages)
         self._go()
+
+    def _next_lines(self) -> _Lines:
+        """Those that wait longest; no more are added to them."""
+        lines = self._lines.popleft()
+        if self._open.get(lines.where) is lines:
+            del self._open[lines.where]
+        self._lines_bytes -= lines.size
+        return lines
 
     def _go(self) -> None:
         if self._waiting or self._lines:
             self._idle.clear()
             self._wake.set()
+        if self._lines_bytes >= CALL_BYTES_MAX or len(self._waiting) >= BATCH_MAX or self._closing:
+            self._full.set()
 
     async def _run(self) -> None:
         opened = (
@@ -111,19 +156,23 @@ class Reporter:
             stub: Any = fleet_pb2_grpc.ReportServiceStub(channel)  # type: ignore[no-untyped-call]
             while True:
                 await self._wake.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GATHER_S):
+                        await self._full.wait()
                 self._wake.clear()
-                while self._waiting or self._lines:
-                    await self._send(stub)
-                self._idle.set()
+                self._full.clear()
+                await self._send(stub)
+                self._go()
+                if not self._wake.is_set():
+                    self._idle.set()
 
     def _taken(self) -> list[wire.LogReport]:
-        """Lines for one call: as many as it may carry, one report at least."""
+        """Lines for one call: as many as it may carry."""
         taken: list[wire.LogReport] = []
         size = 0
-        while self._lines and (not taken or size + self._lines[0].ByteSize() <= CALL_BYTES_MAX):
-            taken.append(self._lines.popleft())
-            size += taken[-1].ByteSize()
-        self._lines_bytes -= size
+        while self._lines and (not taken or size + self._lines[0].size <= CALL_BYTES_MAX):
+            size += self._lines[0].size
+            taken.append(self._next_lines().wire())
         return taken
 
     async def _send(self, stub: Any) -> None:
@@ -149,6 +198,8 @@ class Reporter:
 
 def _clean(text: str) -> str:
     """What the wire and the log can carry."""
+    if text.isascii() and len(text) <= LINE_BYTES_MAX:
+        return text
     return text.encode("utf-8", "replace")[:LINE_BYTES_MAX].decode("utf-8", "ignore")
 
 

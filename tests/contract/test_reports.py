@@ -22,6 +22,7 @@ from minicloud.rpc.server import Listen, RpcServer
 from minicloud.shell.reports import Reading, Report
 from minicloud.wire import fleet_pb2, fleet_pb2_grpc
 from tests.contract.monitoring_world import SECRET, World, monitoring_world
+from tests.turns import until
 
 SCOPE = Scope("111122223333", "eu-west-1")
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["ReportService"]
@@ -151,3 +152,51 @@ async def test_without_a_store_the_newest_are_kept(monkeypatch: pytest.MonkeyPat
     async with reporting("unix:/nowhere/at/all") as to:
         to.report([load(float(number), 1.0) for number in range(25)])
         assert [one.time for one in to._waiting] == [float(number) for number in range(15, 25)] and to.dropped == 15
+
+
+@contextlib.asynccontextmanager
+async def listening(to: Deaf) -> AsyncIterator[str]:
+    entry = Entry(fleet_auth.fleet_door(SECRET), lambda: "id")
+    server = RpcServer([door(to, SERVICE, entry)], lambda: "id", Listen())
+    port = await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop()
+
+
+async def test_what_comes_together_goes_as_one_call_with_the_lines_of_a_stream_in_one_report() -> None:
+    ear = Deaf(failures=0)
+    async with listening(ear) as target, reporting(target) as to:
+        for number in range(5):
+            for stream in ("a", "b"):
+                to.write(SCOPE, "/g", stream, [(float(number), f"{stream}{number}")])
+        to.report([load(60.0, 1.0)])
+        await until(lambda: ear.requests)
+    (request,) = ear.requests
+    assert [(one.stream, list(one.messages)) for one in request.logs] == [
+        (stream, [f"{stream}{number}" for number in range(5)]) for stream in "ab"
+    ]
+    assert list(request.logs[0].times_ms) == [0, 1_000, 2_000, 3_000, 4_000] and len(request.metrics) == 1
+
+
+async def test_a_full_call_and_the_last_one_do_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "GATHER_S", 3_600.0)
+    ear = Deaf(failures=0)
+    async with listening(ear) as target, reporting(target) as to:
+        for _ in range(3):
+            to.write(SCOPE, "/g", "a", [(0.0, "x" * (reporter.CALL_BYTES_MAX // 5))] * 2)
+        await until(lambda: ear.requests)
+        assert sum(len(one.messages) for one in ear.requests[0].logs) == 4
+        to.write(SCOPE, "/g", "a", [(0.0, "last")])
+    assert sum(len(one.messages) for request in ear.requests for one in request.logs) == 7
+
+
+async def test_lines_beyond_what_may_wait_are_dropped_oldest_first_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "LINES_BYTES_MAX", 300)
+    monkeypatch.setattr(reporter, "LINES_AT_ONCE", 2)
+    to = Reporter("unix:/nowhere", SECRET, "functions-0")
+    to.write(SCOPE, "/g", "a", [(0.0, f"{number:084d}") for number in range(6)])
+    assert to.dropped == 4 and [one.messages for one in to._lines] == [[f"{number:084d}" for number in (4, 5)]]
+    to.write(SCOPE, "/g", "a", [(0.0, "next")])
+    assert [len(one.messages) for one in to._lines] == [2, 1]

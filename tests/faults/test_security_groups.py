@@ -37,9 +37,7 @@ def test_walls_stand_while_agent_and_control_plane_are_killed() -> None:
         (plane,) = cloud.actor_pids("ControlPlane")
         kill(plane)
         assert reaches(one.private_ip)
-        client.security_groups.get(
-            "closed"
-        )  # waits; a revoke whose answer is lost is not repeated
+        client.security_groups.get("closed")  # waits; a revoke whose answer is lost is not repeated
         client.security_groups.revoke("closed", [rule.id for rule in opened.ingress])
         until(lambda: not reaches(one.private_ip), 20, "the change, told by the control plane that came after")
         (agent,) = cloud.actor_pids("HostAgent")

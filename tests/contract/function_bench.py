@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import itertools
 import json
 import os
 import zipfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,12 +28,14 @@ numbers = itertools.count(1)
 
 @dataclass
 class Lines:
-    """`ports.Logs` in memory: {stream: lines}."""
+    """`ports.Logs` in memory: {stream: lines}. `changed`: there are more."""
 
     streams: dict[str, list[str]] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def write(self, scope: Scope, group: str, stream: str, events: Sequence[tuple[float, str]]) -> None:
         self.streams.setdefault(f"{scope.account}{group}/{stream}", []).extend(line for _, line in events)
+        self.changed.set()
 
     def all(self) -> list[str]:
         return [line for lines in self.streams.values() for line in lines]
@@ -48,6 +51,23 @@ class Bench:
         parts = HostParts(directory / "host", self.prefix, 64_000, logs=self.lines)
         self.parts = replace(parts, **changes)
         self.host = FunctionHost(self.parts)
+        owner = self.host._owner
+        told = {name: self._telling(getattr(owner, name)) for name in ("idle", "never", "ended")}
+        self.host._owner = replace(owner, **told)
+
+    def _telling(self, call: Callable[..., None]) -> Callable[..., None]:
+        def both(*args: Any) -> None:
+            call(*args)
+            self.lines.changed.set()
+
+        return both
+
+    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Waits for environments, and what they write. Raises TimeoutError where it does not come to that."""
+        async with asyncio.timeout(seconds):
+            while not holds():
+                self.lines.changed.clear()
+                await self.lines.changed.wait()
 
     def package(self, files: Mapping[str, str | bytes]) -> Package:
         buffer = io.BytesIO()

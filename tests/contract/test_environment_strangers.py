@@ -18,8 +18,7 @@ from minicloud.environment.fleet import Fleet
 from minicloud.function.ports import EnvironmentSpec
 from minicloud.sandbox.zygote import SETUP_FAILED, Zygote
 from tests.contract.function_bench import Bench, opened
-from tests.contract.test_environments import until
-from tests.turns import turn
+from tests.turns import turn, until
 
 PYTHON = os.path.realpath(sys.executable)  # as environments see it
 HEAD = f"""#!{PYTHON}
@@ -86,20 +85,20 @@ async def test_a_runtime_that_is_always_refused_is_ended(bench: Bench) -> None:
     assert (await bench.error(asks))[0] == "Runtime.Unruly"
     knocks = stranger(bench, "while True:\n  ask(sock, 'GET', 'nonsense')\n  head(sock)\n  sock = connect()\n")
     assert (await bench.error(knocks))[0] == "Runtime.Unruly"
-    await until(lambda: bench.host.counts() == (0, 0, 0))
+    await bench.until(lambda: bench.host.counts() == (0, 0, 0))
 
 
 async def test_who_has_answered_and_never_asks_for_more_runs_out_of_time(bench: Bench) -> None:
     spec = stranger(bench, "ask(sock, 'POST', event(sock) + '/response', b'1')\ntime.sleep(60)\n", timeout_s=1)
     assert await bench.result(spec) == 1
     assert bench.host.counts(spec.arn).busy == 1
-    await until(lambda: bench.host.counts(spec.arn) == (0, 0, 0))
+    await bench.until(lambda: bench.host.counts(spec.arn) == (0, 0, 0))
 
 
 async def test_who_sends_ahead_of_its_event_is_not_read(bench: Bench) -> None:
     code = "ask(sock, 'GET', 'next')\nprint('sent', pushed(sock, bytes(1 << 16)), flush=True)\ntime.sleep(60)\n"
     await bench.host.prepare(stranger(bench, code), 1)
-    await until(lambda: any(line.startswith("sent") for line in bench.lines.all()))
+    await bench.until(lambda: any(line.startswith("sent") for line in bench.lines.all()))
     (said,) = (line for line in bench.lines.all() if line.startswith("sent"))
     assert int(said.split()[1]) < HELD_BYTES_MAX
 
@@ -114,7 +113,7 @@ time.sleep(60)
 """
     sink = Slow()
     call = asyncio.ensure_future(bench.invoke(stranger(bench, code), sink=sink))
-    await until(lambda: any(line.startswith("sent") for line in bench.lines.all()))
+    await bench.until(lambda: any(line.startswith("sent") for line in bench.lines.all()))
     (said,) = (line for line in bench.lines.all() if line.startswith("sent"))
     assert int(said.split()[1]) < HELD_BYTES_MAX
     sink.go.set()
@@ -143,7 +142,7 @@ async def test_who_does_not_wait_for_prepared_environments_holds_nobody_up(bench
     preparing.cancel()
     await asyncio.wait([preparing])
     assert await bench.result(spec, 1) == 1
-    await until(lambda: bench.host.counts(spec.arn) == (0, 2, 0))
+    await bench.until(lambda: bench.host.counts(spec.arn) == (0, 2, 0))
 
 
 async def test_an_order_that_a_zygote_cannot_carry_out_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

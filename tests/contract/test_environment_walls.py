@@ -16,7 +16,7 @@ import pytest
 
 from minicloud.sandbox.cgroup import Cgroups
 from tests.contract.function_bench import Bench, isolated_or_skip, opened
-from tests.contract.test_environments import until
+from tests.turns import until
 
 HERE = Path(__file__).parent
 # Where the first process is ours, and a function's children may see it.
@@ -157,13 +157,13 @@ def handler(event, context):
     kind, text = await bench.error(bench.spec(fill, ephemeral_mib=16))
     assert (kind, text) == ("OSError", "[Errno 28] No space left on device")
     assert await bench.result(neighbour, 5) == 5
-    await until(lambda: bench.host.counts(neighbour.arn).idle == 1)
+    await bench.until(lambda: bench.host.counts(neighbour.arn).idle == 1)
 
 
 async def test_a_killed_environment_is_an_error_at_once(bench: Bench) -> None:
     spec = bench.spec("import time\ndef handler(e, c):\n  print('begun')\n  time.sleep(60)\n", timeout_s=60)
     call = asyncio.ensure_future(bench.error(spec))
-    await until(lambda: "begun" in bench.lines.all())
+    await bench.until(lambda: "begun" in bench.lines.all())
     (group,) = [one for one in groups_of(bench) if one.pids()]
     began = asyncio.get_running_loop().time()
     os.kill(max(group.pids()), signal.SIGKILL)
@@ -175,7 +175,7 @@ async def test_a_killed_environment_is_an_error_at_once(bench: Bench) -> None:
 async def test_when_the_zygote_dies_its_environments_end_and_the_next_invocation_has_another(bench: Bench) -> None:
     spec = bench.spec("import time\ndef handler(e, c):\n  print('begun')\n  time.sleep(e)\n  return e\n", timeout_s=60)
     call = asyncio.ensure_future(bench.error(spec, 60))
-    await until(lambda: "begun" in bench.lines.all())
+    await bench.until(lambda: "begun" in bench.lines.all())
     pids = [pid for group in groups_of(bench) for pid in group.pids()]
     assert pids
     (zygote,) = [one for one in bench.host.zygotes() if one.pid]
@@ -225,7 +225,8 @@ async def test_nothing_outlives_a_killed_host_and_the_next_one_sweeps(tmp_path: 
     child.kill()
     child.wait()
     child.stdout.close()
-    await until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids), 5.0)
+    async with asyncio.timeout(5.0):
+        await until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids))
     assert groups.existing(prefix)  # empty ones are left, for the next
     async with opened(tmp_path, group_prefix=prefix) as bench:
         bench.prefix = prefix

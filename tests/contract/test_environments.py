@@ -39,14 +39,14 @@ async def test_an_environment_is_used_again_and_one_invocation_at_a_time(bench: 
     )
     first, second = await bench.result(spec), await bench.result(spec)
     assert (first[1], second[1]) == (1, 2)
-    await until(lambda: bench.host.counts(spec.arn).idle == 1)
+    await bench.until(lambda: bench.host.counts(spec.arn).idle == 1)
 
 
 async def test_invocations_at_once_are_in_environments_of_their_own(bench: Bench) -> None:
     spec = bench.spec("import time, uuid\nme = str(uuid.uuid4())\ndef handler(e, c):\n  time.sleep(0.3)\n  return me\n")
     names = await asyncio.gather(*(bench.result(spec) for _ in range(5)))
     assert len(set(names)) == 5
-    await until(lambda: bench.host.counts(spec.arn) == (0, 5, 0))
+    await bench.until(lambda: bench.host.counts(spec.arn) == (0, 5, 0))
 
 
 async def test_short_invocations_wait_for_a_warm_environment_rather_than_for_a_new_one(bench: Bench) -> None:
@@ -242,7 +242,7 @@ async def test_failures_have_awss_types_and_words_and_cost_nobody_else(bench: Be
     assert (said["errorType"], said["errorMessage"]) == (kind, message.replace("ID", asked.request_id))
     assert outcome.tail.decode().splitlines()[-1].startswith(f"REPORT RequestId: {asked.request_id}\t")
     assert await bench.result(neighbour, 2) == 2
-    await until(lambda: bench.host.counts(neighbour.arn).idle == 1)
+    await bench.until(lambda: bench.host.counts(neighbour.arn).idle == 1)
 
 
 async def test_stack_traces_begin_in_the_functions_code(bench: Bench) -> None:
@@ -374,7 +374,7 @@ def handler(event, context):
     assert b"logged" in outcome.tail
     assert await bench.error(spec, "fail") == ("ValueError", "no")
     assert (await bench.result(spec, "again"))[0] == "again"
-    await until(lambda: bench.host.counts(spec.arn).idle == 1)
+    await bench.until(lambda: bench.host.counts(spec.arn).idle == 1)
 
 
 async def test_prepared_environments_are_there_and_come_back(bench: Bench) -> None:
@@ -401,25 +401,25 @@ async def test_retired_environments_end_and_busy_ones_afterwards(bench: Bench) -
     new = replace(spec, revision="2", code=bench.package({"app.py": "def handler(e, c):\n  return 'new'\n"}))
     assert await bench.result(new) == "new"
     assert await busy == "old"
-    await until(lambda: bench.host.counts(spec.arn) == (0, 1, 0))
+    await bench.until(lambda: bench.host.counts(spec.arn) == (0, 1, 0))
 
 
 async def test_idle_environments_end(tmp_path: Path) -> None:
     async with opened(tmp_path, idle_s=0.2) as bench:
         spec = bench.spec(ECHO)
         await bench.result(spec)
-        await until(lambda: bench.host.counts() == (0, 0, 0))
+        await bench.until(lambda: bench.host.counts() == (0, 0, 0))
         assert await bench.result(spec, 1) == 1
 
 
 async def test_who_goes_away_takes_the_environment_along(bench: Bench) -> None:
     spec = bench.spec("import time\ndef handler(e, c):\n  time.sleep(e)\n  return e\n")
     await bench.result(spec, 0)
-    await until(lambda: bench.host.counts(spec.arn).idle == 1)
+    await bench.until(lambda: bench.host.counts(spec.arn).idle == 1)
     call = asyncio.ensure_future(bench.invoke(spec, 30))
-    await until(lambda: len(bench.lines.all()) == 4)  # it has the event
+    await bench.until(lambda: len(bench.lines.all()) == 4)  # it has the event
     call.cancel()
-    await until(lambda: bench.host.counts(spec.arn) == (0, 0, 0))
+    await bench.until(lambda: bench.host.counts(spec.arn) == (0, 0, 0))
 
 
 async def test_idle_environments_give_way_and_where_nothing_is_left_the_caller_is_told(tmp_path: Path) -> None:
@@ -454,19 +454,7 @@ async def test_without_walls_it_is_a_plain_process(tmp_path: Path) -> None:
         assert any("plain processes" in warning for warning in bench.host.warnings)
         dead = bench.spec("import time\ndef handler(e, c):\n  time.sleep(60)\n", timeout_s=1)
         assert (await bench.error(dead))[0] == "Sandbox.Timedout"
-        await until(lambda: bench.host.counts(dead.arn) == (0, 0, 0))
-
-
-async def until(holds: object, seconds: float = 10.0) -> None:
-    """Waits for processes to do what they do."""
-    assert callable(holds)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not holds():
-        assert loop.time() < deadline, "it did not come to that"
-        waiter = loop.create_future()
-        loop.call_later(0.01, waiter.set_result, None)
-        await waiter
+        await bench.until(lambda: bench.host.counts(dead.arn) == (0, 0, 0))
 
 
 async def test_code_that_nobody_needs_is_removed_and_unpacked_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
     group and stream commands   the shell: durable before the answer
     put                         one block, one commit (many calls share an fsync); then it is read, and followed
+    report                      lines of processes of the cloud, with the number of their report, in one commit
     get, filter                 in a thread: blocks are read and taken apart there, as few as the answer needs
     tail                        what was put is handed to whoever follows, in memory; who is too slow misses some
 
@@ -14,13 +15,13 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from minicloud.base import pages
 from minicloud.base.arn import Scope
-from minicloud.base.errors import CloudError, Throttled
+from minicloud.base.errors import CloudError, Throttled, Unavailable
 from minicloud.logs import errors, limits, listing, pattern, reading, rules
 from minicloud.logs.block import BLOCK, HEAD, Head, decode, encode, head_of
 from minicloud.logs.index import Index, Kept, level_of
@@ -31,6 +32,7 @@ from minicloud.logs.ports import RawJournal
 from minicloud.logs.reading import END, Found, Page, Place
 from minicloud.shell.clock import Clock, Timer
 from minicloud.shell.shell import Shell
+from minicloud.shell.sources import Row, Sources
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 READERS_MAX = 4  # ours: calls that read at once
 LOOKS_MAX = 10  # ours: at the index, of one call
 TAIL_AT_ONCE = 1_000
+SOURCE = "log_source"
 _SCAN = 1_000
 
 
@@ -65,6 +68,24 @@ class Which(NamedTuple):
     pattern: str = ""
     start_ms: int = 0
     end_ms: int = 0
+
+
+class Lines(NamedTuple):
+    """What a process of the cloud wrote into a stream."""
+
+    scope: Scope
+    group: str
+    stream: str
+    events: Sequence[Given]
+
+
+class _Block(NamedTuple):
+    """Events of a stream on their way to the disk."""
+
+    stream: Stream
+    events: list[Event]
+    head: Head
+    body: bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +131,8 @@ class LogService:
         self._state = self._machine.state
         self._index = Index()
         self._merging = Merging(journal, self._index, self._state)
+        self._sources = Sources(SOURCE)
+        self._reporting: dict[str, asyncio.Task[int]] = {}
         self._readers = asyncio.Semaphore(READERS_MAX)
         self._followers: set[_Follower] = set()
         self._timer: Timer | None = None
@@ -120,16 +143,14 @@ class LogService:
         """Take the journal over, read what blocks there are. Raises what the journal raises."""
         await self.shell.start(owner)
         left: list[Head] = []
-        after = ""
-        while page := self._journal.scan(HEAD, after=after, limit=_SCAN):
-            for key, packed in page:
-                head = head_of(key, packed)
-                if head.stream in self._state.by_number:
-                    self._index.add(head)
-                else:
-                    left.append(head)  # of a stream that was deleted just before a crash
-            after = page[-1][0]
+        for key, packed in self._all(HEAD):
+            head = head_of(key, packed)
+            if head.stream in self._state.by_number:
+                self._index.add(head)
+            else:
+                left.append(head)  # of a stream that was deleted just before a crash
         self._merging.end(left)
+        self._sources.restore(self._all(SOURCE))
         self._sweep_later()
 
     async def stop(self) -> None:
@@ -139,6 +160,7 @@ class LogService:
         self._stopped = True
         for follower in self._followers:
             follower.wake.set()
+        await asyncio.gather(*self._reporting.values(), return_exceptions=True)
         await self._merging.close()
         await self.shell.stop()
 
@@ -182,46 +204,75 @@ class LogService:
 
     async def put(self, scope: Scope, group: str, stream: str, events: Sequence[Given]) -> rules.Rejected:
         """On disk when it returns, but for those that are rejected. Raises InvalidParameterException, NotFound, ..."""
+        blocks, rejected = self._blocks(scope, group, stream, events)
+        await self._write(blocks)
+        return rejected
+
+    async def report(self, source: str, number: int, lines: Sequence[Lines]) -> int:
+        """What a process of the cloud wrote: how many of `lines` were dropped. Counted once, also where the caller gave
+        it up half-way or the last process died before its answer. Raises Unavailable: it is to come again."""
+        while (before := self._reporting.get(source)) is not None:
+            await asyncio.wait([before])
+        if self._sources.heard(source, number):
+            return 0
+        task = self._reporting[source] = asyncio.create_task(self._report(source, number, lines))
+        task.add_done_callback(lambda _: self._reporting.pop(source))
+        return await asyncio.shield(task)
+
+    async def _report(self, source: str, number: int, lines: Sequence[Lines]) -> int:
+        blocks: list[_Block] = []
+        dropped = 0
+        for one in lines:
+            try:
+                await self._made(one)
+                for batch in _batches(one.events):
+                    blocks += self._blocks(one.scope, one.group, one.stream, batch)[0]
+            except Unavailable:
+                raise
+            except CloudError as error:
+                log.warning("%d lines of %s %s are dropped: %s", len(one.events), one.group, one.stream, error)
+                dropped += 1
+        now = self._clock.wall()
+        marks = [*self._sources.rows(), self._sources.row(source, number, now)]
+        await self._write(blocks, marks)
+        self._sources.note(source, number, now)
+        self._sources.written(marks)
+        return dropped
+
+    async def _made(self, one: Lines) -> None:
+        """Group and stream are made where there are none."""
+        if not self._has(one.scope, one.group, one.stream):
+            await self.submit(CreateGroup(one.scope, one.group, unless=True))
+            await self.submit(CreateStream(one.scope, one.group, one.stream, unless=True))
+
+    def _blocks(
+        self, scope: Scope, group: str, stream: str, events: Sequence[Given]
+    ) -> tuple[list[_Block], rules.Rejected]:
+        """One, or none where all of them are rejected."""
         where, owner = self._find(scope, group, stream)
         now_ms = self._now_ms()
         taken, rejected = rules.check_batch(events, now_ms, owner.retention_days)
-        if chosen := events[taken]:
-            await self._write(where, chosen, now_ms)
-        return rejected
+        chosen = events[taken]
+        if not chosen:
+            return [], rejected
+        first = self._index.reserve(where.number, len(chosen))
+        numbered = [Event(one.time_ms, first + at, now_ms, one.message) for at, one in enumerate(chosen)]
+        head, body = encode(where.number, numbered)
+        return [_Block(where, numbered, head._replace(level=level_of(head.size, 0)), body)], rejected
 
-    async def write(self, scope: Scope, group: str, stream: str, events: Sequence[Given]) -> None:
-        """What the cloud itself writes: group and stream are made where there are none, events cut and put in order."""
-        if not self._has(scope, group, stream):
-            await self.submit(CreateGroup(scope, group, unless=True))
-            await self.submit(CreateStream(scope, group, stream, unless=True))
-        ordered = sorted((one for one in events if one.message), key=lambda one: one.time_ms)
-        batch: list[Given] = []
-        size = 0
-        for one in ordered:
-            message, length = _cut(one.message)
-            length += limits.EVENT_BYTES
-            full = size + length > limits.BATCH_BYTES_MAX or len(batch) == limits.BATCH_EVENTS_MAX
-            if batch and (full or one.time_ms - batch[0].time_ms > limits.BATCH_SPAN_S_MAX * 1000):
-                await self.put(scope, group, stream, batch)
-                batch, size = [], 0
-            batch.append(one if message is one.message else Given(one.time_ms, message))
-            size += length
-        if batch:
-            await self.put(scope, group, stream, batch)
-
-    async def _write(self, stream: Stream, events: Sequence[Given], now_ms: int) -> None:
-        first = self._index.reserve(stream.number, len(events))
-        numbered = [Event(one.time_ms, first + at, now_ms, one.message) for at, one in enumerate(events)]
-        head, body = encode(stream.number, numbered)
-        head = head._replace(level=level_of(head.size, 0))
-        await self._journal.commit_raw([(BLOCK, head.key, body), (HEAD, head.key, head.packed())])
-        if stream.number not in self._state.by_number:  # deleted meanwhile
-            self._merging.end([head])
-            return
-        self._index.add(head)
-        self._merging.look_at(stream.number)
-        for follower in self._followers:
-            follower.offer(stream, numbered)
+    async def _write(self, blocks: Sequence[_Block], marks: Sequence[Row] = ()) -> None:
+        rows: list[Row] = []
+        for block in blocks:
+            rows += [(BLOCK, block.head.key, block.body), (HEAD, block.head.key, block.head.packed())]
+        await self._journal.commit_raw([*rows, *marks])
+        for stream, events, head, _ in blocks:
+            if stream.number not in self._state.by_number:  # deleted meanwhile
+                self._merging.end([head])
+                continue
+            self._index.add(head)
+            self._merging.look_at(stream.number)
+            for follower in self._followers:
+                follower.offer(stream, events)
 
     # --- reading
 
@@ -288,6 +339,12 @@ class LogService:
             self._followers.discard(follower)
 
     # --- within
+
+    def _all(self, kind: str) -> Iterator[tuple[str, bytes]]:
+        after = ""
+        while page := self._journal.scan(kind, after=after, limit=_SCAN):
+            yield from page
+            after = page[-1][0]
 
     def _now_ms(self) -> int:
         return round(self._clock.wall() * 1000)
@@ -361,6 +418,23 @@ class LogService:
 
 
 START_MS = 0
+
+
+def _batches(events: Sequence[Given]) -> Iterator[list[Given]]:
+    """Lines cut, put in order, and in parts that a call may carry."""
+    batch: list[Given] = []
+    size = 0
+    for one in sorted((one for one in events if one.message), key=lambda one: one.time_ms):
+        message, length = _cut(one.message)
+        length += limits.EVENT_BYTES
+        full = size + length > limits.BATCH_BYTES_MAX or len(batch) == limits.BATCH_EVENTS_MAX
+        if batch and (full or one.time_ms - batch[0].time_ms > limits.BATCH_SPAN_S_MAX * 1000):
+            yield batch
+            batch, size = [], 0
+        batch.append(one if message is one.message else Given(one.time_ms, message))
+        size += length
+    if batch:
+        yield batch
 
 
 def event_id(one: Shown) -> str:

@@ -2,11 +2,11 @@
 
     collect -> Batch(rows) -> one commit -> confirm(batch)       every FLUSH_S seconds, and again while there is more
 
-A batch is: the tail of what came since the last one, names of new series, chunks of pages that are over, tails that
-nobody needs any more, chunks that have expired. A batch whose commit failed is not confirmed: the next one has the
-same again. Metrics are acknowledged before they are on disk: a crash loses those of the last FLUSH_S seconds (and the
-commit in flight), nothing older, and nothing twice. Alarms, their states and their history are not here: they are
-records of the machine, durable before anybody is told.
+A batch is: the tail of what came since the last one, who reported it up to which number (shell/sources.py), names of
+new series, chunks of pages that are over, tails that nobody needs any more, chunks that have expired. A batch whose
+commit failed is not confirmed: the next one has the same again. Metrics are acknowledged before they are on disk: a
+crash loses those of the last FLUSH_S seconds (and the commit in flight), nothing older, and nothing twice. Alarms,
+their states and their history are not here: they are records of the machine, durable before anybody is told.
 
 On disk a day of a series with one random value a minute is 19 KB of 60 s chunks (kept 15 days), 11 KB of 300 s ones (63
 days) and 3 KB of 3,600 s ones (455 days); values of few digits take two thirds of it.
@@ -26,8 +26,9 @@ from minicloud.metric import limits
 from minicloud.metric.page import SLOTS, Page, pack
 from minicloud.metric.sketch import Floats
 from minicloud.metric.store import BASE, COARSE, FINE, ROW, Store, chunk_key
+from minicloud.shell.sources import Row, Sources
 
-TAIL, CHUNK, SERIES = "metric_tail", "metric_chunk", "metric_series"  # the kinds of rows
+TAIL, CHUNK, SERIES, SOURCE = "metric_tail", "metric_chunk", "metric_series", "metric_source"  # the kinds of rows
 FLUSH_S = 5.0  # ours
 CHUNKS_PER_BATCH = 100  # ours: of a commit, some 200 KB and 20 ms of work
 DELETES_PER_BATCH = 500
@@ -36,8 +37,6 @@ HOT_S = {BASE: 7_200, FINE: 600, 300: 0, 3_600: 0}  # ours: and stays in memory 
 EXPIRY_S = 3_600  # ours
 CROWDED_EXPIRY_S = 600  # ours: the same while there are many metrics
 _FORMAT = b"1"
-
-Row = tuple[str, str, bytes | None]
 
 
 class _Written(NamedTuple):
@@ -58,6 +57,7 @@ class Batch:
     series: list[int] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     chunks: list[_Written] = field(default_factory=list)
+    sources: list[Row] = field(default_factory=list)
     tails: list[int] = field(default_factory=list)
     expired: list[str] = field(default_factory=list)
 
@@ -67,6 +67,7 @@ class Persistence:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.sources = Sources(SOURCE)
         self._tails: list[int] = []  # on disk, in order
         self._expiry = 0.0  # when to look again for what has expired
 
@@ -80,6 +81,8 @@ class Persistence:
         for seq in batch.seqs:
             batch.rows.append((TAIL, _tail_key(seq), _pack_tail([rows for one, rows in store.parts if one == seq])))
         store.seq += bool(batch.seqs)  # what comes from now on belongs to another tail
+        batch.sources = self.sources.rows()
+        batch.rows += batch.sources
         self._chunks(batch, now)
         self._tails_done(batch)
         self._expired(batch, now)
@@ -93,6 +96,7 @@ class Persistence:
         """The rows of the batch are on disk."""
         store = self._store
         store.registry.unsaved.difference_update(batch.series)
+        self.sources.written(batch.sources)
         self._tails += batch.seqs
         store.parts = [part for part in store.parts if part[0] not in batch.seqs]
         for page, row, changes, key, chunk in batch.chunks:
@@ -169,9 +173,15 @@ class Persistence:
 
     # --- coming back
 
-    def restore(self, series: Iterable[tuple[str, bytes]], tails: Iterable[tuple[str, bytes]]) -> None:
-        """Rebuild an empty store. Both in any order; points of series that are not there are left out."""
+    def restore(
+        self,
+        series: Iterable[tuple[str, bytes]],
+        tails: Iterable[tuple[str, bytes]],
+        sources: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
+        """Rebuild an empty store. All in any order; points of series that are not there are left out."""
         store = self._store
+        self.sources.restore(sources)
         store.registry.restore(series)
         known = np.array([store.registry.known(one) for one in range(len(store.registry.first))], bool)
         for key, body in sorted(tails):

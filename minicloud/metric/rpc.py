@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from minicloud.base.arn import Caller, Scope
 from minicloud.base.errors import CloudError, Unavailable
@@ -18,12 +17,11 @@ from minicloud.wire import metric_pb2 as wire
 
 log = logging.getLogger(__name__)
 
-WriteLogs = Callable[[Sequence[fleet_pb2.LogReport]], Awaitable[int]]  # how many reports were dropped
+WriteLogs = Callable[[fleet_pb2.ReportRequest], Awaitable[int]]  # how many reports of lines were dropped
 
 METRICS = wire.DESCRIPTOR.services_by_name["MetricService"]
 ALARMS = wire.DESCRIPTOR.services_by_name["AlarmService"]
 REPORTS = fleet_pb2.DESCRIPTOR.services_by_name["ReportService"]
-SOURCES_MAX = 10_000  # ours: processes whose last number is remembered
 ALARMS_PAGE, HISTORY_PAGE = 50, 100  # API, DescribeAlarms: MaxRecords; ours
 
 
@@ -137,23 +135,22 @@ class AlarmServicer:
 class ReportServicer:
     """For `rpc.door.door(ReportServicer(...), REPORTS, Entry(fleet_door(...), ...))`: what the cloud measures.
 
-    A request that comes again, because its answer was lost, is not counted again by the same process. Lines are written
-    first, as that may fail or be given up half-way: metrics are counted in one go with the number.
+    A request that comes again, because its answer was lost, is not counted again, by this process or the next. Lines
+    are written first, as that may fail or be given up half-way: metrics are counted in one go with the number.
     """
 
     def __init__(self, service: MetricService, write: WriteLogs | None = None) -> None:
         """write: where log lines go; None: nowhere."""
         self._service = service
         self._write = write
-        self._heard: OrderedDict[str, int] = OrderedDict()  # source -> the number heard last
 
     async def Report(self, request: fleet_pb2.ReportRequest, _source: str) -> fleet_pb2.ReportReply:
-        if request.number <= self._heard.get(request.source, 0):
+        if self._service.counted(request.source, request.number):
             return fleet_pb2.ReportReply()
         dropped = 0
         if request.logs:
-            dropped += await self._write(request.logs) if self._write is not None else len(request.logs)
-            if request.number <= self._heard.get(request.source, 0):
+            dropped += await self._write(request) if self._write is not None else len(request.logs)
+            if self._service.counted(request.source, request.number):
                 return fleet_pb2.ReportReply()  # it came again meanwhile
         for one in request.metrics:
             try:
@@ -163,8 +160,5 @@ class ReportServicer:
             except CloudError as error:
                 log.warning("a report of %s is dropped: %s", request.source, error)
                 dropped += 1
-        self._heard[request.source] = request.number
-        self._heard.move_to_end(request.source)
-        while len(self._heard) > SOURCES_MAX:
-            self._heard.popitem(last=False)
+        self._service.count(request.source, request.number)
         return fleet_pb2.ReportReply(dropped=dropped)

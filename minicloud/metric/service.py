@@ -27,13 +27,14 @@ from minicloud.metric.actions import Act
 from minicloud.metric.alarm import HistoryItem, MetricAlarm
 from minicloud.metric.alarms import ActionDone, Alarms
 from minicloud.metric.describe import Asked, AskedHistory, Shown
-from minicloud.metric.journal import CHUNK, FLUSH_S, SERIES, TAIL, Persistence, Row
+from minicloud.metric.journal import CHUNK, FLUSH_S, SERIES, SOURCE, TAIL, Persistence
 from minicloud.metric.model import Metric
 from minicloud.metric.registry import Where
 from minicloud.metric.requests import GivenDatum, check_put
 from minicloud.metric.store import Store
 from minicloud.shell.clock import Clock, Timer
 from minicloud.shell.shell import Shell
+from minicloud.shell.sources import Row
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class MetricService:
     async def start(self, owner: str = "") -> None:
         """Take the journal over, rebuild store and alarms, do what is owed. Raises what the journal raises."""
         await self.shell.start(owner)
-        self._persistence.restore(self._all(SERIES), self._all(TAIL))
+        self._persistence.restore(self._all(SERIES), self._all(TAIL), self._all(SOURCE))
         self._running = True
         self._arm()
         self._on_effects(self._machine.redo())
@@ -120,6 +121,14 @@ class MetricService:
         now = self._clock.wall()
         checked = check_put(namespace, data, now, service)
         self._read(lambda: self._take(scope, namespace, checked, now))
+
+    def counted(self, source: str, number: int) -> bool:
+        """Whether this report of a process of the cloud was counted, in this life or before it."""
+        return self._persistence.sources.heard(source, number)
+
+    def count(self, source: str, number: int) -> None:
+        """A report was put, in one go with this call: its number comes to disk with its points."""
+        self._persistence.sources.note(source, number, self._clock.wall())
 
     def _take(self, scope: Scope, namespace: str, checked: Any, now: float) -> None:
         if self.waiting > ROWS_UNWRITTEN_MAX:

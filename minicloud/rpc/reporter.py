@@ -5,7 +5,8 @@
     the sender    what came in GATHER_S goes as one call, for a call costs more at both ends than what it carries;
                   what could not be delivered goes again, under the same number
 
-A report is counted once, also where an answer was lost: the other side remembers the last number of each source.
+A report is counted once, also where an answer was lost: the other side remembers the last number of each source, on
+disk with what was counted (shell/sources.py).
 """
 
 from __future__ import annotations

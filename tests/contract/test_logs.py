@@ -18,7 +18,7 @@ from minicloud.logs import limits
 from minicloud.logs.block import BLOCK
 from minicloud.logs.machine import CreateGroup, CreateStream, DeleteStream
 from minicloud.logs.model import Given
-from minicloud.logs.service import LogService, Which
+from minicloud.logs.service import Lines, LogService, Which
 from minicloud.rpc.reporter import Reporter
 from minicloud.shell.clock import VirtualClock
 from minicloud.store.memory import MemoryDisk, MemoryJournal
@@ -269,8 +269,8 @@ async def test_lines_are_cut_between_characters_and_a_batch_spans_a_day_at_most(
     one = await service(MemoryJournal(MemoryDisk()), clock)
     now = round(clock.wall() * 1000)
     long = "a" * (limits.EVENT_BYTES_MAX - 1) + "\U0001f600"
-    await one.write(HOME, "g", "s", [Given(now, long), Given(now, "b")])
-    await one.write(HOME, "g", "s", [Given(now - 2 * 86_400_000, "old"), Given(now, "new")])
+    await one.report("a", 1, [Lines(HOME, "g", "s", [Given(now, long), Given(now, "b")])])
+    await one.report("a", 2, [Lines(HOME, "g", "s", [Given(now - 2 * 86_400_000, "old"), Given(now, "new")])])
     assert await everything(one) == ["old", long[:-1], "b", "new"]
     await one.stop()
 

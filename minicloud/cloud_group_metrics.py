@@ -3,14 +3,14 @@ themselves.
 
     predefined metrics     AWS's own, of the group's instances (AutoScalingGroupName) or of its target group
     customized ones        one metric, or metric math, as the policy's document has it
-    load of a forecast     a mean times how many instances there were: their number is kept for that, minute by minute
+    load of a forecast     a mean times how many instances there were: their number is kept for that, minute by minute,
+                           before anybody asks for a forecast, so that the first one need not wait for a day
 
 A period is read once it has ended; where its data are not in yet, the window ends one period earlier.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -40,6 +40,7 @@ IN_SERVICE = "GroupInServiceInstances"
 EC2_METRICS = {"CPUUtilization": "CPU", "NetworkIn": "NetworkIn", "NetworkOut": "NetworkOut"}
 HISTORY_PERIOD_S = 300
 REPORT_S = 60.0
+COUNTED_MAX = 500  # ours: with more groups (20 MB of the store), only those that have a predictive policy
 
 
 class PolicyMetrics:
@@ -171,22 +172,26 @@ class GroupReports(Background):
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(REPORT_S - self._clock.wall() % REPORT_S)
+            await self._clock.sleep(REPORT_S - self._clock.wall() % REPORT_S)
             for group in list(self._state.groups.values()):
                 try:
                     self._report(group)
                 except CloudError as error:
                     log.warning("%s does not report: %s", group.key, error)
+                except Exception:  # of one group: all others go on
+                    log.exception("%s does not report", group.key)
 
     def _report(self, group: Group) -> None:
         roster = self._state.rosters.get(group.key)
-        forecasts = roster is not None and any(one.type == "PredictiveScaling" for one in roster.policies.values())
-        if not group.metrics and not forecasts:
+        counted = len(self._state.groups) <= COUNTED_MAX or (
+            roster is not None and any(one.type == "PredictiveScaling" for one in roster.policies.values())
+        )
+        if not group.metrics and not counted:
             return
         now, found = self._clock.wall(), values(group, roster)
         data = [GivenDatum(name, {GROUP: group.name}, now, found[name], unit="None") for name in group.metrics]
         if data:
             self._metrics.put(group.scope, GROUPS, data, service=True)
-        if forecasts:
+        if counted:
             one = GivenDatum(IN_SERVICE, {GROUP: group.name}, now, found[IN_SERVICE], unit="None")
             self._metrics.put(group.scope, OURS, [one], service=True)

@@ -2,27 +2,26 @@
 
     instances    one stream of the control plane (cloud_members.py)
     targets      one stream of each balancer process (cloud_targets.py)
-    the sweep    once after a start: an instance that carries a group's name and is none of its members is ended
+    the sweep    once after a start, for instances that are nobody's (cloud_orphans.py); not after damage of the
+                 journal, which may have lost the member
 
 Streams that break are opened again and ask for everything again, so nothing that happened meanwhile is missed.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import CloudError, NotFound
 from minicloud.cloud_alarm_actions import publish, send
 from minicloud.cloud_calls import Calls
 from minicloud.cloud_group_metrics import GroupReports, PolicyMetrics
 from minicloud.cloud_launches import Launches
 from minicloud.cloud_members import MemberInstances
+from minicloud.cloud_orphans import OrphanSweep
 from minicloud.cloud_targets import TargetHealth, Targets
 from minicloud.metric.service import MetricService
 from minicloud.rpc import fleet_auth
@@ -40,8 +39,6 @@ from minicloud.store.sqlite import SqliteJournal
 
 log = logging.getLogger("minicloud.autoscaler")
 
-SWEEP_AGAIN_S = 5.0
-
 
 class Groups:
     """Everything of groups in the autoscaler's process, around one journal."""
@@ -58,7 +55,7 @@ class Groups:
         self._health = TargetHealth(cloud, secret, calls, who)
         proof = ((fleet_auth.METADATA, fleet_auth.token(secret, who)),)
         self._instances = MemberInstances(calls, proof, self.machine.state, self.shell.submit, clock)
-        self._sweep: asyncio.Task[None] | None = None
+        self._sweep = OrphanSweep(self.launches, self.machine.state, clock)
         self.service: ScalingService
         self._reports: GroupReports
 
@@ -93,12 +90,13 @@ class Groups:
         self._instances.start()
         self._health.start(self)
         self._reports.start()
-        self._sweep = asyncio.create_task(self._sweep_all())
+        if self.journal.damage:
+            log.error("instances of groups are not swept: the journal of groups is damaged")
+        else:
+            self._sweep.start()
 
     async def stop(self) -> None:
-        if self._sweep is not None:
-            self._sweep.cancel()
-            await asyncio.wait([self._sweep])
+        await self._sweep.close()
         await self._reports.close()
         await self._health.close()
         await self._instances.close()
@@ -137,48 +135,6 @@ class Groups:
 
     def let_go(self, instance_id: str) -> None:
         self.service.wake(instance_id)
-
-    # --- the sweep
-
-    async def _sweep_all(self) -> None:
-        """A damaged journal may have lost a member: then nobody is ended for not being one."""
-        if self.journal.damage:
-            log.error("instances of groups are not swept: the journal of groups is damaged")
-            return
-        waiting = {group.scope for group in self.machine.state.groups.values()}
-        while waiting:
-            for scope in list(waiting):
-                with contextlib.suppress(CloudError):
-                    if await self._swept(scope):
-                        waiting.discard(scope)
-            if waiting:
-                await asyncio.sleep(SWEEP_AGAIN_S)
-
-    async def _swept(self, scope: Scope) -> bool:
-        """End the orphans of a scope. False: a launch is under way, so whose its instance is cannot be said yet."""
-        before, serials = set(self._instances.ids()), self._settled(scope)
-        if serials is None:
-            return False
-        found = [pair async for pair in self.launches.of_groups(scope)]
-        if self._settled(scope) != serials:
-            return False
-        for instance_id, name in found:
-            known = instance_id in before or self.machine.state.member_of(instance_id) is not None
-            if not known and scope.key(name) in serials:
-                log.warning("%s carries the name of the group %s and is none of its members: ended", instance_id, name)
-                with contextlib.suppress(NotFound):
-                    await self.launches.terminate(instance_id, scope)
-        return True
-
-    def _settled(self, scope: Scope) -> dict[str, int] | None:
-        """The groups of a scope with the number of their next member; None while one waits for its instance."""
-        state, serials = self.machine.state, dict[str, int]()
-        for group in state.of_scope(scope):
-            roster = state.rosters.get(group.key)
-            if roster is not None and any(not member.instance_id for member in roster.members.values()):
-                return None
-            serials[group.key] = group.serial
-        return serials
 
 
 class Notices:

@@ -327,13 +327,17 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class LaunchFailed:
-    """A definite no: nothing was launched under this token. `capacity`: another place may have room."""
+    """A definite no: nothing was launched under this token.
+
+    `blames`: "place" (zone and type have no room together), "type" or "zone" (it cannot be had anywhere, or nothing can
+    be had in it), "group" (its template, its account).
+    """
 
     group: str
     number: int
     code: str
     message: str
-    capacity: bool = False
+    blames: str = "group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +380,14 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class TargetsLeft:
     """A target group that the group was detached from sends its instances nothing any more."""
+
+    group: str
+    target_group: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetsGone:
+    """A target group of the group does not exist any more."""
 
     group: str
     target_group: str

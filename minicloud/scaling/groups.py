@@ -19,6 +19,7 @@ from minicloud.scaling.commands import (
     SetNotifications,
     SuspendProcesses,
     TagGroup,
+    TargetsGone,
     TargetsLeft,
     Told,
     UpdateGroup,
@@ -77,6 +78,8 @@ def update(turn: Turn, command: UpdateGroup) -> None:
     if before.refresh and (after.template != before.template or after.types != before.types):
         raise invalid("The launch template can't be changed while an instance refresh is in progress", "template")
     turn.change(**{name: getattr(after, name) for name in _SETTABLE})
+    if after.template != before.template or after.types != before.types:
+        turn.change(cold={}, failures=0, retry_at=0.0)  # what failed before says nothing about these
     _leave(turn, before.target_groups)
     if after.desired != before.desired:
         bounds = (after.min_size, after.max_size, after.desired)
@@ -114,6 +117,15 @@ def change_targets(turn: Turn, command: ChangeTargets) -> None:
 
 def targets_left(turn: Turn, command: TargetsLeft) -> None:
     turn.change(leaving=[arn for arn in turn.group.leaving if arn != command.target_group])
+
+
+def targets_gone(turn: Turn, command: TargetsGone) -> None:
+    """AWS keeps the name and fails every launch from then on; here the group goes on without it, and says so."""
+    group, arn = turn.group, command.target_group
+    if arn in group.target_groups:
+        turn.change(target_groups=[one for one in group.target_groups if one != arn])
+        key = turn.begin(texts.detaching(arn), texts.targets_gone(turn.now, arn))
+        turn.progress(key, status="Successful")
 
 
 def tag(turn: Turn, command: TagGroup) -> None:

@@ -23,7 +23,7 @@ from minicloud.scaling import commands, groups, hooks, membership, moves, reconc
 from minicloud.scaling.errors import no_such_instance
 from minicloud.scaling.lifecycle import LEAVING
 from minicloud.scaling.model import KINDS, Member, Scheduled
-from minicloud.scaling.places import place_failed, place_worked, round_failed
+from minicloud.scaling.places import launch_failed, place_worked
 from minicloud.scaling.state import State, Turn
 
 Rule = Callable[[Turn, Any], Any]
@@ -94,7 +94,7 @@ class Scaling:
             return turn.outcome(turn.group)
         if kind in (commands.Launched, commands.LaunchFailed):
             return self._answer(command, context)
-        if kind in (commands.TargetsLeft, commands.Told):
+        if kind in (commands.TargetsLeft, commands.TargetsGone, commands.Told):
             return self._done(command, context)
         if kind is commands.Sweep:
             return self._sweep(command.observed, context)
@@ -157,14 +157,16 @@ class Scaling:
         reconcile.settle(turn)
         return turn.outcome()
 
-    def _done(self, command: commands.TargetsLeft | commands.Told, context: Context) -> Outcome:
-        """Something that the group itself had to do in the world."""
+    def _done(self, command: commands.TargetsLeft | commands.TargetsGone | commands.Told, context: Context) -> Outcome:
+        """Something that the group itself had to do in the world, and what it found there."""
         group = self.state.groups.get(command.group)
         if group is None:
             return Outcome()
         turn = Turn(self.state, group, context)
         if isinstance(command, commands.Told):
             groups.told(turn, command)
+        elif isinstance(command, commands.TargetsGone):
+            groups.targets_gone(turn, command)
         else:
             groups.targets_left(turn, command)
         if turn.group.deleting:
@@ -263,7 +265,7 @@ def _launched(turn: Turn, member: Member, command: commands.Launched) -> None:
 
 
 def _launch_failed(turn: Turn, member: Member, command: commands.LaunchFailed) -> None:
-    """Nothing was launched. A capacity error speaks of the place, any other of the group."""
+    """Nothing was launched."""
     turn.drop(member)
     status = "Cancelled" if member.state in LEAVING else "Failed"
     turn.progress(
@@ -274,7 +276,4 @@ def _launch_failed(turn: Turn, member: Member, command: commands.LaunchFailed) -
     )
     if member.state in LEAVING:
         return
-    if command.capacity:
-        place_failed(turn, member.zone, member.type)
-    else:
-        round_failed(turn)
+    launch_failed(turn, member, command.blames)

@@ -40,7 +40,7 @@ class Group(Entity):
     `serial` is the number of the next member, `uid` makes its client token unlike that of an earlier group of the same
     name. `wake` is when the reconciler next has to look (Unix seconds; None: only when something happens). `cause` is
     why desired last changed, until it is reached. `failures` counts rounds of launches in a row that failed, `retry_at`
-    ends their back-off; `cold` remembers places without capacity: "zone/type" -> [until, failures]. `leaving`:
+    ends their back-off; `cold` remembers places that failed: "zone/type" ("*": every) -> [until, failures]. `leaving`:
     target groups that it was detached from and that may still know its instances. `metrics`: its own that are reported.
     `notifications`: topic -> which events it is told of.
     """
@@ -191,6 +191,11 @@ class Policy(Entity):
     def arn(self) -> str:
         scope, group = owner(self.group)
         return scope.arn("autoscaling", f"scalingPolicy:{self.uid}:autoScalingGroupName/{group}:policyName/{self.name}")
+
+    @property
+    def foretells(self) -> tuple[Any, ...]:
+        """Of which load a predictive policy's forecast is: equal where its forecast stays good."""
+        return self.uid, self.type, *(self.config.get(name) for name in ("pair", "label", "customized"))
 
 
 @dataclass(frozen=True, slots=True)

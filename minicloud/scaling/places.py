@@ -4,9 +4,12 @@ A *place* is a zone and a type. A launch that failed for want of capacity makes 
 long each time, a minute at most; another place is taken at once. Only when every place is cold does the group wait, for
 the first that warms up.
 
-Another failure (the template, the image, a quota) is not the place's fault: the group as a whole waits. One round of
-launches that failed together counts once. After two rounds in a row the group sends one instance ahead, and goes on
-when that one has been in service for a minute. So a broken template costs one short-lived instance per back-off.
+A type that cannot be had at all (an image of another architecture, a quota of vCPUs) is cold in every zone, and a zone
+that is no more for every type, where the group has others; for longer, as room comes and these do not.
+
+Another failure (the template, the image) is not the place's fault: the group as a whole waits. One round of launches
+that failed together counts once. After two rounds in a row the group sends one instance ahead, and goes on when that
+one has been in service for a minute. So a broken template costs one short-lived instance per back-off.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from minicloud.scaling.model import Group, Member
 from minicloud.scaling.state import Turn
 
 PROBE_AFTER = 2  # rounds that failed
+ANY = "*"
+_NEVER = [0.0, 0.0]
 
 
 def backoff_s(failures: float) -> float:
@@ -30,29 +35,42 @@ def counts(group: Group, members: list[Member]) -> dict[str, int]:
     return found
 
 
-def warm_type(group: Group, zone: str, now: float) -> str | None:
-    """The first type that is not cold in this zone; "" is the template's own. None: all are."""
-    for kind in group.types or [""]:
-        until = group.cold.get(f"{zone}/{kind}", [0.0, 0.0])[0]
-        if until <= now:
+def _kinds(turn: Turn) -> list[str]:
+    """The types of new instances, the most wanted first; "" is the template's own. A refresh may bring others."""
+    refresh = turn.refresh()
+    types = turn.group.types if refresh is None else refresh.config.get("types", turn.group.types)
+    return types or [""]
+
+
+def warm_type(group: Group, kinds: list[str], zone: str, now: float) -> str | None:
+    """The first of these types that is not cold in this zone. None: all are."""
+    for kind in kinds:
+        if _cold_until(group, zone, kind) <= now:
             return kind
     return None
+
+
+def _cold_until(group: Group, zone: str, kind: str) -> float:
+    return max(group.cold.get(key, _NEVER)[0] for key in _keys(zone, kind))
+
+
+def _keys(zone: str, kind: str) -> tuple[str, str, str]:
+    """Of Group.cold: the place, the type in every zone, the zone for every type."""
+    return f"{zone}/{kind}", f"{ANY}/{kind}", f"{zone}/{ANY}"
 
 
 def trusted_from(group: Group, zone: str, full: bool) -> float:
     """When a zone may be tried for the sake of balance. A full group loses an instance by trying: it waits longer."""
     more = limits.COLD_REMEMBERED_S if full else 0.0
-    return min(
-        group.cold[place][0] + more if (place := f"{zone}/{kind}") in group.cold else 0.0
-        for kind in group.types or [""]
-    )
+    colds = [_cold_until(group, zone, kind) for kind in group.types or [""]]
+    return min(until + more if until else 0.0 for until in colds)
 
 
 def choose(turn: Turn, held: dict[str, int]) -> tuple[str, str] | None:
     """Zone and type of the next launch, `held` being the members by zone so far. None: every place is cold."""
-    group = turn.group
+    group, kinds = turn.group, _kinds(turn)
     for zone in sorted(group.zones, key=lambda one: held.get(one, 0)):
-        kind = warm_type(group, zone, turn.now)
+        kind = warm_type(group, kinds, zone, turn.now)
         if kind is not None:
             return zone, kind
     return None
@@ -77,17 +95,37 @@ def is_stable(member: Member, now: float) -> bool:
     return member.in_service is not None and now >= member.in_service + limits.STABLE_S
 
 
-def place_failed(turn: Turn, zone: str, kind: str) -> None:
-    place = f"{zone}/{kind}"
-    failures = turn.group.cold.get(place, [0.0, 0.0])[1] + 1
-    until = turn.now + min(backoff_s(failures), limits.COLD_S_MAX)
-    turn.change(cold={**turn.group.cold, place: [until, failures]})
+def launch_failed(turn: Turn, member: Member, blames: str) -> None:
+    """See commands.LaunchFailed. The group as a whole waits where nothing else is left to try."""
+    zones, kinds = turn.group.zones, _kinds(turn)
+    if blames == "place":
+        _cool(turn, f"{member.zone}/{member.type}", limits.COLD_S_MAX)
+    elif blames == "type" and len(kinds) > 1:
+        _all_of_it_failed(turn, f"{ANY}/{member.type}", [f"{ANY}/{kind}" for kind in kinds])
+    elif blames == "zone" and len(zones) > 1:
+        _all_of_it_failed(turn, f"{member.zone}/{ANY}", [f"{zone}/{ANY}" for zone in zones])
+    else:
+        round_failed(turn)
+
+
+def _cool(turn: Turn, key: str, most_s: float) -> None:
+    failures = turn.group.cold.get(key, _NEVER)[1] + 1
+    until = turn.now + min(backoff_s(failures), most_s)
+    turn.change(cold={**turn.group.cold, key: [until, failures]})
+
+
+def _all_of_it_failed(turn: Turn, key: str, all_keys: list[str]) -> None:
+    """A type, or a zone. Launches that failed together count once."""
+    if turn.group.cold.get(key, _NEVER)[0] <= turn.now:
+        _cool(turn, key, limits.LAUNCH_BACKOFF_S_MAX)
+    if all(turn.group.cold.get(one, _NEVER)[0] > turn.now for one in all_keys):
+        round_failed(turn)
 
 
 def place_worked(turn: Turn, zone: str, kind: str) -> None:
-    place = f"{zone}/{kind}"
-    if place in turn.group.cold:
-        turn.change(cold={key: value for key, value in turn.group.cold.items() if key != place})
+    keys = _keys(zone, kind)
+    if any(key in turn.group.cold for key in keys):
+        turn.change(cold={key: value for key, value in turn.group.cold.items() if key not in keys})
 
 
 def round_failed(turn: Turn) -> None:

@@ -80,7 +80,9 @@ class TargetRegistrar(Protocol):
         """Raises NotFound where there is no such target group."""
         ...
 
-    async def register(self, target_group: str, instance_id: str) -> None: ...
+    async def register(self, target_group: str, instance_id: str) -> None:
+        """Raises NotFound where there is no such target group any more."""
+        ...
 
     async def deregister(self, target_group: str, instance_id: str) -> bool:
         """True once it is drained, or was never registered."""

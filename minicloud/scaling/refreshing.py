@@ -24,8 +24,8 @@ from typing import Any
 
 from minicloud.base.errors import CloudError
 from minicloud.scaling import limits, moves, replacing, texts
-from minicloud.scaling.checks import configuration
-from minicloud.scaling.commands import StartRefresh
+from minicloud.scaling.checks import configuration, merged
+from minicloud.scaling.commands import GroupSettings, StartRefresh
 from minicloud.scaling.errors import invalid, no_refresh, refresh_in_progress
 from minicloud.scaling.lifecycle import ASIDE
 from minicloud.scaling.model import Member, Refresh
@@ -44,11 +44,7 @@ def start(turn: Turn, command: StartRefresh) -> str:
         raise refresh_in_progress()
     _check(command)
     previous = configuration(turn.group)
-    config = dict(previous)
-    if command.template is not None:
-        config["template"] = dict(command.template)
-    if command.types is not None:
-        config["types"] = list(command.types)
+    config = configuration(merged(turn.group, GroupSettings(template=command.template, types=command.types)))
     if command.auto_rollback and config == previous:
         raise invalid("AutoRollback needs a desired configuration", "auto_rollback")
     if command.auto_rollback and not _is_fixed(previous):

@@ -105,7 +105,7 @@ def balance(turn: Turn) -> float | None:
             wakes.append(trusted)
             continue
         victim = select(group, strays or [one for one in active if held[one.zone] == most], turn.now)
-        kind = warm_type(group, zone, turn.now)
+        kind = warm_type(group, group.types or [""], zone, turn.now)
         if victim is not None and kind is not None:
             replace_one(turn, victim, _uneven(turn, held), (zone, kind))
         return None

@@ -84,8 +84,9 @@ def put_policy(turn: Turn, command: PutPolicy) -> Policy:
         config=command.config,
         enabled=command.enabled,
         warmup_s=command.warmup_s,
-        forecast=before.forecast if before is not None and before.type == command.type else None,
     )
+    if before is not None and before.foretells == policy.foretells:
+        policy = replace(policy, forecast=before.forecast)
     try:
         rule_of(policy).check()
     except (TypeError, KeyError) as error:

@@ -101,7 +101,9 @@ class ScalingService:
         self._farewells: Reconciler[str] = Reconciler(self._leave, clock=ports.clock, rand=ports.rand)
         self._heralds: Reconciler[str] = Reconciler(self._tell, clock=ports.clock, rand=ports.rand)
         self._guards: Reconciler[str] = Reconciler(self._guard, clock=ports.clock, rand=ports.rand)
-        self._forecast_at: dict[str, float] = {}
+        self._forecasts: dict[
+            str, tuple[Any, float]
+        ] = {}  # policy -> of which load the newest is, when the next is due
 
     def start(self) -> None:
         """After the journal was loaded."""
@@ -315,8 +317,7 @@ class ScalingService:
         except UNKNOWN:
             raise
         except CloudError as error:
-            full = isinstance(error, InsufficientCapacity)
-            failed = commands.LaunchFailed(order.group, order.number, error.code, error.message, capacity=full)
+            failed = commands.LaunchFailed(order.group, order.number, error.code, error.message, _blames(error))
             await self._ports.submit(failed)
             return
         await self._ports.submit(
@@ -326,11 +327,13 @@ class ScalingService:
         )
 
     async def _register_all(self, order: Register) -> float | None:
-        """A target group that cannot take it, or is gone, keeps it from no other."""
+        """A target group that cannot take it keeps it from no other; one that is gone is the group's no more."""
         failed: CloudError | None = None
         for target_group in order.target_groups:
             try:
                 await self._register(target_group, order.instance_id)
+            except NotFound:
+                await self._gone(target_group, order.instance_id)
             except CloudError as error:
                 failed = error
         if failed is not None:
@@ -344,6 +347,12 @@ class ScalingService:
         group = self.state.groups.get(member.group) if member is not None else None
         if group is None or target_group not in group.target_groups:
             await self._ports.registrar.deregister(target_group, instance_id)
+
+    async def _gone(self, target_group: str, instance_id: str) -> None:
+        member = self.state.member_of(instance_id)
+        if member is not None:
+            log.warning("the target group %s of %s does not exist any more", target_group, member.group)
+            await self._ports.submit(commands.TargetsGone(member.group, target_group))
 
     async def _deregister(self, order: Deregister) -> float | None:
         gone = [await self._ports.registrar.deregister(one, order.instance_id) for one in order.target_groups]
@@ -457,14 +466,24 @@ class ScalingService:
 
     async def _forecast(self, group: Group, policy: Policy, now: float) -> None:
         """Every hour; with less than a day of history there is none yet."""
-        if now < self._forecast_at.get(policy.key, 0.0):
+        of, due = self._forecasts.get(policy.key, (None, 0.0))
+        if of == policy.foretells and now < due:
             return
         try:
             points = await self._ports.metrics.history(policy.group, policy.key, limits.HISTORY_S_MAX)
         except CloudError as error:
             log.warning("the history of %s could not be read: %s", policy.key, error)
             return
-        self._forecast_at[policy.key] = now + limits.REFRESH_S
+        self._forecasts[policy.key] = policy.foretells, now + limits.REFRESH_S
         made = forecast(history(points, now))
         if made is not None:
             await self._ports.submit(commands.ForecastMade(group.scope, group.name, policy.name, made))
+
+
+def _blames(error: CloudError) -> str:
+    """What a launch that was refused says something about (commands.LaunchFailed)."""
+    if isinstance(error, InsufficientCapacity):
+        return "place"
+    if error.field == "placement.zone":
+        return "zone"
+    return "type" if isinstance(error, InvalidRequest) or error.field == "instance_type" else "group"

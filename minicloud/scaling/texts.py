@@ -99,6 +99,14 @@ def terminating(instance_id: str) -> str:
     return f"Terminating EC2 instance: {instance_id}"
 
 
+def detaching(target_group: str) -> str:
+    return f"Detaching target group: {target_group}"
+
+
+def targets_gone(now: float, target_group: str) -> str:
+    return f"At {stamp(now)} the target group {target_group} was found not to exist any more."
+
+
 EC2_CHECK = "an EC2 health check indicating it has been terminated or stopped"
 STATUS_CHECK = "an EC2 instance status checks failure"
 ELB_CHECK = "an ELB system health check failure"

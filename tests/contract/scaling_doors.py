@@ -19,7 +19,9 @@ from minicloud.rpc.door import Entry, Metadata, door
 from minicloud.rpc.locate import AUTOSCALING, Listening, Locator, visitors
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import AUTOSCALERS, ticket_door
+from minicloud.scaling.ports import MetricReader
 from minicloud.scaling.rpc import groups, policies
+from minicloud.scaling.state import State
 from minicloud.shell.clock import VirtualClock
 from minicloud.store.memory import MemoryDisk
 from tests.pure.test_scaling_service import Cloud, Compute, end
@@ -44,9 +46,12 @@ class World:
 
 
 @asynccontextmanager
-async def scaling_doors() -> AsyncIterator[World]:
-    clock = VirtualClock(float(int(time.time())))
-    cloud = await Cloud(clock, MemoryDisk(), Compute(clock)).start()
+async def scaling_doors(
+    clock: VirtualClock | None = None, reader: Callable[[State], MetricReader] | None = None
+) -> AsyncIterator[World]:
+    """reader: of metrics, in the place of the played ones."""
+    clock = clock or VirtualClock(float(int(time.time())))
+    cloud = await Cloud(clock, MemoryDisk(), Compute(clock), reader).start()
     entry = Entry(ticket_door(AUTOSCALERS, SECRET, 0, time.time), _id)
     doors = [
         door(groups.GroupServicer(cloud.service, b"pages"), groups.DESCRIPTOR, entry),

@@ -24,6 +24,7 @@ from minicloud.scaling.orders import Deregister, Launch, Order, Start, Stop, Ter
 SCOPE = Scope()
 ZONES = ["us-east-1a", "us-east-1b", "us-east-1c"]
 T0 = 1_700_000_000.0
+BLAMES = {"InsufficientInstanceCapacity": "place", "Unsupported": "type", "NoSuchZone": "zone"}
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Instance:
 
 @dataclass
 class World:
-    """`broken`: what a launch answers instead of an id, by zone ("" is every zone)."""
+    """`broken`: what a launch answers instead of an id, by zone/type, /type, or zone ("" is every zone)."""
 
     seed: int = 0
     now: float = T0
@@ -166,13 +167,13 @@ class World:
 
     def _launch(self, order: Launch, answer_lost: bool) -> None:
         self.calls += 1
-        code = self.broken.get(order.zone) or self.broken.get("")
+        places = (f"{order.zone}/{order.type}", f"/{order.type}", order.zone, "")
+        code = next((self.broken[place] for place in places if place in self.broken), "")
         if order.token not in self.tokens and (code or order.token in self.failed):
             self.failed.add(order.token)
             if not answer_lost:
                 code = code or "InsufficientInstanceCapacity"
-                capacity = code == "InsufficientInstanceCapacity"
-                self.do(c.LaunchFailed(order.group, order.number, code, f"{code} here", capacity))
+                self.do(c.LaunchFailed(order.group, order.number, code, f"{code} here", BLAMES.get(code, "group")))
             return
         if order.token not in self.tokens:
             instance_id = f"i-{len(self.instances):017x}"

@@ -6,9 +6,22 @@ import random
 
 import pytest
 
+from minicloud import cloud_group_metrics
+from minicloud.base.arn import Scope
 from minicloud.base.errors import InvalidParameterValue
-from minicloud.cloud_group_metrics import GROUP, PolicyMetrics, load_of, queries_of, target_group_of
-from minicloud.metric.query import plan
+from minicloud.cloud_group_metrics import (
+    GROUP,
+    GROUPS,
+    IN_SERVICE,
+    OURS,
+    GroupReports,
+    PolicyMetrics,
+    load_of,
+    queries_of,
+    target_group_of,
+)
+from minicloud.metric.model import Metric
+from minicloud.metric.query import StatisticsQuery, plan
 from minicloud.metric.requests import GivenDatum
 from minicloud.metric.service import MetricService
 from minicloud.scaling import commands as c
@@ -140,3 +153,45 @@ def test_what_a_group_says_of_itself(world: World) -> None:
     found = values(group(world), world.machine.state.rosters[KEY])
     assert (found["WarmPoolDesiredCapacity"], found["WarmPoolWarmedCapacity"]) == (1, 1)
     assert found["GroupAndWarmPoolTotalCapacity"] == 3
+
+
+async def reported(world: World, namespace: str, name: str, seconds: float = 180) -> dict[str, int]:
+    """How many points of a metric each group has after so long."""
+    clock = VirtualClock()
+    service = MetricService(MemoryJournal(MemoryDisk()), Nobody(), clock=clock, rand=random.Random(1), secret=b"s")
+    await service.start()
+    put = service.put
+
+    def broken_for_broken(scope: Scope, namespace: str, data: list[GivenDatum], *, service: bool = False) -> None:
+        if data[0].dimensions == {GROUP: "broken"}:
+            raise RuntimeError("unforeseen")
+        put(scope, namespace, data, service=service)
+
+    service.put = broken_for_broken  # type: ignore[method-assign, assignment]
+    reports = GroupReports(service, world.machine.state, clock)
+    reports.start()
+    await clock.advance(seconds)
+    await reports.close()
+    now, found = clock.wall(), {}
+    for one in world.machine.state.groups.values():
+        metric = Metric(SCOPE, namespace, name, ((GROUP, one.name),))
+        found[one.name] = len(service.get_statistics(StatisticsQuery(metric, ("Sum",), 60, now - 600, now + 60)))
+    await service.stop()
+    return found
+
+
+async def test_a_group_that_cannot_report_keeps_no_other_from_it(world: World) -> None:
+    for name in ("broken", "api"):
+        world.create(name)
+        world.do(c.CollectMetrics(SCOPE, name, ("GroupDesiredCapacity",)))
+    assert await reported(world, GROUPS, "GroupDesiredCapacity") == {"web": 0, "broken": 0, "api": 3}
+
+
+@pytest.mark.parametrize(("most", "counted"), [(500, {"web": 3, "api": 3}), (1, {"web": 0, "api": 3})])
+async def test_what_a_forecast_will_need_is_counted_before_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, most: int, counted: dict[str, int]
+) -> None:
+    monkeypatch.setattr(cloud_group_metrics, "COUNTED_MAX", most)
+    world.create("api")
+    world.do(c.PutPolicy(SCOPE, "api", "ahead", "PredictiveScaling", {"target": 50.0, "pair": "ASGCPUUtilization"}))
+    assert await reported(world, OURS, IN_SERVICE) == counted

@@ -173,7 +173,7 @@ def test_types_are_tried_in_order() -> None:
     world.create(desired=1, types=["m5.large", "m6i.large"], zones=ZONES[:1])
     order = world.pending()[0]
     assert isinstance(order, Launch) and order.type == "m5.large"
-    world.do(c.LaunchFailed(order.group, order.number, "InsufficientInstanceCapacity", "none left", capacity=True))
+    world.do(c.LaunchFailed(order.group, order.number, "InsufficientInstanceCapacity", "none left", "place"))
     order = world.pending()[0]
     assert isinstance(order, Launch) and order.type == "m6i.large"
 

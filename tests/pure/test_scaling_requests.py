@@ -141,6 +141,17 @@ def test_a_checkpoint_stops_a_refresh_for_its_delay() -> None:
     assert refreshed(world).status == "Successful"
 
 
+def test_a_refresh_brings_the_types_that_are_asked_for() -> None:
+    world = running(3, types=["m5.large", "m6i.large"])
+    refused(world, c.StartRefresh(SCOPE, "web", types=["r5.large"] * 2), "each type once")
+    world.do(c.StartRefresh(SCOPE, "web", types=["r5.large", "r6i.large"]))
+    world.broken = {"/r5.large": "Unsupported"}
+    world.work(40, 20.0)
+    assert refreshed(world).status == "Successful"
+    assert {one.type for one in in_service(world)} == {"r6i.large"}
+    assert world.group().types == ["r5.large", "r6i.large"]
+
+
 def test_what_matches_is_skipped() -> None:
     world = running(3)
     world.do(start(template={"id": "lt-1", "version": "1"}, skip_matching=True))

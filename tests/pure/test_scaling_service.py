@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,8 +16,9 @@ from minicloud.scaling import commands as c
 from minicloud.scaling.machine import Scaling
 from minicloud.scaling.model import Group, Member
 from minicloud.scaling.orders import Launch
-from minicloud.scaling.ports import Answer, FoundTemplate
+from minicloud.scaling.ports import Answer, FoundTemplate, MetricReader
 from minicloud.scaling.service import Ports, ScalingService
+from minicloud.scaling.state import State
 from minicloud.scaling.tracking import Reading
 from minicloud.shell.clock import VirtualClock
 from minicloud.shell.shell import Shell
@@ -91,14 +92,19 @@ class Targets:
     clock: VirtualClock
     asks: int = 3
     seen: object = None  # the running Cloud
+    calls: int = 0
     registered: set[str] = field(default_factory=set)
     asked: dict[str, int] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)  # target groups that were deleted
 
     async def check(self, target_group: str) -> None:
         if target_group.endswith("nothing"):
             raise NotFound
 
     async def register(self, target_group: str, instance_id: str) -> None:
+        self.calls += 1
+        if target_group in self.gone:
+            raise NotFound(code="TargetGroupNotFound")
         self.registered.add(instance_id)
 
     async def deregister(self, target_group: str, instance_id: str) -> bool:
@@ -171,7 +177,14 @@ class Metrics:
 class Cloud:
     """One life of the autoscaler; the next one gets the same disk and the same compute."""
 
-    def __init__(self, clock: VirtualClock, disk: MemoryDisk, compute: Compute) -> None:
+    def __init__(
+        self,
+        clock: VirtualClock,
+        disk: MemoryDisk,
+        compute: Compute,
+        reader: Callable[[State], MetricReader] | None = None,
+    ) -> None:
+        """reader: of metrics, in the place of `metrics`."""
         self.clock, self.compute, self.metrics = clock, compute, Metrics(clock)
         self.targets, self.told = Targets(clock, seen=self), Told()
         self.machine, rand = Scaling(), random.Random(1)
@@ -186,7 +199,7 @@ class Cloud:
             self.machine,
             Ports(
                 self.shell.submit, self.shell.barrier, self.shell.shown, Names(), compute, self.targets, self.told,
-                self.metrics,
+                self.metrics if reader is None else reader(self.machine.state),
                 Waiters(clock), clock, rand,
             ),
         )  # fmt: skip

@@ -122,11 +122,14 @@ def _of_balancer(state: State, balancer: Balancer, sections: Mapping[str, _Seen]
 def _of_group(state: State, group: Group, seen: _Seen, web: bool) -> dict[str, float]:
     states = Counter(target.state for target in state.targets_of(group.arn))
     healthy, unhealthy = states["healthy"], states["unhealthy"]
-    values = {"HealthyHostCount": float(healthy), "UnHealthyHostCount": float(unhealthy)}
+    values = {}
+    if group.health.enabled:
+        values = {"HealthyHostCount": float(healthy), "UnHealthyHostCount": float(unhealthy)}
     if web:
         values["RequestCount"] = float(seen.answers)
         values["RequestCountPerTarget"] = seen.answers / max(1, healthy)
-        values["TargetConnectionErrorCount"] = float(seen.added["econ"])
+        if not group.has_function:  # what of a function cannot be reached is told by function/metering.py
+            values["TargetConnectionErrorCount"] = float(seen.added["econ"])
         values |= {f"HTTPCode_Target_{one.upper()}_Count": float(seen.added[f"hrsp_{one}"]) for one in _CLASSES}
     return values
 

@@ -16,6 +16,7 @@ import pytest
 
 from minicloud.balancer import attributes
 from minicloud.balancer import commands as ask
+from minicloud.balancer.access import Entries
 from minicloud.balancer.commands import HealthSpec, TargetSpec
 from minicloud.balancer.model import Balancer, Group
 from minicloud.balancer.ports import NoFunctions, Way
@@ -260,6 +261,22 @@ async def test_a_function_is_checked_where_the_group_says_so(site: Site) -> None
     await site.balancing.service.served(ask.ModifyGroup(HOME, site.group.arn, HealthSpec(enabled=False)))
     assert site.balancing.health(site.group) == ["unavailable Target.HealthCheckDisabled"]
     assert (await site()).status == 200
+
+
+async def test_an_access_log_says_that_a_function_is_at_no_address(site: Site) -> None:
+    site.functions.runs["f"] = echo
+    await site.permit()
+    await site.register()
+    told: Entries = {}
+    site.balancing.service.on_access = told.update
+    await site.balancing.attributes(site.balancer.arn, access_logs__s3__enabled="true", access_logs__s3__bucket="logs")
+    assert (await site(path="/said")).status == 200
+    await until(lambda: bool(told))
+    ((_, ((_, line),)),) = told.items()
+    words = line.split(" ")
+    assert (words[4], words[8], words[9]) == ("-", "200", "200") and site.group.arn in words
+    way = site.balancing.service._work.functions.way(HOME, ("", "", ""), False)
+    assert f":{way.port}" not in line
 
 
 @pytest.mark.parametrize(

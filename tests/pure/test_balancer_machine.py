@@ -20,7 +20,7 @@ from minicloud.balancer import commands as ask
 from minicloud.balancer.certificates import key_of
 from minicloud.balancer.commands import HealthSpec, TargetSpec, Verdict
 from minicloud.balancer.machine import Balancers
-from minicloud.balancer.model import Action, Condition, Weighted
+from minicloud.balancer.model import Action, Condition, Weighted, target_key
 from minicloud.balancer.targets import GUESTS, described
 from minicloud.base.errors import CloudError
 from minicloud.identity.seal import AesGcmSeal
@@ -460,7 +460,8 @@ def test_wildcards() -> None:
         assert all(form.fullmatch(one) for one in fits) and not any(form.fullmatch(one) for one in differs)
 
 
-STEPS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(0, 3)), max_size=40)
+FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:f"
+STEPS = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 3), st.integers(0, 3)), max_size=40)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -469,12 +470,14 @@ def test_no_history_breaks_the_laws(steps: list[tuple[int, int, int]]) -> None:
     """The bench checks them after each step; what is refused changes nothing."""
     bench = Bench()
     webs = [bench.balancer(f"web-{n}") for n in range(2)]
-    groups = [bench.group(f"app-{n}") for n in range(4)]
+    groups = [bench.group(f"app-{n}") for n in range(3)]
+    groups.append(bench.group("function", "", port=0, target_type="lambda"))
     for what, a, b in steps:
         web, app, other = webs[a % 2], groups[a], groups[b]
         listeners = sorted(bench.state.listeners)
         listener = listeners[a % len(listeners)] if listeners else "none"
-        address = f"10.0.0.{b}"
+        address = f"{FUNCTION}:{b}" if app.has_function else f"10.0.0.{b}"
+        key = target_key(app.arn, address, app.port)
         command = {
             0: ask.CreateListener(HOME, web.arn, "HTTP", 80 + b, forward(app)),
             1: ask.DeleteListener(HOME, listener),
@@ -482,10 +485,11 @@ def test_no_history_breaks_the_laws(steps: list[tuple[int, int, int]]) -> None:
             3: ask.ModifyListener(HOME, listener, action=forward(other)),
             4: ask.RegisterTargets(HOME, app.arn, spec(address)),
             5: ask.DeregisterTargets(HOME, app.arn, spec(address)),
-            6: ask.ObserveHealth((Verdict(f"{app.arn}/{address}/80", bool(a % 2), "Target.Timeout"),)),
-            7: ask.TargetIdle(f"{app.arn}/{address}/80"),
+            6: ask.ObserveHealth((Verdict(key, bool(a % 2), "Target.Timeout"),), (key,)),
+            7: ask.TargetIdle(key),
             8: ask.SetPriorities(HOME, dict.fromkeys(list(bench.state.rules)[: 1 + a], 1 + b)),
             9: ask.DeleteGroup(HOME, app.arn),
+            10: ask.ModifyGroup(HOME, app.arn, HealthSpec(enabled=bool(b % 2))),
         }[what]
         try:
             bench.submit(command)

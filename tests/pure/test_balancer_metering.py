@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from minicloud.balancer import commands as ask
 from minicloud.balancer import groups
+from minicloud.balancer.commands import HealthSpec
 from minicloud.balancer.metering import Meter
 from minicloud.proxy.timing import BUSY_RATE, ONE_OF, Ring, Sampled, count
-from tests.pure.balancer_bench import Bench, forward
+from tests.pure.balancer_bench import HOME, Bench, forward
 
 
 def counted(*lines: bytes) -> dict[str, dict[int, int]]:
@@ -51,6 +53,19 @@ def stat(proxy: str, server: str, **counters: int) -> Any:
     names = ("req_tot", "stot", "conn_tot", "bin", "bout", "econ", "dcon", "dses", "scur", "rtime")
     empty = dict.fromkeys((*names, *(f"hrsp_{one}xx" for one in range(2, 6))), "")
     return {**empty, "pxname": proxy, "svname": server, **{name: str(value) for name, value in counters.items()}}
+
+
+def test_a_function_has_no_connections_and_without_checks_no_health() -> None:
+    bench = Bench()
+    group = bench.group("f", "", port=0, target_type="lambda")
+    bench.listener(bench.balancer(), forward(group))
+    section, meter = groups.section(group), Meter()
+    for checked in (False, True):
+        bench.submit(ask.ModifyGroup(HOME, group.arn, HealthSpec(enabled=checked)))
+        meter.read(1, [stat(section, "function", hrsp_2xx=3, econ=1)])
+        names = {one.name for one in meter.report(bench.state, {}, 60.0)[0].readings}
+        assert ("HealthyHostCount" in names) == checked
+        assert "RequestCount" in names and "TargetConnectionErrorCount" not in names
 
 
 def test_a_sample_stands_for_every_answer_that_was_counted() -> None:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minicloud.function.balanced import UNTYPED, Repeated, event, page, told
 from minicloud.function.web import Asked
@@ -13,13 +15,13 @@ from minicloud.function.web import Asked
 GROUP = "arn:aws:elasticloadbalancing:us-east-1:000000000000:targetgroup/f/0123456789abcdef"
 
 
-def given(
+def asked(
     query: str = "", body: bytes = b"", repeated: Repeated | None = None, multi: bool = False, **more: str
 ) -> Any:
     headers = {name.replace("_", "-"): value for name, value in more.items()}
     headers |= {name: ",".join(values) for name, values in (repeated or {}).items()}
-    asked = Asked("POST", "/a%20b", query, headers, body, "127.0.0.1")
-    return json.loads(event(asked, repeated or {}, GROUP, multi))
+    request = Asked("POST", "/a%20b", query, headers, body, "127.0.0.1")
+    return json.loads(event(request, repeated or {}, GROUP, multi))
 
 
 def answered(multi: bool = False, **result: Any) -> Any:
@@ -27,7 +29,7 @@ def answered(multi: bool = False, **result: Any) -> Any:
 
 
 def test_the_event_is_awss() -> None:
-    assert given("a=%20b&c", b"hi", accept="*/*", content_type="text/plain") == {
+    assert asked("a=%20b&c", b"hi", accept="*/*", content_type="text/plain") == {
         "requestContext": {"elb": {"targetGroupArn": GROUP}},
         "httpMethod": "POST",
         "path": "/a%20b",
@@ -36,14 +38,14 @@ def test_the_event_is_awss() -> None:
         "body": "hi",
         "isBase64Encoded": False,
     }
-    assert (given()["queryStringParameters"], given()["body"], given()["isBase64Encoded"]) == ({}, "", False)
+    assert (asked()["queryStringParameters"], asked()["body"], asked()["isBase64Encoded"]) == ({}, "", False)
 
 
 def test_what_comes_more_than_once_is_the_last_or_all_of_it() -> None:
     twice = {"x-a": ["1", "2,3"]}
-    one = given("k=1&k=2&l=3", repeated=twice, host="h")
+    one = asked("k=1&k=2&l=3", repeated=twice, host="h")
     assert one["headers"] == {"host": "h", "x-a": "2,3"} and one["queryStringParameters"] == {"k": "2", "l": "3"}
-    each = given("k=1&k=2&l=3", repeated=twice, multi=True, host="h")
+    each = asked("k=1&k=2&l=3", repeated=twice, multi=True, host="h")
     assert each["multiValueHeaders"] == {"host": ["h"], "x-a": ["1", "2,3"]}
     assert each["multiValueQueryStringParameters"] == {"k": ["1", "2"], "l": ["3"]}
     assert "headers" not in each and "queryStringParameters" not in each
@@ -64,13 +66,13 @@ def test_what_comes_more_than_once_is_the_last_or_all_of_it() -> None:
 )
 def test_bodies_are_text_where_they_say_so(content_type: str, encoding: str, is_base64: bool) -> None:
     named = {"content_type": content_type} if content_type else {}
-    found = given(body=b"{}", **named, **({"content_encoding": encoding} if encoding else {}))
+    found = asked(body=b"{}", **named, **({"content_encoding": encoding} if encoding else {}))
     assert (found["body"], found["isBase64Encoded"]) == (("e30=", True) if is_base64 else ("{}", False))
 
 
 def test_a_text_that_is_none_is_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
-        given(body=b"\xff", content_type="text/plain")
+        asked(body=b"\xff", content_type="text/plain")
 
 
 def test_answers() -> None:
@@ -113,6 +115,27 @@ def test_results_that_cannot_be_answered(result: dict[str, Any]) -> None:
 @pytest.mark.parametrize("payload", [b"", b"null", b"[]", b'"x"', b"{", b"[" * 100_000])
 def test_results_that_are_none(payload: bytes) -> None:
     assert told(payload, False) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["\ud800", "a\r\nb: c"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+RESULTS = st.fixed_dictionaries(
+    {"statusCode": st.integers(190, 610) | JSON},
+    optional={"body": JSON, "isBase64Encoded": JSON, "headers": JSON, "multiValueHeaders": JSON},
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(RESULTS | JSON, st.booleans())
+def test_whatever_a_function_says_is_an_answer_or_none(result: Any, multi: bool) -> None:
+    found = told(json.dumps(result).encode(), multi)
+    if found is not None:
+        assert 200 <= found.status <= 599 and isinstance(found.body, bytes)
+        head = [("content-type", found.content_type), *found.headers]
+        assert all(name.isascii() and value.isascii() and value.isprintable() for name, value in head)
 
 
 def test_a_page_of_the_balancers_own() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -11,6 +13,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.doors.test_functions import package
 from tests.real_cloud import RealCloud, real_cloud
 
 pytestmark = pytest.mark.timeout(120)
@@ -69,3 +72,41 @@ def test_users_and_roles_are_who_they_are(locked: RealCloud) -> None:
         sts.get_caller_identity()
     with client(locked, "ec2", root[0], "wrong") as ec2, pytest.raises(ClientError, match="AuthFailure"):
         ec2.describe_regions()
+
+
+def test_a_function_answers_for_its_balancer_and_for_nobody_who_says_to_be_one(locked: RealCloud) -> None:
+    admin = json.loads((locked.data / "admin.json").read_text())
+    root = (admin["access_key_id"], admin["secret_access_key"])
+    code = package('def handler(event, context): return {"statusCode": 200, "body": event["path"]}')
+    with client(locked, "lambda", *root) as functions, client(locked, "elbv2", *root) as elb:
+        function = functions.create_function(
+            FunctionName="f", Runtime="python3.11", Handler="app.handler", Code={"ZipFile": code},
+            Role="arn:aws:iam::000000000000:role/r",
+        )["FunctionArn"]  # fmt: skip
+        group = elb.create_target_group(Name="f", TargetType="lambda")["TargetGroups"][0]["TargetGroupArn"]
+        functions.add_permission(
+            FunctionName="f", StatementId="elb", Action="lambda:InvokeFunction", SourceArn=group,
+            Principal="elasticloadbalancing.amazonaws.com",
+        )  # fmt: skip
+        elb.register_targets(TargetGroupArn=group, Targets=[{"Id": function}])
+        (balancer,) = elb.create_load_balancer(Name="web", Subnets=subnets_of(locked, root))["LoadBalancers"]
+        action = {"Type": "forward", "TargetGroupArn": group}
+        whole = balancer["LoadBalancerArn"]
+        elb.create_listener(LoadBalancerArn=whole, Protocol="HTTP", Port=80, DefaultActions=[action])
+        address = balancer["AvailabilityZones"][0]["LoadBalancerAddresses"][0]["IpAddress"]
+        with urllib.request.urlopen(f"http://{address}/hello", timeout=20) as answer:
+            assert answer.read() == b"/hello"
+        forged = {"X-Minicloud-Target": f"single {whole} {group} {function} c2VhbA"}
+        signed_for_lambda = {"Authorization": "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/lambda/aws4_request"}
+        request = urllib.request.Request(f"{locked.http}/hello", headers=forged | signed_for_lambda)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=20)
+        assert caught.value.code == 403 and b"<h1>403 Forbidden</h1>" in caught.value.read(), "it got there, in vain"
+        elb.delete_load_balancer(LoadBalancerArn=whole)
+        elb.delete_target_group(TargetGroupArn=group)
+        functions.delete_function(FunctionName="f")
+
+
+def subnets_of(cloud: RealCloud, key: tuple[str, str]) -> list[str]:
+    with client(cloud, "ec2", *key) as ec2:
+        return [one["SubnetId"] for one in ec2.describe_subnets()["Subnets"]]

@@ -37,6 +37,7 @@ from minicloud.cloud_aws import control_doors
 from minicloud.cloud_feeds import Reporting, way_to_metrics
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_host import advertised, machine_arch, socket_dir
+from minicloud.cloud_transitions import Transitions
 from minicloud.compute.machine import Compute
 from minicloud.compute.metering import DETAILED_S
 from minicloud.compute.ports import ActorSpec
@@ -50,6 +51,8 @@ from minicloud.compute.rpc.catalog import (
 from minicloud.compute.rpc.fleet import FleetServicer
 from minicloud.compute.rpc.hosts import HostServicer, TypeServicer
 from minicloud.compute.rpc.instances import DoorPorts, InstanceServicer
+from minicloud.compute.rpc.listening import DESCRIPTOR as LISTENING
+from minicloud.compute.rpc.listening import ListenServicer
 from minicloud.compute.rpc.places import PlaceServicer
 from minicloud.compute.rpc.security import DESCRIPTOR as SECURITY
 from minicloud.compute.rpc.security import SecurityGroupServicer
@@ -206,6 +209,7 @@ class ControlPlane:
             kind.part: [Peer(f"unix:{cloud.shard_socket(kind, number)}") for number in range(len(cloud.shards(kind)))]
             for kind in SHARD_KINDS
         }
+        self._transitions = Transitions(self.service, self.shards[FUNCTIONS.part], secret)
         self._readings: dict[str, dict[int, broker_counters.Readings | None]] = {}
         way = way_to_metrics(cloud, secret, "control-plane")
         self._reporting = Reporting(way, self._measured, self._clock, DETAILED_S)
@@ -231,6 +235,7 @@ class ControlPlane:
         for peer in self._peers():
             peer.start()
         self._reporting.start()
+        self._transitions.start()
         self.server = RpcServer(
             self._services(), self._request_id, Listen(self.cloud.control_host, self.cloud.control_port)
         )
@@ -245,6 +250,7 @@ class ControlPlane:
         if self.server is not None:
             await self.server.stop()
         await self._reporting.close()
+        await self._transitions.close()
         for peer in self._peers():
             await peer.close()
         await self.service.close()
@@ -298,6 +304,7 @@ class ControlPlane:
                 for kind, (of, locating) in LOCATED.items()
             ),
             door(fleet, fleet_pb2.DESCRIPTOR.services_by_name["FleetService"], agents),
+            door(ListenServicer(service), LISTENING, agents),
             door(PlaceServicer(service), fleet_pb2.DESCRIPTOR.services_by_name["PlaceService"], agents),
         ]
 

@@ -21,7 +21,10 @@ class BrokerMessages:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    async def send(self, scope: Scope, arn: str, body: bytes, attributes: Mapping[str, tuple[str, bytes]]) -> None:
+    async def send(
+        self, scope: Scope, arn: str, body: bytes, attributes: Mapping[str, tuple[str, bytes]], group: str = ""
+    ) -> None:
+        """group: the message group in a FIFO queue."""
         given = {name: queue_pb2.MessageAttribute(type=one[0], value=one[1]) for name, one in attributes.items()}
         result: Any
         if arn.split(":")[2] == "sns":
@@ -30,7 +33,8 @@ class BrokerMessages:
             reply = topic_pb2.PublishMessagesReply
             result = await self._call(scope, "TopicService/PublishMessages", request, reply)
         else:
-            send = queue_pb2.SendMessagesRequest(queue=arn, entries=[queue_pb2.SendEntry(body=body, attributes=given)])
+            one = queue_pb2.SendEntry(body=body, attributes=given, group_id=group)
+            send = queue_pb2.SendMessagesRequest(queue=arn, entries=[one])
             result = await self._call(scope, "QueueService/SendMessages", send, queue_pb2.SendMessagesReply)
         _raise(result.results[0].error)
 

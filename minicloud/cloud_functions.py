@@ -8,6 +8,7 @@ event loop. Environments never outlive this process; what a killed predecessor l
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -24,12 +25,18 @@ from minicloud.aws.services import FUNCTIONS as AWS_OWNER
 from minicloud.base import limits
 from minicloud.cloud_broker import broker_bind
 from minicloud.cloud_calls import Calls
+from minicloud.cloud_events import ControlPlane as EventSources
+from minicloud.cloud_events import EventTargets
 from minicloud.cloud_feeds import way_to_metrics
 from minicloud.cloud_function_messages import BrokerMessages
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_shard import run
 from minicloud.environment.host import FunctionHost, HostParts
 from minicloud.environment.limits import VARIABLES_S
+from minicloud.event.aws import EventBridge
+from minicloud.event.rpc import EVENTS, RULES, EventServicer, RuleServicer
+from minicloud.event.service import EventService
+from minicloud.event.service import Ports as EventPorts
 from minicloud.flags import probe_machine
 from minicloud.function.aws.functions import Lambda
 from minicloud.function.aws.scheduler import Scheduler
@@ -45,6 +52,7 @@ from minicloud.identity.session import Session
 from minicloud.proxy.front_door import LOOPBACK
 from minicloud.rpc import function_target
 from minicloud.rpc.door import Entry, door
+from minicloud.rpc.fleet_auth import fleet_door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import FUNCTIONS, ticket_door
 from minicloud.rpc.tls import server_credentials
@@ -119,8 +127,14 @@ class FunctionProcess:
         self.host = FunctionHost(parts)
         self.journal = SqliteJournal(folder / "state.db")
         self._calls = Calls(cloud, secret, name)
-        ports = Ports(self.host, self._reporter or NoReports(), BrokerMessages(self._calls))
+        messages = BrokerMessages(self._calls)
+        ports = Ports(self.host, self._reporter or NoReports(), messages)
         self.service = FunctionService(self.journal, folder / "packages", ports)
+        self.event_journal = SqliteJournal(folder / "events.db")
+        self.events = EventService(
+            self.event_journal,
+            EventPorts(EventTargets(self.service, messages), EventSources(self._calls, secret, name)),
+        )
         entry = Entry(
             ticket_door(FUNCTIONS, secret, number, time.time), lambda: secrets.token_hex(16), PAYLOAD_BYTES_MAX
         )
@@ -134,14 +148,22 @@ class FunctionProcess:
         )
         pages = hmac.new(secret, b"function pages", hashlib.sha256).digest()
         servicer = FunctionServicer(self.service, pages, self._url_of)
-        self.server = RpcServer(
-            [door(servicer, DESCRIPTOR, entry), door(InvocationServicer(self.service), INVOCATIONS, entry)],
-            entry.new_request_id,
-            listen,
-        )
+        own = Entry(fleet_door(secret), entry.new_request_id)
+        doors = [
+            door(servicer, DESCRIPTOR, entry),
+            door(InvocationServicer(self.service), INVOCATIONS, entry),
+            door(RuleServicer(self.events, pages), RULES, entry),
+            door(EventServicer(self.events), EVENTS, own),
+        ]
+        self.server = RpcServer(doors, entry.new_request_id, listen)
         api = Lambda(self.service, pages, self._url_of, platform.machine())
         through = entrance(cloud, Place(AWS_OWNER, number))
-        self.face = AwsFace([Door("lambda", api), Door("scheduler", Scheduler(self.service, pages))], through)
+        aws_doors = [
+            Door("lambda", api),
+            Door("scheduler", Scheduler(self.service, pages)),
+            Door("events", EventBridge(self.events, pages)),
+        ]
+        self.face = AwsFace(aws_doors, through)
         self._targets = TargetHandler(self.service, lambda text: function_target.read(secret, text))
         self._urls = UrlHandler(self.service, lambda request: through.admit(request, BY_NAME["lambda"]), time.time)
 
@@ -156,28 +178,37 @@ class FunctionProcess:
         for warning in self.host.warnings:
             log.warning(warning)
         await self.service.start()
+        await self.events.start()
         if self._reporter is not None:
             self._reporter.start()
-        for damage in self.journal.damage:
-            log.error("%s: %s", self.journal.path, damage)
+        for journal in (self.journal, self.event_journal):
+            for damage in journal.damage:
+                log.error("%s: %s", journal.path, damage)
         await self.face.start({FUNCTION_URL: self._urls, function_target.HEADER.lower(): self._targets})
         port = await self.server.start()
         self.server.health.set_all(True)
         return port
 
     async def ended(self) -> str:
-        await self.service.ended.wait()
+        waits = [asyncio.ensure_future(one.ended.wait()) for one in (self.service, self.events)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         return "its journal does not take records any more"
 
     async def stop(self, grace_s: float = 2.0) -> None:
         await self.face.stop(grace_s)
         await self.server.stop(grace_s)
+        await self.events.stop()
         await self.service.stop()
         await self._calls.close()
         await self.host.close()
         if self._reporter is not None:
             await self._reporter.close()
         self.journal.close()
+        self.event_journal.close()
 
 
 def run_functions(cloud: CloudSettings, number: int) -> None:

@@ -12,7 +12,7 @@ under the data directory's lock: ports given as 0, and the hosts of a joined Ray
     messages/<n>/   the log of message broker n
     balancers/<n>/  the journal of balancer process n, its HAProxy's files, access logs
     autoscaler/     the journals of the autoscaler: groups.db, metrics.db
-    functions/<n>/  the journal of functions process n, packages, what its host has unpacked
+    functions/<n>/  the journals of functions process n, packages, what its host has unpacked
     messages/<n>.pem   what message broker n signs the messages of topics with, mode 0600
     run/            pids, ports, sockets; gone after `down`             (beside these: log/ hosts/<host name>/ images/)
 

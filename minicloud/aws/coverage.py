@@ -21,6 +21,7 @@ DOORS = {
     "elbv2": "minicloud.balancer.aws.elbv2:Elbv2",
     "lambda": "minicloud.function.aws.functions:Lambda",
     "scheduler": "minicloud.function.aws.scheduler:Scheduler",
+    "events": "minicloud.event.aws:EventBridge",
     "sqs": "minicloud.queue.aws:QueueApi",
     "sns": "minicloud.topic.aws.api:TopicApi",
     "iam": "minicloud.identity.aws.iam:Iam",

@@ -46,7 +46,7 @@ KNOWN = (
     Known("autoscaling", AUTOSCALER, "autoscaling", "2011-01-01"),
     Known("cloudwatch", AUTOSCALER, "monitoring", "2010-08-01", "GraniteServiceVersion20100801"),
     Known("logs", AUTOSCALER, "logs", target="Logs_20140328"),
-    Known("events", AUTOSCALER, "events", target="AWSEvents"),
+    Known("events", FUNCTIONS, "events", target="AWSEvents"),
     Known("scheduler", FUNCTIONS, "scheduler", paths=r"/schedules|/schedule-groups"),
     # An archive of 50 MB, in base64: as much as the front door lets in.
     Known("lambda", FUNCTIONS, "lambda", paths=r"/20\d\d-\d\d-\d\d/", body_bytes_max=HTTP_BODY_BYTES_MAX),

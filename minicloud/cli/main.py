@@ -41,6 +41,7 @@ NOUNS = {
     "queue": ("minicloud.cli.queue:queue", "Queues: send, receive, delete messages; dead letters."),
     "topic": ("minicloud.cli.topic:topic", "Topics: publish messages to all who are subscribed."),
     "function": ("minicloud.cli.functions:function", "Functions: code that runs when it is called."),
+    "rule": ("minicloud.cli.rule:rule", "Rules: what is done when an event matches, or at a time."),
     "balancer": ("minicloud.cli.balancer:balancer", "Load balancers: listeners, rules, certificates."),
     "target-group": (
         "minicloud.cli.target_group:target_group",

@@ -22,6 +22,7 @@ from minicloud.client.metrics import AsyncMetrics
 from minicloud.client.placement_groups import AsyncPlacementGroups
 from minicloud.client.policies import AsyncPolicies
 from minicloud.client.queues import AsyncQueues
+from minicloud.client.rules import AsyncRules
 from minicloud.client.security_groups import AsyncSecurityGroups
 from minicloud.client.tags import AsyncTags
 from minicloud.client.target_groups import AsyncTargetGroups
@@ -61,6 +62,7 @@ class AsyncClient:
         functions = Broker(transport, FUNCTIONS)
         self.functions = AsyncFunctions(functions)
         self.triggers = AsyncFunctionTriggers(functions)
+        self.rules = AsyncRules(functions)
         autoscaler = Broker(transport, AUTOSCALERS)
         self.metrics = AsyncMetrics(autoscaler)
         self.alarms = AsyncAlarms(autoscaler)

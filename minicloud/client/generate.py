@@ -45,6 +45,7 @@ GROUPS = (
     "target_groups",
     "functions",
     "function_triggers",
+    "rules",
     "metrics",
     "alarms",
     "logs",
@@ -139,6 +140,7 @@ def _module(name: str, wrapped: dict[str, str]) -> str:
         "group_models",
         "security_models",
         "function_models",
+        "rule_models",
     )
     for models in models_of:
         if re.search(rf"\b{models}\.", "".join(bodies)):

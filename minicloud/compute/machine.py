@@ -4,6 +4,7 @@
     instances.py  start, stop, reboot, terminate, modify
     observe.py    what hosts and guests report, and deadlines
     images.py templates.py keys.py security.py tagging.py     what launches refer to
+    transitions.py                                            what rules are told of instances
 
 Never: two records of one instance that disagree on its host; capacity held by an instance that is stopped or
 terminated; a reply about something that is not in the records.
@@ -16,7 +17,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from minicloud.base.machine import Context, Outcome, Record, Tick
-from minicloud.compute import commands, images, instances, keys, launch, observe, security, tagging, templates
+from minicloud.compute import (
+    commands,
+    images,
+    instances,
+    keys,
+    launch,
+    observe,
+    security,
+    tagging,
+    templates,
+    transitions,
+)
 from minicloud.compute.model import KINDS
 from minicloud.compute.ports import UserDataCheck
 from minicloud.compute.state import State
@@ -68,6 +80,8 @@ class Compute:
             commands.GuestSeen: observe.guest_seen,
             commands.LaunchFailed: observe.launch_failed,
             DiskDeleted: self._disk_deleted,
+            transitions.Listen: transitions.listen,
+            transitions.Told: transitions.told,
             Tick: lambda state, _, context: observe.tick(state, context),
         }
 
@@ -76,7 +90,8 @@ class Compute:
         return frozenset(KINDS)
 
     def decide(self, command: Any, context: Context) -> Outcome:
-        return self._rules[type(command)](self.state, command, context)
+        outcome = self._rules[type(command)](self.state, command, context)
+        return transitions.noted(self.state, outcome, context.now) if self.state.listeners else outcome
 
     def apply(self, record: Record) -> None:
         self.version += 1

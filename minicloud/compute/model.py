@@ -255,6 +255,49 @@ class Token(Entity):
     expires: float
 
 
+@dataclass(frozen=True, slots=True)
+class Listener(Entity):
+    """A scope in which rules want to know what becomes of instances. `number`: another one each time that is said."""
+
+    kind: ClassVar[str] = "event_listener"
+
+    id: str
+    account: str
+    region: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transition(Entity):
+    """An instance came to another state at a time (Unix seconds), and nobody has been told yet. Ids sort by order."""
+
+    kind: ClassVar[str] = "transition"
+
+    id: str
+    account: str
+    region: str
+    instance_id: str
+    state: str
+    time: float
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.account, self.region)
+
+
 KINDS: dict[str, type[Entity]] = {
-    cls.kind: cls for cls in (Instance, Host, Image, KeyPair, Template, TemplateVersion, Group, SecurityGroup, Token)
+    cls.kind: cls
+    for cls in (
+        Instance,
+        Host,
+        Image,
+        KeyPair,
+        Template,
+        TemplateVersion,
+        Group,
+        SecurityGroup,
+        Token,
+        Listener,
+        Transition,
+    )
 }

@@ -29,7 +29,7 @@ from minicloud.compute.firewall import Firewalls
 from minicloud.compute.links import HostLink, Links
 from minicloud.compute.machine import Compute, DiskDeleted
 from minicloud.compute.metering import InstanceMeter
-from minicloud.compute.model import Host, Image, Instance
+from minicloud.compute.model import Host, Image, Instance, Transition
 from minicloud.compute.ports import ActorSpec, Launcher
 from minicloud.compute.state import Touched
 from minicloud.shell.waiters import Waiters
@@ -66,6 +66,7 @@ class ComputeService:
         self.meter = InstanceMeter()
         self._firewalls = Firewalls(self.state, self.push_options)
         self.followers: set[Callable[[str], None]] = set()  # told the id of each instance that is another one now
+        self.owed: Callable[[], None] = lambda: None  # there is a transition to tell
         self.closing = False
         self._ports = ports
         self._launching: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -115,6 +116,8 @@ class ComputeService:
         self._firewalls.touched(effect)
         if effect.kind == Instance.kind:
             self._news(effect.key)
+        elif isinstance(effect.entity, Transition):
+            self.owed()
         if isinstance(effect.entity, Instance):
             self.act(effect.entity)
         elif effect.kind == Instance.kind:

@@ -24,10 +24,12 @@ from minicloud.compute.model import (
     Image,
     Instance,
     KeyPair,
+    Listener,
     SecurityGroup,
     Template,
     TemplateVersion,
     Token,
+    Transition,
 )
 from minicloud.compute.placement import Fleet, HostView
 
@@ -89,6 +91,10 @@ class State(Tables):
         self.groups: dict[str, Group] = {}
         self.security_groups: dict[str, SecurityGroup] = {}
         self.tokens: dict[str, Token] = {}
+        self.listeners: dict[str, Listener] = {}
+        self.transitions: dict[str, Transition] = {}
+        self.owing: dict[Scope, int] = defaultdict(int)  # how many transitions nobody has been told of
+        self.last_transition = 0
         self.fleet = Fleet()
         tables: dict[str, dict[str, Any]] = {
             Instance.kind: self.instances,
@@ -100,6 +106,8 @@ class State(Tables):
             Group.kind: self.groups,
             SecurityGroup.kind: self.security_groups,
             Token.kind: self.tokens,
+            Listener.kind: self.listeners,
+            Transition.kind: self.transitions,
         }
         super().__init__(KINDS, tables)
         self._scoped: dict[tuple[str, Scope], list[str]] = defaultdict(list)
@@ -158,7 +166,7 @@ class State(Tables):
     # --- indexes
 
     def _index(self, entity: Entity) -> None:
-        if isinstance(entity, Instance | Image | KeyPair | Template | Group | SecurityGroup):
+        if isinstance(entity, Instance | Image | KeyPair | Template | Group | SecurityGroup | Transition):
             insort(self._scoped[(entity.kind, Scope(entity.account, entity.region))], entity.id)
         if isinstance(entity, Image | KeyPair | Template | Group | SecurityGroup) and _owns_name(entity):
             self._names[(entity.kind, Scope(entity.account, entity.region), entity.name)] = entity.id
@@ -168,6 +176,9 @@ class State(Tables):
             self._index_instance(entity)
         elif isinstance(entity, Host):
             self._index_host(entity)
+        elif isinstance(entity, Transition):
+            self.owing[entity.scope] += 1
+            self.last_transition = max(self.last_transition, int(entity.id))
         deadline = _deadline(entity)
         if deadline is not None:
             insort(self._due, (deadline, entity.kind, key_of(entity)))
@@ -176,7 +187,7 @@ class State(Tables):
         deadline = _deadline(entity)
         if deadline is not None:
             del self._due[bisect_left(self._due, (deadline, entity.kind, key_of(entity)))]
-        if isinstance(entity, Instance | Image | KeyPair | Template | Group | SecurityGroup):
+        if isinstance(entity, Instance | Image | KeyPair | Template | Group | SecurityGroup | Transition):
             ids = self._scoped[(entity.kind, Scope(entity.account, entity.region))]
             del ids[bisect_left(ids, entity.id)]
         if isinstance(entity, Image | KeyPair | Template | Group | SecurityGroup) and _owns_name(entity):
@@ -188,6 +199,10 @@ class State(Tables):
         elif isinstance(entity, Host):
             self.fleet.remove(entity.id)
             self._host_names.pop(entity.name, None)
+        elif isinstance(entity, Transition):
+            self.owing[entity.scope] -= 1
+            if not self.owing[entity.scope]:
+                del self.owing[entity.scope]
 
     def _index_instance(self, instance: Instance) -> None:
         self._on_host[instance.host_id].add(instance.id)

@@ -21,13 +21,11 @@ from minicloud.function import errors, limits, names
 from minicloud.function.commands import CREATE, UPDATE, DeleteSchedule, PutSchedule, ScheduleFired
 from minicloud.function.model import Schedule
 from minicloud.function.state import State
-from minicloud.shell.cron import Cron, time_zone
+from minicloud.shell import cron
 
 _NAME = re.compile(r"[0-9a-zA-Z_.-]{1,64}\Z")
-_FORM = re.compile(r"(?P<kind>rate|cron|at)\((?P<inside>[^()]{1,250})\)\Z")
-_RATE = re.compile(r"(?P<count>[1-9]\d{0,8}) (?P<unit>minute|hour|day)(?P<many>s?)\Z")
+_AT = re.compile(r"at\((?P<inside>[^()]{1,250})\)\Z")
 DESCRIPTION_CHARS_MAX = 512  # model of EventBridge Scheduler, Description
-_UNIT_S = {"minute": 60, "hour": 3_600, "day": 86_400}
 
 
 def schedule_arn(scope: Scope, name: str) -> str:
@@ -130,32 +128,19 @@ def _missing(name: str) -> errors.NoSuchThing:
 
 def next_time(expression: str, zone_name: str, now: float, last: float) -> float | None:
     """The first time after now; a rate counts from `last`. None: never. Raises ValidationException."""
-    found = _FORM.match(expression)
     try:
-        zone = time_zone(zone_name)
+        zone = cron.time_zone(zone_name)
     except ValueError:
         raise errors.out_of_model("scheduleExpressionTimezone", zone_name, "it is no IANA time zone") from None
     try:
-        if found is None:
-            raise ValueError(expression)
-        inside = found["inside"]
-        if found["kind"] == "cron":
-            return Cron.parse_six(inside).next(now, zone)
-        if found["kind"] == "at":
-            at = datetime.fromisoformat(inside).replace(tzinfo=zone).timestamp()
-            return at if at > now else None
-        return _after(inside, now, last)
+        once = _AT.match(expression)
+        if once is None:
+            return cron.next_time(expression, zone, now, last)
+        at = datetime.fromisoformat(once["inside"]).replace(tzinfo=zone).timestamp()
+        return at if at > now else None
     except ValueError:
         text = "Invalid Schedule Expression. it must be rate(...), cron(...) or at(...)"
         raise errors.out_of_model("scheduleExpression", expression, text) from None
-
-
-def _after(inside: str, now: float, last: float) -> float:
-    found = _RATE.match(inside)
-    if found is None or (found["count"] == "1") == bool(found["many"]):
-        raise ValueError(inside)
-    period = int(found["count"]) * _UNIT_S[found["unit"]]
-    return last + period * (int((now - last) // period) + 1)
 
 
 def _check_input(text: str) -> None:

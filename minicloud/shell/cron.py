@@ -5,7 +5,9 @@
     six fields    EventBridge: the same and a year; day of week 1 is Sunday; one kind of day is `?`; `L` (the last day
                   of the month; 5L: the last Thursday), `15W` (the weekday nearest to the 15th), `3#2` (second Tuesday)
 
-`*`, lists, ranges, steps, and names of months and days in three letters, in both.
+`*`, lists, ranges, steps, and names of months and days in three letters, in both. EventBridge's whole expressions:
+
+    cron(0 18 ? * MON-FRI *)    rate(5 minutes)    rate(1 hour)    rate(7 days)
 
 When the clocks change: a time that does not exist runs as much later as the clocks jumped; a time that comes twice runs
 the first time, except for schedules of every hour, which run in both. So nothing runs twice and nothing is left out.
@@ -14,6 +16,7 @@ the first time, except for schedules of every hour, which run in both. So nothin
 from __future__ import annotations
 
 import calendar
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -21,6 +24,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAYS_AHEAD_MAX = 366 * 8 + 1  # 29 February may be eight years away (1896 to 1904, 2096 to 2104)
 YEARS = (1970, 2199)  # EventBridge
+_WHOLE = re.compile(r"(?P<kind>rate|cron)\((?P<inside>[^()]{1,250})\)\Z")
+_RATE = re.compile(r"(?P<count>[1-9]\d{0,8}) (?P<unit>minute|hour|day)(?P<many>s?)\Z")
+_UNIT_S = {"minute": 60, "hour": 3_600, "day": 86_400}
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
@@ -125,6 +131,20 @@ def time_zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(name) from None
+
+
+def next_time(expression: str, zone: tzinfo, now: float, last: float) -> float | None:
+    """The first time after now of rate(...) or cron(...); a rate counts from `last`. None: never. Raises ValueError."""
+    found = _WHOLE.match(expression)
+    if found is None:
+        raise ValueError(expression)
+    if found["kind"] == "cron":
+        return Cron.parse_six(found["inside"]).next(now, zone)
+    rate = _RATE.match(found["inside"])
+    if rate is None or (rate["count"] == "1") == bool(rate["many"]):
+        raise ValueError(expression)
+    period = int(rate["count"]) * _UNIT_S[rate["unit"]]
+    return last + period * (int((now - last) // period) + 1)
 
 
 def _on_days(plain: Cron, text: str) -> Cron:

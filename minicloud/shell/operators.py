@@ -1,9 +1,10 @@
-"""The operators of filter policies: each condition of a key's list becomes a test of one leaf.
+"""The operators of filter policies and event patterns: each condition of a key's list becomes a test of one leaf.
 
 A leaf is a JSON value that is no object and no list: str, int or float, bool, None. Conditions follow AWS's Event
-Ruler, which SNS is built on, and its texts: exact values, `prefix`, `suffix`, `equals-ignore-case`, `wildcard`,
-`numeric`, `cidr`, `exists`, and `anything-but` around values or around one of the first four. Numbers are compared to
-five digits after the point. Strings match only strings, numbers only numbers; `anything-but` takes every type of leaf.
+Ruler, which SNS and EventBridge are built on, and its texts: exact values, `prefix`, `suffix`, `equals-ignore-case`,
+`wildcard`, `numeric`, `cidr`, `exists`, and `anything-but` around values or around one of the first four. How far and
+how finely numbers are compared is the service's (`Dialect`). Strings match only strings, numbers only numbers;
+`anything-but` takes every type of leaf.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ Test = Callable[[Any], bool]
 KEYWORDS = frozenset(
     ("anything-but", "cidr", "equals-ignore-case", "exactly", "exists", "numeric", "prefix", "suffix", "wildcard")
 )
-_MOST = 1e9  # SNS guide, "Numeric value matching": from -10^9 to 10^9
-_SCALE: int = 10**5  # same page: five digits of accuracy after the decimal point
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -27,6 +26,33 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+
+class Dialect(NamedTuple):
+    """Numbers are compared from -most to most, in units of 1/scale. `blank`: null and "" are there, to `exists`."""
+
+    most: float
+    scale: int
+    blank: bool
+
+    def holds(self, leaf: Any) -> bool:
+        kind = type(leaf)
+        return (kind is int or kind is float) and -self.most <= leaf <= self.most
+
+    def scaled(self, number: float) -> float | str:
+        """A number as it is compared: an integer of its units within the range, a text of its own outside."""
+        if -self.most <= number <= self.most:
+            return round(number * self.scale)
+        try:
+            return repr(float(number))
+        except OverflowError:
+            return str(number)
+
+
+# SNS guide, "Numeric value matching": from -10^9 to 10^9, five digits of accuracy after the decimal point.
+TOPICS = Dialect(1e9, 10**5, blank=False)
+# EventBridge guide, "Comparison operators": from -5.0e9 to 5.0e9, six digits to the right of the decimal point.
+EVENTS = Dialect(5e9, 10**6, blank=True)
 
 
 class PolicyError(Exception):
@@ -40,29 +66,19 @@ class Conditions(NamedTuple):
     absent: bool
 
 
-def compile_conditions(conditions: list[Any]) -> Conditions:
+def compile_conditions(conditions: list[Any], dialect: Dialect = TOPICS) -> Conditions:
     """Raises PolicyError."""
     exact = [condition for condition in conditions if not isinstance(condition, dict | list)]
     absent = False
-    tests: list[Test] = [_exact(exact)] if exact else []
+    tests: list[Test] = [_exact(exact, dialect)] if exact else []
     for condition in conditions:
         if isinstance(condition, list):
             raise PolicyError("Match value must be String, number, true, false, or null")
         if isinstance(condition, dict):
-            test = _expression(condition)
+            test = _expression(condition, dialect)
             absent = absent or test is None
             tests += [test] if test is not None else []
     return Conditions(_any(tests), absent)
-
-
-def scaled(number: float) -> float | str:
-    """A number as it is compared: an integer of 10^-5 within the range, a text of its own outside."""
-    if -_MOST <= number <= _MOST:
-        return round(number * _SCALE)
-    try:
-        return repr(float(number))
-    except OverflowError:
-        return str(number)
 
 
 def is_number(value: object) -> bool:
@@ -75,7 +91,7 @@ def _any(tests: list[Test]) -> Test:
     return lambda leaf: any(test(leaf) for test in tests)
 
 
-def _expression(condition: dict[str, Any]) -> Test | None:
+def _expression(condition: dict[str, Any], dialect: Dialect) -> Test | None:
     """None: the key must be absent."""
     if len(condition) != 1:
         raise PolicyError("Only one key allowed in match expression")
@@ -83,26 +99,32 @@ def _expression(condition: dict[str, Any]) -> Test | None:
     if name == "exists":
         if not isinstance(value, bool):
             raise PolicyError("exists match pattern must be either true or false.")
-        return _is_there if value else None
+        if not value:
+            return None
+        return _anything if dialect.blank else _is_there
     if name == "numeric":
-        return _numeric(value)
+        return _numeric(value, dialect)
     if name == "cidr":
         return _cidr(value)
     if name == "anything-but":
-        return _anything_but(value)
+        return _anything_but(value, dialect)
     if name in _TEXTUAL:
         return _text(name, value)
     raise PolicyError(f"Unrecognized match type {name}")
+
+
+def _anything(_leaf: Any) -> bool:
+    return True
 
 
 def _is_there(leaf: Any) -> bool:
     return leaf is not None and leaf != ""
 
 
-def _exact(values: Iterable[Any]) -> Test:
+def _exact(values: Iterable[Any], of: Dialect) -> Test:
     values = list(values)
     strings = frozenset(value for value in values if isinstance(value, str))
-    numbers = frozenset(scaled(value) for value in values if is_number(value))
+    numbers = frozenset(of.scaled(value) for value in values if is_number(value))
     words = tuple(value for value in values if value is None or isinstance(value, bool))
 
     def test(leaf: Any) -> bool:
@@ -110,7 +132,7 @@ def _exact(values: Iterable[Any]) -> Test:
             return leaf in strings
         if leaf is None or isinstance(leaf, bool):
             return any(leaf is word for word in words)
-        return bool(numbers) and scaled(leaf) in numbers
+        return bool(numbers) and of.scaled(leaf) in numbers
 
     return test
 
@@ -119,9 +141,22 @@ def _exact(values: Iterable[Any]) -> Test:
 
 
 def _text(name: str, value: Any) -> Test:
+    if name in _CASELESS and isinstance(value, dict):
+        return _caseless(name, value)
     if not isinstance(value, str):
         raise PolicyError(f"{name} match pattern must be a string")
     return _TEXTUAL[name](value)
+
+
+def _caseless(name: str, condition: dict[str, Any]) -> Test:
+    """`{"prefix": {"equals-ignore-case": "text"}}`"""
+    if list(condition) != ["equals-ignore-case"]:
+        raise PolicyError(f"Unsupported {name} pattern: {next(iter(condition), '')}")
+    text = condition["equals-ignore-case"]
+    if not isinstance(text, str):
+        raise PolicyError("equals-ignore-case match pattern must be a string")
+    inner = _TEXTUAL[name](text.lower())
+    return lambda leaf: isinstance(leaf, str) and inner(leaf.lower())
 
 
 def _prefix(value: str) -> Test:
@@ -189,16 +224,19 @@ _TEXTUAL: dict[str, Callable[[str], Test]] = {
 }
 
 
+_CASELESS = ("prefix", "suffix")
+
+
 # --- anything-but
 
 
-def _anything_but(value: Any) -> Test:
+def _anything_but(value: Any, of: Dialect) -> Test:
     if isinstance(value, dict):
         unwanted = _unwanted_texts(value)
     elif isinstance(value, list):
-        unwanted = _exact(_same_kind(value))
+        unwanted = _exact(_same_kind(value), of)
     elif isinstance(value, str) or is_number(value):
-        unwanted = _exact([value])
+        unwanted = _exact([value], of)
     else:
         raise PolicyError("Value of anything-but must be an array or single string/number value.")
     return lambda leaf: not unwanted(leaf)
@@ -234,7 +272,7 @@ def _same_kind(values: list[Any]) -> list[Any]:
 # --- numbers, addresses
 
 
-def _numeric(terms: Any) -> Test:
+def _numeric(terms: Any, of: Dialect) -> Test:
     """`[op, number]` or `[op, number, op, number]`, a range from below to above."""
     if not isinstance(terms, list):
         raise PolicyError("Value of numeric must be an array.")
@@ -245,42 +283,38 @@ def _numeric(terms: Any) -> Test:
         raise PolicyError(f"Invalid member in numeric match: {_shown(name)}")
     if name not in _COMPARISONS:
         raise PolicyError(f"Unrecognized numeric range operator: {name}")
-    bottom = _bound(name, terms[1:2])
+    bottom = _bound(name, terms[1:2], of)
     if len(terms) == 2:
         compare = _COMPARISONS[name]
-        return lambda leaf: _in_range(leaf) and compare(round(leaf * _SCALE), bottom)
-    return _range(name, bottom, terms[2:])
+        return lambda leaf: of.holds(leaf) and compare(round(leaf * of.scale), bottom)
+    return _range(name, bottom, terms[2:], of)
 
 
-def _range(name: str, bottom: float, terms: list[Any]) -> Test:
+def _range(name: str, bottom: float, terms: list[Any], of: Dialect) -> Test:
     if name not in (">", ">="):
         raise PolicyError("Too many elements in numeric expression")
     if not isinstance(terms[0], str):
         raise PolicyError(f"Bad value in numeric range: {_shown(terms[0])}")
     if terms[0] not in ("<", "<="):
         raise PolicyError(f"Bad numeric range operator: {terms[0]}")
-    top = _bound(terms[0], terms[1:2])
+    top = _bound(terms[0], terms[1:2], of)
     if not bottom < top:
         raise PolicyError("Bottom must be less than top")
     if len(terms) > 2:
         raise PolicyError("Too many terms in numeric range expression")
     above, below = _COMPARISONS[name], _COMPARISONS[terms[0]]
-    return lambda leaf: _in_range(leaf) and above(round(leaf * _SCALE), bottom) and below(round(leaf * _SCALE), top)
+    return lambda leaf: of.holds(leaf) and above(round(leaf * of.scale), bottom) and below(round(leaf * of.scale), top)
 
 
-def _bound(name: str, term: list[Any]) -> float:
+def _bound(name: str, term: list[Any], of: Dialect) -> float:
     if not term or not is_number(term[0]):
         raise PolicyError(f"Value of {'equals' if name == '=' else name} must be numeric")
-    if not _in_range(term[0]):
-        raise PolicyError("Value must be between -1.0E9 and 1.0E9, inclusive")
-    value = scaled(term[0])
+    if not of.holds(term[0]):
+        most = f"{of.most / 1e9:.1f}E9"
+        raise PolicyError(f"Value must be between -{most} and {most}, inclusive")
+    value = of.scaled(term[0])
     assert not isinstance(value, str)
     return value
-
-
-def _in_range(leaf: Any) -> bool:
-    kind = type(leaf)
-    return (kind is int or kind is float) and -_MOST <= leaf <= _MOST
 
 
 def _shown(value: Any) -> str:

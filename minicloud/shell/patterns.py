@@ -1,4 +1,4 @@
-"""Patterns compiled to closures: what filter policies of topics and of event source mappings have in common.
+"""Patterns compiled to closures: what filter policies of topics, of event source mappings and rules have in common.
 
 A pattern is an object; every key must match (and), one of a key's conditions must (or, `operators.py`); `$or` holds two
 or more objects of which one must match. Keys may nest; a list in the message means any of its elements; keys of one
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from minicloud.shell.operators import KEYWORDS, compile_conditions
+from minicloud.shell.operators import KEYWORDS, TOPICS, Dialect, PolicyError, compile_conditions
 
 # A value under a key (or _MISSING) and the whole message, which `exists: false` looks at.
 Check = Callable[[Any, Any], bool]
@@ -24,17 +24,33 @@ def is_or(key: str, value: Any) -> bool:
     return all(isinstance(one, dict) and one and not KEYWORDS & one.keys() for one in value)
 
 
-def compile_object(policy: dict[str, Any], path: tuple[str, ...] = ()) -> Check:
+def check_form(policy: dict[str, Any]) -> None:
+    """Every key holds an object or a list, and none of them is empty. Raises PolicyError."""
+    if not policy:
+        raise PolicyError("Empty objects are not allowed")
+    for key, value in policy.items():
+        if is_or(key, value):
+            for branch in value:
+                check_form(branch)
+        elif isinstance(value, dict):
+            check_form(value)
+        elif not isinstance(value, list):
+            raise PolicyError(f'"{key}" must be an object or an array')
+        elif not value:
+            raise PolicyError("Empty arrays are not allowed")
+
+
+def compile_object(policy: dict[str, Any], path: tuple[str, ...] = (), dialect: Dialect = TOPICS) -> Check:
     """A check of an object of the message: every key, and every `$or`. Raises PolicyError."""
     keys: list[tuple[str, Check]] = []
     ors: list[list[Check]] = []
     for key, value in policy.items():
         if is_or(key, value):
-            ors.append([compile_object(branch, path) for branch in value])
+            ors.append([compile_object(branch, path, dialect) for branch in value])
         elif isinstance(value, dict):
-            keys.append((key, _inside(compile_object(value, (*path, key)))))
+            keys.append((key, _inside(compile_object(value, (*path, key), dialect))))
         else:
-            keys.append((key, _key(value, (*path, key))))
+            keys.append((key, _key(value, (*path, key), dialect)))
 
     def every_key(node: Any, root: Any) -> bool:
         for key, matches in keys:  # noqa: SIM110  # a generator would cost as much as the checks
@@ -57,8 +73,8 @@ def _inside(inner: Check) -> Check:
     return check
 
 
-def _key(conditions: list[Any], path: tuple[str, ...]) -> Check:
-    test, absent = compile_conditions(conditions)
+def _key(conditions: list[Any], path: tuple[str, ...], dialect: Dialect) -> Check:
+    test, absent = compile_conditions(conditions, dialect)
 
     def check(value: Any, root: Any) -> bool:
         kind = type(value)

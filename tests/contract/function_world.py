@@ -20,6 +20,9 @@ from pathlib import Path
 from minicloud.base import limits
 from minicloud.base.arn import Caller, Scope
 from minicloud.client import AsyncClient
+from minicloud.event.rpc import RULES, RuleServicer
+from minicloud.event.service import EventService
+from minicloud.event.service import Ports as EventPorts
 from minicloud.function.ports import Counts, EnvironmentSpec, Invocation, Outcome
 from minicloud.function.rpc.many import DESCRIPTOR as MANY
 from minicloud.function.rpc.many import InvocationServicer
@@ -80,6 +83,7 @@ class KeptReports:
 @dataclass
 class World:
     service: FunctionService
+    rules: EventService
     environments: FakeEnvironments
     address: str
     folder: Path
@@ -102,18 +106,26 @@ async def function_world(folder: Path, reports: Reports | None = None) -> AsyncI
     ports = Ports(environments, reports or NoReports())
     service = FunctionService(SqliteJournal(folder / "state.db"), folder / "packages", ports)
     await service.start()
+    rules = EventService(SqliteJournal(folder / "events.db"), EventPorts())
+    await rules.start()
     servicer = FunctionServicer(service, b"pages", lambda url: f"http://{url}.lambda-url.test/")
     entry = Entry(ticket_door(FUNCTIONS, SECRET, 0, time.time), _id, limits.GRPC_FUNCTION_BYTES_MAX)
     listen = Listen(message_bytes_max=limits.GRPC_FUNCTION_BYTES_MAX)
-    shard = RpcServer([door(servicer, DESCRIPTOR, entry), door(InvocationServicer(service), MANY, entry)], _id, listen)
+    doors = [
+        door(servicer, DESCRIPTOR, entry),
+        door(InvocationServicer(service), MANY, entry),
+        door(RuleServicer(rules, b"pages"), RULES, entry),
+    ]
+    shard = RpcServer(doors, _id, listen)
     locator = Locator(FUNCTIONS, Listening("127.0.0.1", (await shard.start(),)), SECRET, time.time)
     front = RpcServer([door(locator, COMPUTING, Entry(visitors(_admit), _id))], _id, Listen())
     port = await front.start()
     try:
-        yield World(service, environments, f"127.0.0.1:{port}", folder)
+        yield World(service, rules, environments, f"127.0.0.1:{port}", folder)
     finally:
         await front.stop(0)
         await shard.stop(0)
+        await rules.stop()
         await service.stop()
 
 

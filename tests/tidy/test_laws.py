@@ -13,7 +13,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "minicloud"
 GUEST = ROOT / "workers" / "minicloud_workers"
-SLICES = ("compute", "scaling", "balancer", "queue", "topic", "function", "metric", "logs", "identity", "billing")
+SLICES = (
+    "compute",
+    "scaling",
+    "balancer",
+    "queue",
+    "topic",
+    "function",
+    "event",
+    "metric",
+    "logs",
+    "identity",
+    "billing",
+)
 # In a slice these are glue, everything else is pure.
 IMPURE = (
     "service.py",

@@ -23,6 +23,7 @@ from minicloud.client.sync.metrics import Metrics
 from minicloud.client.sync.placement_groups import PlacementGroups
 from minicloud.client.sync.policies import Policies
 from minicloud.client.sync.queues import Queues
+from minicloud.client.sync.rules import Rules
 from minicloud.client.sync.security_groups import SecurityGroups
 from minicloud.client.sync.tags import Tags
 from minicloud.client.sync.target_groups import TargetGroups
@@ -59,6 +60,7 @@ class Client:
         self.target_groups = TargetGroups(inner.target_groups, loop)
         self.functions = Functions(inner.functions, loop)
         self.triggers = FunctionTriggers(inner.triggers, loop)
+        self.rules = Rules(inner.rules, loop)
         self.metrics = Metrics(inner.metrics, loop)
         self.alarms = Alarms(inner.alarms, loop)
         self.logs = Logs(inner.logs, loop)

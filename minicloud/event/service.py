@@ -1,0 +1,153 @@
+"""Rules at work: the machine behind its shell, and what becomes of events.
+
+    put_events, happened -> which rules match -> a parcel for each of their targets, on disk -> reply -> delivered
+    a rule's time        -> the same for its own targets -> its next time is recorded
+
+What happens in the cloud is told only for scopes that listen: before a scope's first rule with a pattern is recorded,
+`Sources.listen` has returned; and who tells is told back which scopes have no such rule (any more).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from minicloud.base.arn import Scope
+from minicloud.base.errors import Unavailable
+from minicloud.base.machine import Journal, Touched
+from minicloud.event import events
+from minicloud.event.commands import PutRule, RuleFired
+from minicloud.event.links.delivery import Deliveries, Parcel, RawJournal
+from minicloud.event.machine import Rules
+from minicloud.event.model import Rule
+from minicloud.event.patterns import compile_pattern
+from minicloud.event.ports import NoSources, NoTargets, Sources, Targets
+from minicloud.event.state import State
+from minicloud.shell.clock import Clock, SystemClock
+from minicloud.shell.firing import Firing
+from minicloud.shell.shell import Shell
+
+T = TypeVar("T")
+SCHEDULED = ("aws.events", "Scheduled Event")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the service is plugged into."""
+
+    targets: Targets = field(default_factory=NoTargets)
+    sources: Sources = field(default_factory=NoSources)
+    clock: Clock = field(default_factory=SystemClock)
+    rand: random.Random = field(default_factory=random.SystemRandom)
+
+
+class RecordJournal(Journal, RawJournal, Protocol):
+    """Records of the machine, and beside them the events on their way."""
+
+
+class EventService:
+    """One shard."""
+
+    def __init__(self, journal: RecordJournal, ports: Ports) -> None:
+        self._ports = ports
+        machine = Rules()
+        self.state: State = machine.state
+        self.shell = Shell(machine, journal, clock=ports.clock, rand=ports.rand, on_effects=self._changed)
+        self.ended = self.shell.ended  # another owner took over, or the disk failed: nothing is served any more
+        self.deliveries = Deliveries(journal, ports.targets, ports.clock, self.ended.set)
+        self._firing = Firing("rule", self.state, self._fire, ports.clock)
+        self._opening: Counter[Scope] = Counter()  # scopes whose first rule with a pattern may be on its way
+
+    async def start(self, owner: str = "") -> None:
+        """Raises what the journal raises."""
+        await self.shell.start(owner)
+        self.deliveries.start()
+        self._firing.follow()
+
+    async def stop(self) -> None:
+        await self._firing.stop()
+        await self.deliveries.stop()
+        await self.shell.stop()
+
+    # --- records
+
+    async def submit(self, command: Any) -> Any:
+        """One of event.commands; its reply, once it is on disk. Raises as the machine and the shell do."""
+        if not isinstance(command, PutRule) or not command.pattern:
+            return await self.shell.submit(command)
+        compile_pattern(command.pattern)
+        self._opening[command.scope] += 1
+        try:
+            if not self.state.with_pattern(command.scope):
+                await self._ports.sources.listen(command.scope)
+            return await self.shell.submit(command)
+        finally:
+            self._opening[command.scope] -= 1
+            if not self._opening[command.scope]:
+                del self._opening[command.scope]
+
+    async def shown(self, look: Callable[[State], T]) -> T:
+        """What `look` sees, or raises, once all of it is on disk."""
+        return await self.shell.shown(lambda: look(self.state))
+
+    def _changed(self, _effects: Sequence[Touched]) -> None:
+        self._firing.follow()
+
+    # --- events
+
+    async def put_events(self, scope: Scope, entries: Sequence[events.Entry]) -> list[str | events.Flaw]:
+        """The id of each event, once all are on disk, or why an entry is not taken.
+
+        Raises ValidationException, ThrottlingException, InsufficientStorage, Unavailable.
+        """
+        events.check_size(entries)
+        now = self._ports.clock.wall()
+        results: list[str | events.Flaw] = []
+        parcels: list[Parcel] = []
+        for entry in entries:
+            found = events.parsed(entry, self._new_id(), scope, now)
+            results.append(found if isinstance(found, events.Flaw) else found["id"])
+            if not isinstance(found, events.Flaw):
+                parcels += self._matched(scope, found, now)
+        await self._put(parcels)
+        return results
+
+    async def happened(self, told: Sequence[events.Happening]) -> set[Scope]:
+        """What the cloud tells, on disk when it returns. The reply: scopes in which nobody listens."""
+        now = self._ports.clock.wall()
+        await self._put([one for each in told for one in self._matched(each.scope, each.event(), now)])
+        return {one.scope for one in told if not self._listens(one.scope)}
+
+    def _listens(self, scope: Scope) -> bool:
+        return bool(self._opening[scope] or self.state.with_pattern(scope))
+
+    async def _put(self, parcels: list[Parcel]) -> None:
+        if self.ended.is_set():
+            raise Unavailable("The process lost its journal and starts again; retry.")
+        await self.deliveries.put(parcels)
+
+    def _matched(self, scope: Scope, event: dict[str, Any], now: float) -> Iterator[Parcel]:
+        raw = b""
+        for rule in self.state.with_pattern(scope):
+            if rule.enabled and rule.targets and compile_pattern(rule.pattern)(event):
+                raw = raw or json.dumps(event, separators=(",", ":")).encode()
+                yield from _parcels(rule, raw, now)
+
+    async def _fire(self, rule: Rule) -> None:
+        assert rule.next is not None
+        event = events.event(self._new_id(), rule.scope, SCHEDULED, rule.next, [rule.arn], {})
+        raw = json.dumps(event, separators=(",", ":")).encode()
+        await self._put([*_parcels(rule, raw, self._ports.clock.wall())])
+        await self.shell.submit(RuleFired(rule.arn, rule.next))
+
+    def _new_id(self) -> str:
+        return str(uuid.UUID(int=self._ports.rand.getrandbits(128), version=4))
+
+
+def _parcels(rule: Rule, event: bytes, now: float) -> Iterator[Parcel]:
+    return (Parcel(rule.scope, rule.arn, target, now, event) for target in rule.targets)

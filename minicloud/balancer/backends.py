@@ -138,7 +138,7 @@ def check(group: Group, second_ms: int) -> HealthCheck | None:
         timeout_ms=wanted.timeout_s * second_ms,
         grpc=group.version == "GRPC",
         tls=_check_tls(group),
-        agent="" if group.version in ("HTTP2", "GRPC") else AGENT,
+        agent="" if group.version == "GRPC" else AGENT,
     )
 
 

@@ -34,7 +34,7 @@ from minicloud.balancer.state import State
 from minicloud.balancer.verdicts import Watched
 from minicloud.base.errors import CloudError, Internal, Unavailable
 from minicloud.proxy.config import ProxyConfig, Server
-from minicloud.proxy.first_checks import Candidate, is_ours
+from minicloud.proxy.first_checks import Candidate
 from minicloud.proxy.process import Haproxy, find_orphan
 from minicloud.proxy.runtime import RuntimeApi, ServerStats, adding
 from minicloud.proxy.states import Known, document, line
@@ -132,8 +132,9 @@ class DataPlane:
             seconds = one.check.interval_ms / 1000
             for name, server in one.servers.items():
                 now = self._state.targets.get(one.targets[name].key)
-                if now is not None and now.state == "initial" and is_ours(one.check, server.tls, server.h2):
-                    found[(section, name)] = Candidate(server.address, server.port, one.check, seconds)
+                if now is not None and now.state == "initial":
+                    how = (server.tls, server.h2, server.proxy_v2)
+                    found[(section, name)] = Candidate(server.address, server.port, one.check, seconds, *how)
         return found
 
     def watched(self) -> dict[Place, Watched]:

@@ -1,7 +1,7 @@
 """The first health check of a new server, made by us: HAProxy makes its own only when a whole interval has passed.
 
-A server that is new is asked as HAProxy would ask it, at once and again until it passes or HAProxy's own check is due.
-Checks over TLS, HTTP/2 and gRPC are left to HAProxy.
+A server that is new is asked as HAProxy would ask it, at once and again until it passes or HAProxy's own check is due:
+over TLS without a look at its certificate, in HTTP/2 where TLS agrees to it or the server is known to speak it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import logging
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from minicloud.proxy import h2_request
 from minicloud.proxy.config import HealthCheck
 
 log = logging.getLogger(__name__)
@@ -21,17 +23,25 @@ AGAIN_S = 0.1  # ours: between two attempts at a server that has not passed
 ANSWER_S_MAX = 5.0
 HEAD_BYTES_MAX = 8_192
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
+_PROXY_LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"  # PROXY protocol 2.2: LOCAL, for nobody
+_GRPC = (("content-type", "application/grpc"), ("te", "trailers"))
 Place = tuple[str, str]  # backend, server
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A server that has not passed a check. `seconds`: how long it is tried, from when it is first heard of."""
+    """A server that has not passed a check. `seconds`: how long it is tried, from when it is first heard of.
+
+    `tls`, `h2`, `proxy_v2`: how it is spoken to otherwise (config.Server).
+    """
 
     address: str
     port: int
     check: HealthCheck
     seconds: float
+    tls: bool = False
+    h2: bool = False
+    proxy_v2: bool = False
 
 
 class FirstChecks:
@@ -77,36 +87,62 @@ class FirstChecks:
             log.exception("the first check of %s/%s", *place)
 
 
-def is_ours(check: HealthCheck, tls: bool, h2: bool) -> bool:
-    """Whether `passes` can make this check of a server that speaks so."""
-    return not (check.grpc or h2 or (tls if check.tls is None else check.tls))
-
-
 async def passes(one: Candidate) -> bool:
-    """One check: a connection, or a request whose status is an expected one."""
+    """One check: a connection, or a request whose answer is an expected one."""
     check = one.check
     seconds = check.timeout_ms / 1000 if check.timeout_ms else ANSWER_S_MAX
-    with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+    with contextlib.suppress(OSError, TimeoutError, EOFError, asyncio.LimitOverrunError, h2_request.Refused):
         async with asyncio.timeout(min(seconds, ANSWER_S_MAX)):
             reader, writer = await asyncio.open_connection(one.address, check.port or one.port, limit=HEAD_BYTES_MAX)
             try:
-                return not check.path or await _answers(reader, writer, check)
+                return await _answers(reader, writer, one)
             finally:
                 writer.transport.abort()
     return False
 
 
-async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, check: HealthCheck) -> bool:
+async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, one: Candidate) -> bool:
+    check, h2 = one.check, one.h2
+    if one.proxy_v2 and not check.port:  # HAProxy manual, `check-send-proxy`: not where the check has its own port
+        writer.write(_PROXY_LOCAL)
+    tls = one.tls if check.tls is None else check.tls
+    if tls:
+        await writer.start_tls(_TLS_H2 if h2 else _TLS)
+        h2 = writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+    if not check.path:
+        return True
+    if not h2:
+        return await _answers_h1(reader, writer, check)
+    agent = (("user-agent", check.agent),) if check.agent else ()
+    method, extra = ("POST", _GRPC) if check.grpc else ("GET", agent)
+    first = ((":method", method), (":scheme", "https" if tls else "http"), (":authority", "health"))
+    found = await h2_request.ask(reader, writer, (*first, (":path", check.path), *extra))
+    if check.grpc:
+        return found.get(":status") == "200" and _expected(found.get("grpc-status", ""), check.expect)
+    return _expected(found.get(":status", ""), check.expect)
+
+
+async def _answers_h1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, check: HealthCheck) -> bool:
     agent = f"User-Agent: {check.agent}\r\n" if check.agent else ""
     more = f"{check.header[0]}: {check.header[1]}\r\n" if check.header[0] else ""
     writer.write(f"GET {check.path} HTTP/1.1\r\nHost: health\r\n{agent}{more}Connection: close\r\n\r\n".encode())
     match = _STATUS.match(await reader.readuntil(b"\n"))
-    return match is not None and _expected(int(match[1]), check.expect)
+    return match is not None and _expected(match[1].decode(), check.expect)
 
 
-def _expected(status: int, spans: str) -> bool:
-    for span in spans.split(","):
-        low, _, high = span.partition("-")
-        if int(low) <= status <= int(high or low):
-            return True
-    return False
+def _expected(code: str, spans: str) -> bool:
+    pairs = (span.partition("-") for span in spans.split(","))
+    return code.isdecimal() and any(int(low) <= int(code) <= int(high or low) for low, _, high in pairs)
+
+
+def _unverified(*alpn: str) -> ssl.SSLContext:
+    """As HAProxy's `ssl verify none`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+_TLS, _TLS_H2 = _unverified(), _unverified("h2")

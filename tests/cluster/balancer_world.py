@@ -41,9 +41,10 @@ class Web:
     server: asyncio.Server | None = None
     holding: int = 0
     open: set[asyncio.StreamWriter] = field(default_factory=set)
+    tls: ssl.SSLContext | None = None
 
     async def start(self) -> Web:
-        self.server = await asyncio.start_server(self._serve, self.address, self.port)
+        self.server = await asyncio.start_server(self._serve, self.address, self.port, ssl=self.tls)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 

@@ -144,6 +144,8 @@ class BalancerProcess:
         traffic = {"connections": counted["conn_tot"], "bytes_in": counted["bin"], "bytes_out": counted["bout"]}
         totals = {f"balancer_requests.{name}": float(count) for name, count in requests.items()}
         totals |= {f"balancer_traffic.{name}": float(count) for name, count in traffic.items()}
+        lost = {**self._reporting.lost(), "proxy_lines": float(self.service.lines_dropped)}
+        totals |= {f"balancer_lost.{name}": count for name, count in lost.items()}
         return Readings(totals, self.service.read(_holds))
 
     def _started(self, pid: int) -> None:

@@ -108,10 +108,11 @@ class MessageBroker:
 
     def readings(self) -> Readings:
         """For the metrics page. Queues that carry deliveries to HTTP endpoints count as queues."""
-        totals = {f"queue_messages.{name}": count for name, count in self.core.counters().items()}
+        totals: dict[str, float] = {f"queue_messages.{name}": count for name, count in self.core.counters().items()}
         topics, stats = self.topics.service.totals, self._log_stats()
         totals |= {f"topic_messages.{name}": topics[metric] for name, metric in TOPIC_TOTALS.items()}
         totals |= {f"log_writes.{name}": stats[name] for name in ("syncs", "records") if name in stats}
+        totals |= {f"broker_lost.{name}": count for name, count in self._reporting.lost().items()}
         gauges = {f"queue_depth.{name}": count for name, count in self.core.depths().items()}
         gauges |= {f"log_size.{name}": stats[name] for name in ("bytes", "segments", "pending_bytes") if name in stats}
         return Readings(totals, gauges)

@@ -63,6 +63,11 @@ class Reporting:
             self.reporter.start()
             self._feed.start()
 
+    def lost(self) -> dict[str, float]:
+        """For the metrics page: what could not be delivered."""
+        way = self.reporter
+        return {} if way is None else {"reports": float(way.dropped), "log_lines": float(way.lines_dropped)}
+
     async def close(self) -> None:
         await self._feed.close()
         if self.reporter is not None:

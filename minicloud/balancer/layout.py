@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from minicloud.balancer import attributes
-from minicloud.balancer.access import web_format
+from minicloud.balancer.access import tls_format, web_format
 from minicloud.balancer.backends import NO_FUNCTIONS, backends, check
 from minicloud.balancer.groups import section as group_section
 from minicloud.balancer.listeners import POLICIES, SECURE, section
@@ -112,7 +112,7 @@ def _frontend(state: State, balancer: Balancer, listener: Listener, places: Plac
         default_backend=group_section(alone) if alone else "",
         tcp=not web,
         patient=web,
-        silent=not logs,
+        silent=not logs or not log_format,
         forwarded_for_once=web and _appends(balancer) and not _with_port(balancer),
         maxconn=places.connections_max,
         timeouts=timeouts,
@@ -178,12 +178,11 @@ def _with_port(balancer: Balancer) -> bool:
 
 
 def _log(balancer: Balancer, listener: Listener, places: Places, logs: bool) -> tuple[str, tuple[str, ...]]:
-    """Each request's line, and where it goes: a listener has one form of line for all places."""
+    """Each request's line (TLS: each connection's), and where it goes: a listener has one form for all places."""
     web, ring = listener.protocol in WEB_PROTOCOLS, (f"ring@{RING}",) if places.times_socket else ()
-    to = (*(("stdout",) if logs else ()), *(ring if logs or web else ()))
-    if not logs:
-        return LINE if to else "", to
-    name, scheme = balancer.arn.split(":loadbalancer/", 1)[1], listener.protocol.lower()
-    if web:
-        return web_format(scheme, name, f"{balancer.address}:{listener.port}"), to
-    return f"{scheme} %[date(0,ms)] {name} %ci:%cp %si:%sp %Tw %Tc %Tt %U %B %b %ts", to
+    if logs and web:
+        where = f"{balancer.address}:{listener.port}"
+        return web_format(listener.protocol.lower(), balancer.arn, where), ("stdout", *ring)
+    if logs and listener.protocol in SECURE:
+        return tls_format(balancer.arn, short(listener.arn)), ("stdout", *ring)
+    return (LINE, ring) if web and ring else ("", ())

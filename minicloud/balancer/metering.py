@@ -59,6 +59,8 @@ class Meter:
         if pid != self._pid:
             self._pid, self._before = pid, {}
         now: dict[tuple[str, str], dict[str, int]] = {}
+        for seen in self._sections.values():
+            seen.open = 0  # it is what there is now, however often it was read
         for row in rows:
             if row["svname"] == "BACKEND":
                 continue

@@ -216,6 +216,11 @@ class BalancerService:
         times = self._times.take()
         return self.read(lambda state: self._meter.report(state, times, start))
 
+    @property
+    def lines_dropped(self) -> int:
+        """Of what HAProxy tells of requests, access logs among it: lines that came faster than they could be read."""
+        return self._times.dropped
+
     def _access(self, lines: list[bytes]) -> None:
         texts = [line.decode("utf-8", "replace") for line in lines]
         self.on_access(self.read(lambda state: entries(state, texts)))

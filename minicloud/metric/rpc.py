@@ -17,7 +17,7 @@ from minicloud.wire import metric_pb2 as wire
 
 log = logging.getLogger(__name__)
 
-WriteLogs = Callable[[fleet_pb2.ReportRequest], Awaitable[int]]  # how many reports of lines were dropped
+WriteLogs = Callable[[fleet_pb2.ReportRequest], Awaitable[int]]  # how many lines were dropped
 
 METRICS = wire.DESCRIPTOR.services_by_name["MetricService"]
 ALARMS = wire.DESCRIPTOR.services_by_name["AlarmService"]
@@ -147,9 +147,10 @@ class ReportServicer:
     async def Report(self, request: fleet_pb2.ReportRequest, _source: str) -> fleet_pb2.ReportReply:
         if self._service.counted(request.source, request.number):
             return fleet_pb2.ReportReply()
-        dropped = 0
+        dropped = lines_dropped = 0
         if request.logs:
-            dropped += await self._write(request) if self._write is not None else len(request.logs)
+            given = sum(len(one.messages) for one in request.logs)
+            lines_dropped = await self._write(request) if self._write is not None else given
             if self._service.counted(request.source, request.number):
                 return fleet_pb2.ReportReply()  # it came again meanwhile
         for one in request.metrics:
@@ -161,4 +162,4 @@ class ReportServicer:
                 log.warning("a report of %s is dropped: %s", request.source, error)
                 dropped += 1
         self._service.count(request.source, request.number)
-        return fleet_pb2.ReportReply(dropped=dropped)
+        return fleet_pb2.ReportReply(dropped=dropped, lines_dropped=lines_dropped)

@@ -33,6 +33,8 @@ _FAMILIES = {
     "log_writes": "What a broker's log wrote",
     "log_size": "A broker's log on disk",
     "balancer_requests": "Requests to all load balancers of a process, and answers by class",
+    "balancer_lost": "Measurements, and lines of access logs, that were not delivered; and what HAProxy could not tell",
+    "broker_lost": "Measurements that were not delivered",
     "balancer_traffic": "Connections to all load balancers of a process, and bytes",
     "balancer_targets": "Targets of all load balancers by state",
     "balancer_holds": "Load balancers, listeners and target groups",

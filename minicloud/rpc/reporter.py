@@ -75,7 +75,8 @@ class Reporter:
         self, target: str, secret: bytes, name: str, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
         """target: the autoscaler's gRPC server, `unix:/path` or `host:port`. name: who reports, for logs."""
-        self.dropped = 0
+        self.dropped = 0  # reports
+        self.lines_dropped = 0
         self._target = target
         self._credentials = credentials
         self._metadata = ((fleet_auth.METADATA, fleet_auth.token(secret, name)),)
@@ -129,7 +130,7 @@ class Reporter:
             lines.size += size
             self._lines_bytes += size
         while self._lines_bytes > LINES_BYTES_MAX:
-            self.dropped += len(self._next_lines().messages)
+            self.lines_dropped += len(self._next_lines().messages)
         self._go()
 
     def _next_lines(self) -> _Lines:
@@ -188,12 +189,14 @@ class Reporter:
                 if error.code() in _HOPELESS:
                     log.error("%d reports are dropped: %s", len(batch), error.details())
                     self.dropped += len(batch)
+                    self.lines_dropped += sum(len(one.messages) for one in request.logs)
                     return
                 log.info("reports wait: %s", error.code().name)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, PAUSE_S[1])
                 continue
             self.dropped += reply.dropped
+            self.lines_dropped += reply.lines_dropped
             return
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from minicloud.balancer.model import Action, Balancer, Condition
 from tests.cluster.balancer_world import HOME, QUICK, Client, World, forward, specs, spread, until
 
 pytestmark = pytest.mark.timeout(60)
+REDIRECT = Action("redirect", status=302, path="/elsewhere")
 FIXED = Action("fixed-response", status=418, content_type="application/json", text='{"it\'s": "100 %"}\n\tx')
 
 
@@ -262,6 +265,87 @@ async def test_access_logs_say_who_asked_what(world: World) -> None:
     assert r'"a \"quoted\" \\ agent"' in line
 
 
+async def test_access_logs_of_network_balancers_are_of_tls_connections(world: World) -> None:
+    web = await world.web("one")
+    net = await world.balancer("net", type="network")
+    spec = HealthSpec(interval_s=5, timeout_s=2, healthy=2)
+    raw = await world.group(web, name="raw", protocol="TCP", health=spec)
+    await world.listener(net, forward(raw), protocol="TCP")
+    trust = await secure(world, net, forward(raw), "a.example", "b.example", protocol="TLS")
+    await world.attributes(net.arn, access_logs__s3__enabled="true", access_logs__s3__bucket="logs")
+    await world.healthy(raw, 1)
+    told: list[tuple[float, str]] = []
+    world.service.on_access = lambda found: told.extend(one for entries in found.values() for one in entries)
+    await spread(net.address, 8080, 1)
+    client = Client(net.address, 8443, trust, "b.example")
+    await client.get()
+    client.close()
+    await until(lambda: bool(told))
+    ((at, line),) = told
+    words = line.split(" ")
+    listener = world.service.read(lambda state: next(one for one in state.listeners.values() if one.protocol == "TLS"))
+    assert len(words) == 22 and words[:2] == ["tls", "2.0"] and abs(at - time.time()) < 30
+    assert words[3:5] == [net.arn.split(":loadbalancer/")[1], listener.arn.rsplit("/", 1)[-1]]
+    assert words[5].startswith("127.") and words[6] == f"{net.address}:8443"
+    assert 0 <= int(words[8]) <= int(words[7]) < 30_000 and int(words[9]) > 20 and int(words[10]) > 20
+    assert (words[12], words[15], words[17]) == (listener.certificates[1], "tlsv12", "b.example")
+    assert words[14].startswith("ECDHE-") and {words[place] for place in (11, 13, 16, 18, 19, 20)} == {"-"}
+    assert "T" in words[2] and words[21] <= words[2]
+
+
+async def test_an_access_log_says_what_was_done_and_with_which_certificate(world: World) -> None:
+    web = await world.balancer()
+    trust = await secure(world, web, FIXED, "a.example", "b.example")
+    (listener,) = world.service.read(lambda state: state.listeners_of(web.arn))
+    app = await world.group(await world.web("one"))
+    for priority, path, action in ((1, "/on", forward(app)), (2, "/to", REDIRECT)):
+        rule = ask.CreateRule(HOME, listener.arn, priority, (Condition("path-pattern", (path,)),), action)
+        await world.service.submit(rule)
+    await world.attributes(web.arn, access_logs__s3__enabled="true", access_logs__s3__bucket="logs")
+    told: list[list[str]] = []
+    world.service.on_access = lambda found: told.extend(
+        re.findall(r'"[^"]*"|\S+', line) for entries in found.values() for _, line in entries
+    )
+    client = Client(web.address, 8443, trust, "b.example")
+    for path in ("/on", "/to", "/"):
+        await client.get(path)
+    client.close()
+    await until(lambda: len(told) == 3)
+    assert [words[22] for words in told] == ['"forward"', '"redirect"', '"fixed-response"']
+    assert {words[19] for words in told} == {f'"{listener.certificates[1]}"'} and told[0][18] == '"b.example"'
+
+
+async def test_lines_that_come_faster_than_they_are_read_are_counted(world: World) -> None:
+    web = await world.balancer()
+    await world.listener(web, FIXED)
+    await world.attributes(web.arn, access_logs__s3__enabled="true", access_logs__s3__bucket="logs")
+    told = 0
+
+    def count(found: Entries) -> None:
+        nonlocal told
+        told += sum(map(len, found.values()))
+
+    world.service.on_access = count
+    path, asked = "/" + "x" * 6_000, 1_500
+
+    def ask_and_ask() -> None:
+        """In a thread of its own, while nobody reads."""
+        with socket.create_connection((web.address, 8080)) as connection, connection.makefile("rb") as answers:
+            for _ in range(asked):
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+                while answers.readline() != b"\r\n":
+                    pass
+                answers.read(len(FIXED.text))
+
+    thread = threading.Thread(target=ask_and_ask)
+    thread.start()
+    thread.join()  # the loop, which reads, stands still
+    await until(lambda: told > 0)
+    await spread(web.address, 8080, 1)  # with the next line HAProxy says how many it had no room for
+    await until(lambda: told + world.service.lines_dropped > asked)
+    assert told + world.service.lines_dropped == asked + 1 and world.service.lines_dropped > 0
+
+
 async def test_logs_start_anew_when_they_are_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "LOG_BYTES_MAX", 10)
     web = await world.balancer()
@@ -329,6 +413,29 @@ async def test_grpc_and_its_health_checks(world: World) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary("/no/thing")(b"", timeout=5)
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    await server.stop(0)
+
+
+async def test_a_new_target_is_asked_at_once_over_tls_and_grpc_too(world: World) -> None:
+    """An interval lasts longer than the test."""
+    slow = {"interval_s": 300, "timeout_s": 5, "healthy": 2}
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Answers(),))
+    calls = TargetSpec("127.0.0.1", server.add_insecure_port("127.0.0.1:0"))
+    await server.start()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("target.example").configure_cert(context)
+    secret = await world.web("secret", tls=context)
+    web = await world.balancer()
+    over_grpc = await world.group(name="grpc", version="GRPC", health=HealthSpec(**slow))
+    over_tls = await world.group(name="tls", protocol="HTTPS", health=HealthSpec(path="/health", **slow))
+    await secure(world, web, forward(over_grpc), "a.example")
+    await world.listener(web, forward(over_tls))
+    await world.service.submit(ask.RegisterTargets(HOME, over_grpc.arn, (calls,)))
+    await world.register(over_tls, secret)
+    for group in (over_grpc, over_tls):
+        await until(lambda: world.health(group) == ["healthy"], 4.0)  # noqa: B023  it is called at once
+    assert (await spread(web.address, 8080, 1)) == {"secret": 1}
     await server.stop(0)
 
 

@@ -197,6 +197,13 @@ async def test_lines_beyond_what_may_wait_are_dropped_oldest_first_and_counted(m
     monkeypatch.setattr(reporter, "LINES_AT_ONCE", 2)
     to = Reporter("unix:/nowhere", SECRET, "functions-0")
     to.write(SCOPE, "/g", "a", [(0.0, f"{number:084d}") for number in range(6)])
-    assert to.dropped == 4 and [one.messages for one in to._lines] == [[f"{number:084d}" for number in (4, 5)]]
+    assert to.lines_dropped == 4 and [one.messages for one in to._lines] == [[f"{number:084d}" for number in (4, 5)]]
     to.write(SCOPE, "/g", "a", [(0.0, "next")])
     assert [len(one.messages) for one in to._lines] == [2, 1]
+
+
+async def test_lines_that_the_log_does_not_take_are_counted(world: World) -> None:
+    async with reporting(world.shard) as to:
+        to.write(SCOPE, "not a name", "s", [(world.clock.wall(), "a"), (world.clock.wall(), "b")])
+        await to._idle.wait()
+    assert (to.lines_dropped, to.dropped) == (2, 0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from minicloud.balancer import commands as ask
-from minicloud.balancer import groups
+from minicloud.balancer import groups, listeners
 from minicloud.balancer.commands import HealthSpec
 from minicloud.balancer.metering import Meter
 from minicloud.proxy.timing import BUSY_RATE, ONE_OF, Ring, Sampled, count
@@ -81,3 +81,13 @@ def test_a_sample_stands_for_every_answer_that_was_counted() -> None:
     assert dict(zip(times.values, times.counts, strict=True)) == {0.002: 600.0, 0.004: 200.0, 1.0: 200.0}
     names = {reading.name for reading in meter.report(bench.state, {}, 120.0)[0].readings}
     assert names == {"RequestCount", "RequestCountPerTarget", "HealthyHostCount", "UnHealthyHostCount"}
+
+
+def test_what_is_open_is_counted_once_however_often_it_was_read() -> None:
+    bench = Bench()
+    balancer = bench.balancer()
+    section, meter = listeners.section(bench.listener(balancer, forward(bench.group()))), Meter()
+    for _ in range(3):
+        meter.read(1, [stat(section, "FRONTEND", scur=4, conn_tot=6)])
+    values = {each.name: each.values for one in meter.report(bench.state, {}, 60.0) for each in one.readings}
+    assert (values["ActiveConnectionCount"], values["NewConnectionCount"]) == ((4.0,), (6.0,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 from minicloud.cli import options
 from minicloud.cli.output import Columns, say, show_list, show_tags, size, write_json_line, write_line
 from minicloud.cli.session import Session, verb
+from minicloud.client.logs import LATE_S
 
 if TYPE_CHECKING:
     from minicloud.client.log_models import LogEvent
@@ -167,15 +169,17 @@ def filter_events(session: Session, group: str, pattern: str, since: float | Non
 @WHICH[1]
 def tail(session: Session, group: str, pattern: str, follow: bool, lines: int, **which: Any) -> None:
     """The last events of the last hour, then (-f) those that come."""
-    coming = session.client.logs.tail(group, pattern, **which) if follow else None
-    last: list[LogEvent] = []
+    began = time.time()
+    last: deque[LogEvent] = deque(maxlen=lines)
+    seen: set[str] = set()
     if lines:
-        found = session.client.logs.filter(group, pattern, start=time.time() - 3_600, **which)
-        for event in found:
-            last = [*last[-lines + 1 :], event] if lines > 1 else [event]
+        for event in session.client.logs.filter(group, pattern, start=began - 3_600, **which):
+            last.append(event)
+            if event.time_ms >= (began - LATE_S) * 1000:
+                seen.add(event.id)
     _show(session, last, named=True)
-    if coming is not None:
-        seen = {event.id for event in last}
+    if follow:
+        coming = session.client.logs.tail(group, pattern, start=began - LATE_S if lines else began, **which)
         _show(session, (event for event in coming if event.id not in seen), named=True)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minicloud.base.errors import CloudError, DeadlineExceeded, Throttled, Unauthenticated, Unavailable
@@ -94,7 +94,7 @@ class Broker:
                 self._place.forget()
             await asyncio.sleep(pause)
 
-    async def follow(self, method: str, request: Message, reply: type[M]) -> AsyncIterator[M]:
+    async def follow(self, method: str, request: Message, reply: type[M]) -> AsyncGenerator[M, None]:
         """A server stream that may be opened again: after UNAVAILABLE it is, and starts from the present state."""
         attempt, renewed, failed_since = 0, False, _now()
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 else:
     log_models = lazy("minicloud.client.log_models")
     logs_pb2 = lazy("minicloud.wire.logs_pb2")
+
+LATE_S = 60  # how long after its own time an event may come and not be missed by a follower who begins again
+_PRUNED_AT = 10_000
 
 
 class AsyncLogs:
@@ -167,16 +171,54 @@ class AsyncLogs:
             request.page_token = reply.next_page_token
 
     async def tail(
-        self, group: str, pattern: str = "", *, streams: Sequence[str] = (), stream_prefix: str = ""
+        self,
+        group: str,
+        pattern: str = "",
+        *,
+        streams: Sequence[str] = (),
+        stream_prefix: str = "",
+        start: datetime | float | None = None,
     ) -> AsyncIterator[log_models.LogEvent]:
-        """Events as they come, from now on, until the caller leaves. Who is too slow misses the oldest."""
+        """Events since `start` (None: from now on), then as they come, until the caller leaves. Raises NotFound.
+
+        Each comes once. Where the connection broke, or the caller was too slow, what came meanwhile is read from the
+        log, but for events that came later than LATE_S after their own time.
+        """
         request = logs_pb2.TailLogEventsRequest(
-            group=group, pattern=pattern, streams=streams, stream_prefix=stream_prefix
+            group=group, pattern=pattern, streams=streams, stream_prefix=stream_prefix, start_ms=_ms(start)
         )
-        replies = self._broker.follow("LogService/TailLogEvents", request, logs_pb2.TailLogEventsReply)
-        async for reply in replies:
-            for item in reply.events:
-                yield to_model(log_models.LogEvent, item)
+        seen = _Seen(request.start_ms or _ms(time.time()))
+        while True:
+            replies = self._broker.follow("LogService/TailLogEvents", request, logs_pb2.TailLogEventsReply)
+            async with aclosing(replies):
+                async for reply in replies:
+                    request.start_ms = seen.since_ms  # `follow` opens the stream again with what it says then
+                    if reply.left_out:
+                        break
+                    for item in reply.events:
+                        if seen.is_new(item.id, item.time_ms):
+                            yield to_model(log_models.LogEvent, item)
+                else:
+                    return
+
+
+class _Seen:
+    """Which events a follower has had: those from `since_ms` on, where it would go on."""
+
+    def __init__(self, since_ms: int) -> None:
+        self.since_ms = since_ms
+        self._times: dict[str, int] = {}
+        self._prune_at = _PRUNED_AT
+
+    def is_new(self, event_id: str, time_ms: int) -> bool:
+        if event_id in self._times:
+            return False
+        self._times[event_id] = time_ms
+        self.since_ms = max(self.since_ms, min(time_ms, _ms(time.time())) - LATE_S * 1000)
+        if len(self._times) >= self._prune_at:
+            self._times = {known: at for known, at in self._times.items() if at >= self.since_ms}
+            self._prune_at = 2 * len(self._times) + _PRUNED_AT
+        return True
 
 
 def _ms(at: datetime | float | None) -> int:

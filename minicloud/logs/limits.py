@@ -10,6 +10,8 @@ NAME_CHARS_MAX = 512  # API, CreateLogGroup, CreateLogStream
 TAGS_MAX = 50  # API, CreateLogGroup
 GROUPS_MAX = 100_000  # ours: of a process; quotas: a million of an account in a region
 STREAMS_MAX = 200_000  # ours: of a process, 60 MB of memory; quotas: no limit
+CROWDED = 0.8  # ours: of these; beyond it streams of whoever has most are forgotten, those silent longest first
+SILENT_S_MIN = DAY_S  # ours: for how long they must have been silent
 # API, PutRetentionPolicy: retentionInDays
 RETENTION_DAYS = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1_096, 1_827, 2_192, 2_557, 2_922, 3_288, 3_653,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from heapq import nlargest, nsmallest
+from itertools import islice
 from typing import NamedTuple
 
 from minicloud.base.arn import Scope
 from minicloud.logs import errors, limits
 from minicloud.logs.index import Index, Kept
-from minicloud.logs.model import Group, Stream, group_key
-from minicloud.logs.state import State
+from minicloud.logs.model import Group, Stream, group_key, stream_key
+from minicloud.logs.state import State, beginning
+
+_BEHIND = "\U0010ffff"  # behind every character of a name
 
 
 class Groups(NamedTuple):
@@ -33,11 +38,8 @@ def groups(state: State, scope: Scope, asked: Groups, after: str, most: int) -> 
         text = "LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters."
         raise errors.invalid(text, "logGroupNamePattern")
     wanted = asked.pattern.lower()
-    names = [
-        name
-        for name in state.names(scope)
-        if name > after and name.startswith(asked.prefix) and (not wanted or wanted in name.lower())
-    ]
+    fitting = (name for name in beginning(state.names(scope), asked.prefix, after) if wanted in name.lower())
+    names = list(islice(fitting, most + 1))
     return [state.groups[group_key(scope, name)] for name in names[:most]], _last(names, most, lambda name: name)
 
 
@@ -50,15 +52,31 @@ def streams(
         text = "Cannot order by LastEventTime with a logStreamNamePrefix."
         raise errors.invalid(text, "orderBy")
     group = state.group(scope, asked.group)
-    found = [one for one in state.streams_of(group) if one.name.startswith(asked.prefix)]
+    if asked.by_time:
+        return _by_time(state, index, group, asked, after, most)
+    names = state.of_group.get(group.key, [])
+    wanted = beginning(names, asked.prefix, after)
+    if asked.descending:
+        low, high = bisect_left(names, asked.prefix), bisect_left(names, asked.prefix + _BEHIND)
+        high = min(high, bisect_left(names, after)) if after else high
+        wanted = (names[place] for place in range(high - 1, low - 1, -1))
+    found = [state.streams[stream_key(group.key, name)] for name in islice(wanted, most + 1)]
+    return found[:most], _last(found, most, lambda stream: stream.name)
+
+
+def _by_time(
+    state: State, index: Index, group: Group, asked: Streams, after: str, most: int
+) -> tuple[list[Stream], str]:
+    """No index has them in this order: it changes with each event."""
 
     def rank(stream: Stream) -> str:
-        last_ms = (index.streams.get(stream.number) or Kept()).high_ms if asked.by_time else 0
+        last_ms = (index.streams.get(stream.number) or Kept()).high_ms
         return f"{last_ms:016d}/{stream.name}"
 
-    found.sort(key=rank, reverse=asked.descending)
+    found = state.streams_of(group)
     if after:
         found = [one for one in found if (rank(one) < after if asked.descending else rank(one) > after)]
+    found = (nlargest if asked.descending else nsmallest)(most + 1, found, key=rank)
     return found[:most], _last(found, most, rank)
 
 

@@ -68,6 +68,13 @@ class DeleteStream:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class ForgetStreams:
+    """keys: of streams, whoever's they are; those that are gone are passed over."""
+
+    keys: tuple[str, ...]
+
+
 class Gone(NamedTuple):
     """The effect: the events of these streams are nobody's any more."""
 
@@ -86,6 +93,7 @@ class Logs:
             TagGroup: self._tag,
             CreateStream: self._create_stream,
             DeleteStream: self._delete_stream,
+            ForgetStreams: self._forget_streams,
         }
 
     def decide(self, command: Any, context: Context) -> Outcome:
@@ -158,3 +166,8 @@ class Logs:
     def _delete_stream(self, command: DeleteStream, _: Context) -> Outcome:
         stream = self.state.stream(self.state.group(command.scope, command.group), command.name)
         return Outcome(None, [Record(Stream.kind, stream.key, None)], [Gone((stream.number,))])
+
+    def _forget_streams(self, command: ForgetStreams, _: Context) -> Outcome:
+        found = [stream for key in command.keys if (stream := self.state.streams.get(key)) is not None]
+        records = [Record(Stream.kind, stream.key, None) for stream in found]
+        return Outcome(None, records, [Gone(tuple(stream.number for stream in found))])

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 
 from minicloud.base.errors import CloudError
 from minicloud.logs import limits
 from minicloud.logs.block import BLOCK, HEAD, Head, decode, encode
 from minicloud.logs.index import Index, level_of
+from minicloud.logs.model import Stream
 from minicloud.logs.ports import RawJournal
 from minicloud.logs.state import State
 
 log = logging.getLogger(__name__)
 
 _ROWS = 1_000  # of one transaction that ends blocks
+_FORGOTTEN = 5_000  # streams of one transaction
 Rows = list[tuple[str, str, bytes | None]]
 
 
@@ -106,6 +110,23 @@ class Merging:
             except CloudError as error:
                 log.warning("%d blocks of logs are left until the next start: %s", len(rows) // 2, error)
                 return
+
+
+def crowding(state: State, index: Index, now_ms: int) -> tuple[str, ...]:
+    """Keys of streams to forget where there are too many: of the account that has most, those silent longest."""
+    count = len(state.streams) - int(limits.CROWDED * limits.STREAMS_MAX)
+    if count <= 0:
+        return ()
+    owners = Counter(stream.group.partition("/")[0] for stream in state.streams.values())
+    fullest = owners.most_common(1)[0][0] + "/"
+    silent_ms = now_ms - limits.SILENT_S_MIN * 1000
+
+    def heard(stream: Stream) -> int:
+        kept = index.streams.get(stream.number)
+        return max(stream.created_ms, 0 if kept is None else kept.taken_ms)
+
+    theirs = (one for one in state.streams.values() if one.group.startswith(fullest) and heard(one) < silent_ms)
+    return tuple(one.key for one in nsmallest(min(count, _FORGOTTEN), theirs, key=heard))
 
 
 def _merged(stream: int, bodies: Sequence[bytes], level: int) -> tuple[Head, bytes]:

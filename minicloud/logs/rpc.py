@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterable
 
 from minicloud.base.arn import Caller, Scope
 from minicloud.logs import limits, listing
+from minicloud.logs.following import Shown
 from minicloud.logs.machine import CreateGroup, CreateStream, DeleteGroup, DeleteStream, SetRetention, TagGroup
 from minicloud.logs.model import Given, Group, Stream
-from minicloud.logs.service import LogService, Shown, Which, event_id
+from minicloud.logs.service import LogService, Which, event_id
 from minicloud.wire import logs_pb2 as wire
 
 DESCRIPTOR = wire.DESCRIPTOR.services_by_name["LogService"]
@@ -97,8 +98,8 @@ class LogServicer:
     async def TailLogEvents(
         self, request: wire.TailLogEventsRequest, caller: Caller
     ) -> AsyncIterator[wire.TailLogEventsReply]:
-        which = Which(request.group, tuple(request.streams), request.stream_prefix, request.pattern)
-        yield wire.TailLogEventsReply()  # whoever waits for it knows that he follows from now on
+        names = (request.group, tuple(request.streams), request.stream_prefix)
+        which = Which(*names, request.pattern, request.start_ms)
         async for found, left_out in self._service.tail(caller.scope, which):
             yield wire.TailLogEventsReply(events=_events(found), left_out=left_out)
 

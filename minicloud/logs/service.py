@@ -4,7 +4,8 @@
     put                         one block, one commit (many calls share an fsync); then it is read, and followed
     report                      lines of processes of the cloud, with the number of their report, in one commit
     get, filter                 in a thread: blocks are read and taken apart there, as few as the answer needs
-    tail                        what was put is handed to whoever follows, in memory; who is too slow misses some
+    tail                        what was put is handed to whoever follows, in memory; who is too slow is told that he
+                                misses some, and may ask again from where he was
 
 A block that a merge or the retention took away while somebody read: he looks at the index again.
 """
@@ -14,9 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from minicloud.base import pages
@@ -24,9 +23,10 @@ from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, Throttled, Unavailable
 from minicloud.logs import errors, limits, listing, pattern, reading, rules
 from minicloud.logs.block import BLOCK, HEAD, Head, decode, encode, head_of
+from minicloud.logs.following import Follower, Shown
 from minicloud.logs.index import Index, Kept, level_of
-from minicloud.logs.machine import CreateGroup, CreateStream, Gone, Logs
-from minicloud.logs.merging import Merging
+from minicloud.logs.machine import CreateGroup, CreateStream, ForgetStreams, Gone, Logs
+from minicloud.logs.merging import Merging, crowding
 from minicloud.logs.model import Event, Given, Group, Stream
 from minicloud.logs.ports import RawJournal
 from minicloud.logs.reading import END, Found, Page, Place
@@ -49,14 +49,6 @@ class _Stale(Exception):
 
     def __init__(self, head: Head) -> None:
         self.head = head
-
-
-class Shown(NamedTuple):
-    """An event, the name of its stream, and where it stands."""
-
-    stream: str
-    place: Place
-    event: Event
 
 
 class Which(NamedTuple):
@@ -88,40 +80,6 @@ class _Block(NamedTuple):
     body: bytes
 
 
-@dataclass(slots=True, eq=False)
-class _Follower:
-    group: str
-    names: Collection[str]
-    prefix: str
-    matches: Callable[[str], bool]
-    waiting: deque[Shown] = field(default_factory=deque)
-    chars: int = 0
-    left_out: int = 0
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def offer(self, stream: Stream, events: Sequence[Event]) -> None:
-        if stream.group != self.group or not (self._wants(stream.name)):
-            return
-        for event in events:
-            if self.matches(event.message):
-                self.waiting.append(Shown(stream.name, Place(event.time_ms, stream.number, event.number), event))
-                self.chars += len(event.message)
-        while len(self.waiting) > limits.TAIL_WAITING_MAX or self.chars > limits.TAIL_CHARS_MAX:
-            self.chars -= len(self.waiting.popleft().event.message)
-            self.left_out += 1
-        self.wake.set()
-
-    def taken(self) -> tuple[list[Shown], int]:
-        """What waits, and how many were left out; nothing waits then."""
-        shown, left_out = list(self.waiting), self.left_out
-        self.waiting.clear()
-        self.chars = self.left_out = 0
-        return shown, left_out
-
-    def _wants(self, name: str) -> bool:
-        return name in self.names if self.names else name.startswith(self.prefix)
-
-
 class LogService:
     def __init__(self, journal: RawJournal, *, clock: Clock, rand: random.Random, secret: bytes) -> None:
         self._journal = journal
@@ -134,8 +92,9 @@ class LogService:
         self._sources = Sources(SOURCE)
         self._reporting: dict[str, asyncio.Task[int]] = {}
         self._readers = asyncio.Semaphore(READERS_MAX)
-        self._followers: set[_Follower] = set()
+        self._followers: set[Follower] = set()
         self._timer: Timer | None = None
+        self._forgetting: asyncio.Task[None] | None = None
         self._stopped = False
         self.shell = Shell(self._machine, journal, clock=clock, rand=rand, on_effects=self._on_effects)
 
@@ -159,8 +118,10 @@ class LogService:
             self._timer.cancel()
         self._stopped = True
         for follower in self._followers:
-            follower.wake.set()
+            follower.wake()
         await asyncio.gather(*self._reporting.values(), return_exceptions=True)
+        if self._forgetting is not None:
+            await asyncio.wait([self._forgetting])
         await self._merging.close()
         await self.shell.stop()
 
@@ -209,7 +170,7 @@ class LogService:
         return rejected
 
     async def report(self, source: str, number: int, lines: Sequence[Lines]) -> int:
-        """What a process of the cloud wrote: how many of `lines` were dropped. Counted once, also where the caller gave
+        """What a process of the cloud wrote: how many lines were dropped. Counted once, also where the caller gave
         it up half-way or the last process died before its answer. Raises Unavailable: it is to come again."""
         while (before := self._reporting.get(source)) is not None:
             await asyncio.wait([before])
@@ -231,7 +192,7 @@ class LogService:
                 raise
             except CloudError as error:
                 log.warning("%d lines of %s %s are dropped: %s", len(one.events), one.group, one.stream, error)
-                dropped += 1
+                dropped += len(one.events)
         now = self._clock.wall()
         marks = [*self._sources.rows(), self._sources.row(source, number, now)]
         await self._write(blocks, marks)
@@ -320,23 +281,44 @@ class LogService:
         return shown, pages.issue(self._secret, context, _text("f", seen.reached)) if more else ""
 
     async def tail(self, scope: Scope, which: Which) -> AsyncIterator[tuple[list[Shown], int]]:
-        """What is put from now on, and how many were left out since the last answer."""
+        """What there is since `which.start_ms` (0: nothing), what is put from now on, each event once, and how many
+        were left out since the last answer. The first answer is empty: whoever has it misses nothing.
+        """
         group = self.shell.read(lambda: self._state.group(scope, which.group))
         if len(self._followers) >= limits.TAILS_MAX:
             raise Throttled(f"{limits.TAILS_MAX:,} callers follow logs already.", code="LimitExceededException")
-        follower = _Follower(group.key, set(which.streams), which.prefix, pattern.compiled(which.pattern))
+        wake, matches = asyncio.Event(), pattern.compiled(which.pattern)
+        follower = Follower(group.key, set(which.streams), which.prefix, matches, wake.set)
         self._followers.add(follower)
         try:
+            yield [], 0
+            told: set[Place] = set()
+            if which.start_ms:
+                began_ms = self._now_ms()
+                async for page in self._pages(scope, which):
+                    told |= {one.place for one in page if one.event.taken_ms >= began_ms}
+                    yield page, 0
             while True:
-                await follower.wake.wait()
-                follower.wake.clear()
+                await wake.wait()
+                wake.clear()
                 if self._stopped:
                     return
-                shown, left_out = follower.taken()
+                taken, left_out = follower.taken()
+                shown = [one for one in taken if one.place not in told] if told else taken
+                told = set()  # what comes from here on was put after all that was read
                 for at in range(0, len(shown), TAIL_AT_ONCE):
                     yield shown[at : at + TAIL_AT_ONCE], left_out if not at else 0
         finally:
             self._followers.discard(follower)
+
+    async def _pages(self, scope: Scope, which: Which) -> AsyncIterator[list[Shown]]:
+        token = ""
+        while True:
+            page, token = await self.filter(scope, which, token)
+            for at in range(0, len(page), TAIL_AT_ONCE):
+                yield page[at : at + TAIL_AT_ONCE]
+            if not token:
+                return
 
     # --- within
 
@@ -375,7 +357,7 @@ class LogService:
                 raise errors.invalid(text, "logStreamNames")
             if which.streams:
                 return [self._state.stream(group, name) for name in dict.fromkeys(which.streams)]
-            return [one for one in self._state.streams_of(group) if one.name.startswith(which.prefix)]
+            return self._state.streams_of(group, which.prefix)
 
         return self.shell.read(look)
 
@@ -414,7 +396,16 @@ class LogService:
 
     def _sweep(self) -> None:
         self._merging.sweep(self._now_ms())
+        if crowd := crowding(self._state, self._index, self._now_ms()):
+            log.warning("there are %d log streams: %d are forgotten", len(self._state.streams), len(crowd))
+            self._forgetting = asyncio.create_task(self._forget(crowd))
         self._sweep_later()
+
+    async def _forget(self, crowd: tuple[str, ...]) -> None:
+        try:
+            await self.submit(ForgetStreams(crowd))
+        except CloudError as error:
+            log.warning("log streams stay for now: %s", error)
 
 
 START_MS = 0

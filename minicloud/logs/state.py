@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from minicloud.base.arn import Scope
@@ -80,6 +82,17 @@ class State:
         """Of groups, sorted."""
         return self._names.get(scope, [])
 
-    def streams_of(self, group: Group) -> list[Stream]:
-        """By name."""
-        return [self.streams[stream_key(group.key, name)] for name in self.of_group.get(group.key, ())]
+    def streams_of(self, group: Group, prefix: str = "") -> list[Stream]:
+        """By name; of this prefix."""
+        return [
+            self.streams[stream_key(group.key, name)] for name in beginning(self.of_group.get(group.key, ()), prefix)
+        ]
+
+
+def beginning(names: Sequence[str], prefix: str, after: str = "") -> Iterator[str]:
+    """Of sorted names those with the prefix, behind `after` ("": all)."""
+    first = max(bisect_left(names, prefix), bisect_right(names, after) if after else 0)
+    for name in islice(names, first, None):
+        if not name.startswith(prefix):
+            return
+        yield name

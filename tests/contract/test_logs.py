@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from minicloud.client import AsyncClient
 from minicloud.client.log_models import LogEvent
 from minicloud.logs import limits
 from minicloud.logs.block import BLOCK
+from minicloud.logs.listing import Streams
 from minicloud.logs.machine import CreateGroup, CreateStream, DeleteStream
 from minicloud.logs.model import Given
 from minicloud.logs.service import Lines, LogService, Which
@@ -149,6 +151,53 @@ async def test_who_follows_hears_what_comes_and_nothing_else(world: World, cloud
         await until(lambda: not world.logs._followers)
 
 
+async def followed(cloud: AsyncClient, count: int, start: datetime) -> list[str]:
+    heard: list[str] = []
+    async with asyncio.timeout(10):
+        async for event in cloud.logs.tail("/app", start=start):
+            heard.append(event.message)
+            if len(heard) == count:
+                break
+    return heard
+
+
+async def test_who_follows_from_a_time_on_hears_each_event_once(world: World, cloud: AsyncClient) -> None:
+    begun = datetime.now(UTC)
+    await cloud.logs.put("/app", "one", [(begun.timestamp() - 60, "long ago")])
+    await cloud.logs.put("/app", "one", [f"before {number}" for number in range(2_500)])
+    task = asyncio.create_task(followed(cloud, 2_600, begun))
+    await until(lambda: world.logs._followers)
+    for number in range(100):
+        await cloud.logs.put("/app", "one", [f"after {number}"])
+    heard = await task
+    assert sorted(heard) == sorted([f"before {n}" for n in range(2_500)] + [f"after {n}" for n in range(100)])
+
+
+async def test_who_is_too_slow_reads_again_what_was_left_out(
+    world: World, cloud: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TAIL_WAITING_MAX", 5)
+    task = asyncio.create_task(followed(cloud, 100, datetime.now(UTC)))
+    await until(lambda: world.logs._followers)
+    await cloud.logs.put("/app", "one", [str(number) for number in range(100)])
+    assert await task == [str(number) for number in range(100)]
+
+
+async def test_streams_are_listed_by_name_both_ways_page_by_page(cloud: AsyncClient) -> None:
+    names = [f"a{number:03}" for number in range(60)]
+    for name in (*names, "b1"):
+        await cloud.logs.create_stream("/app", name)
+
+    async def listed(**asked: Any) -> list[str]:
+        return [one.name async for one in cloud.logs.streams("/app", **asked)]
+
+    assert await listed(prefix="a") == names and await listed(prefix="a", descending=True) == names[::-1]
+    assert await listed() == [*names, "b1", "one"] and await listed(descending=True) == ["one", "b1", *names[::-1]]
+    await cloud.logs.put("/app", "a007", ["x"])
+    assert (await listed(by_time=True))[-1] == (await listed(by_time=True, descending=True))[0] == "a007"
+    assert len(set(await listed(by_time=True))) == 62
+
+
 async def test_what_cannot_be_taken_is_told_or_refused(cloud: AsyncClient) -> None:
     now = datetime.now(UTC).timestamp()
     rejected = await cloud.logs.put("/app", "one", [(now, "a"), (now + 3 * 3_600, "b")])
@@ -279,8 +328,8 @@ async def test_what_waits_for_a_slow_follower_is_bounded_by_its_size() -> None:
     clock = VirtualClock(1_790_000_000.0)
     one = await service(MemoryJournal(MemoryDisk()), clock)
     tail = one.tail(HOME, Which("g"))
+    assert await anext(tail) == ([], 0)
     first = asyncio.create_task(anext(tail))
-    await until(lambda: bool(one._followers))
     (follower,) = one._followers
     await put(one, clock, "first")
     assert len((await first)[0]) == 1
@@ -356,6 +405,30 @@ async def test_what_its_group_keeps_no_longer_goes(monkeypatch: pytest.MonkeyPat
     await clock.advance(limits.SWEEP_S)
     await merged(one)
     assert await everything(one) == ["new"]
+    await one.stop()
+
+
+async def test_where_there_are_too_many_streams_those_silent_longest_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, journal = VirtualClock(), MemoryJournal()
+    one = await service(journal, clock)
+    other = Scope(OTHER)
+    await one.submit(CreateGroup(other, "g"))
+    await one.submit(CreateStream(other, "g", "kept"))
+    for number in range(10):
+        await one.submit(CreateStream(HOME, "g", f"s{number}"))
+        await clock.advance(1)
+    await clock.advance(DAY_S)
+    await one.put(HOME, "g", "s0", [Given(round(clock.wall() * 1000), "it speaks")])
+    monkeypatch.setattr(limits, "STREAMS_MAX", 10)
+    await clock.advance(limits.SWEEP_S)
+    assert one._forgetting is not None
+    await one._forgetting
+    names = [stream.name for stream in (await one.streams(HOME, Streams("g")))[0]]
+    assert names == ["s0", "s4", "s5", "s6", "s7", "s8", "s9"], "eight are left, of the one who has most"
+    assert [stream.name for stream in (await one.streams(other, Streams("g")))[0]] == ["kept"]
+    assert await everything(one) == ["it speaks"]
     await one.stop()
 
 

@@ -35,6 +35,7 @@ ALIASES: Columns = (
     ("DESCRIPTION", lambda a: a.description),
 )
 FUNCTION = click.argument("function")
+_AGAIN_S = 0.5  # between two looks for a log that is not there yet
 
 
 @click.group()
@@ -139,7 +140,7 @@ def show(session: Session, function: str) -> None:
 
 @verb(function, "logs")
 @FUNCTION
-@click.option("--follow", "-f", is_flag=True, help="And what comes, until it is interrupted.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until it is interrupted.")
 @click.option("--since", default="1h", show_default=True, callback=options.duration, help="How far back.")
 def logs(session: Session, function: str, follow: bool, since: float) -> None:
     """What a function has written."""
@@ -147,16 +148,18 @@ def logs(session: Session, function: str, follow: bool, since: float) -> None:
 
     from minicloud.base.errors import NotFound
 
-    group = session.client.functions.get(function).log_group
-    if follow:
-        for event in session.client.logs.tail(group):
-            _line(session, event)
-        return
-    try:
-        for event in session.client.logs.filter(group, start=time.time() - since):
-            _line(session, event)
-    except NotFound:
-        click.echo(f"{function} has written nothing yet", err=True)
+    group, start = session.client.functions.get(function).log_group, time.time() - since
+    while True:
+        read = session.client.logs.tail if follow else session.client.logs.filter
+        try:
+            for event in read(group, start=start):
+                _line(session, event)
+            return
+        except NotFound:  # its log is made with its first line
+            if not follow:
+                click.echo(f"{function} has written nothing yet", err=True)
+                return
+        time.sleep(_AGAIN_S)
 
 
 def _line(session: Session, event: LogEvent) -> None:

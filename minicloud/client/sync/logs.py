@@ -111,7 +111,19 @@ class Logs:
         )
 
     def tail(
-        self, group: str, pattern: str = "", *, streams: Sequence[str] = (), stream_prefix: str = ""
+        self,
+        group: str,
+        pattern: str = "",
+        *,
+        streams: Sequence[str] = (),
+        stream_prefix: str = "",
+        start: datetime | float | None = None,
     ) -> Iterator[log_models.LogEvent]:
-        """Events as they come, from now on, until the caller leaves. Who is too slow misses the oldest."""
-        return self._loop.iterate(self._inner.tail(group, pattern, streams=streams, stream_prefix=stream_prefix))
+        """Events since `start` (None: from now on), then as they come, until the caller leaves. Raises NotFound.
+
+        Each comes once. Where the connection broke, or the caller was too slow, what came meanwhile is read from the
+        log, but for events that came later than LATE_S after their own time.
+        """
+        return self._loop.iterate(
+            self._inner.tail(group, pattern, streams=streams, stream_prefix=stream_prefix, start=start)
+        )

@@ -2,7 +2,7 @@
 
 topic     a message, published as the account that the alarm belongs to
 scaling   the policy's execution, with what the metric is now: a state that lasts is acted on every minute anew
-ec2       stop, terminate, reboot; `recover` starts an instance that its host's failure has stopped
+ec2       stop, terminate, reboot; `recover` starts an instance that a failure has stopped, and no other one
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Callable
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import InvalidParameterValue, NotFound
+from minicloud.base.errors import IncorrectState, InvalidParameterValue, NotFound
 from minicloud.cloud_calls import TOPICS_AND_QUEUES, Calls
 from minicloud.metric.actions import EC2, SCALING, TOPIC, Act
 from minicloud.rpc.errors import from_code
@@ -57,6 +57,8 @@ class AlarmActions:
     async def _on_instance(self, act: Act) -> None:
         if not act.instance_id:
             raise InvalidParameterValue("the alarm's metric has no dimension InstanceId")
+        if act.verb == "recover":
+            await self._check_failed(act)
         ids = [act.instance_id]
         verb = {"stop": "Stop", "terminate": "Terminate", "reboot": "Reboot", "recover": "Start"}[act.verb]
         request = (
@@ -65,6 +67,14 @@ class AlarmActions:
             else instance_pb2.InstanceIdsRequest(instance_ids=ids)
         )
         await self._calls.control(act.scope, f"InstanceService/{verb}", request, instance_pb2.StateChanges)
+
+    async def _check_failed(self, act: Act) -> None:
+        """Raises IncorrectState: it runs, or its user has stopped it."""
+        request = instance_pb2.GetInstanceRequest(instance_id=act.instance_id)
+        found = await self._calls.control(act.scope, "InstanceService/Get", request, instance_pb2.Instance)
+        if found.state != "stopped" or not found.state_reason.code.startswith("Server."):
+            text = f"The instance '{act.instance_id}' is {found.state}, and not by a failure; it is not recovered."
+            raise IncorrectState(text)
 
 
 async def publish(calls: Calls, scope: Scope, topic: str, subject: str, text: str) -> None:

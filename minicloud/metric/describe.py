@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from minicloud.base.arn import Scope
 from minicloud.metric import errors, evaluation, limits
@@ -43,9 +45,12 @@ def alarms(roster: Roster, scope: Scope, asked: Asked, after: str = "", most: in
     names = _candidates(roster, scope, asked)
     types = asked.types or ((METRIC_ALARM, COMPOSITE_ALARM) if _family(asked) else (METRIC_ALARM,))
     found: list[Shown] = []
-    for name in names[bisect_right(names, after) if after else 0 :]:
+    first = max(bisect_left(names, asked.prefix), bisect_right(names, after) if after else 0)
+    for name in islice(names, first, None):
+        if not name.startswith(asked.prefix):
+            break
         alarm = roster.alarms.get(alarm_key(scope, name))
-        if alarm is None or alarm.type not in types or not name.startswith(asked.prefix):
+        if alarm is None or alarm.type not in types:
             continue
         state = roster.state(alarm.key)
         if asked.state and state.value != asked.state:
@@ -93,26 +98,31 @@ def history(
             f"The value {asked.kind[:64]!r} for parameter HistoryItemType is invalid.", "HistoryItemType"
         )
     _check_page(most)
-    start = alarm_key(scope, "")
-    if asked.name:
-        keys = list(roster.history.get(alarm_key(scope, asked.name), ()))
-    else:
-        keys = sorted(key for alarm, mine in roster.history.items() if alarm.startswith(start) for key in mine)
-    if asked.newest_first:
-        keys.reverse()
+    keys = roster.history_of(scope, asked.name)
     types = asked.types or ((METRIC_ALARM, COMPOSITE_ALARM) if asked.name else (METRIC_ALARM,))
     found: list[HistoryItem] = []
-    for key in keys:
-        item = roster.items[key]
-        passed = after and (key >= after if asked.newest_first else key <= after)
-        if passed or item.type not in types or asked.kind not in ("", item.kind):
-            continue
-        if item.at_ms < asked.start * 1000 or (asked.end and item.at_ms > asked.end * 1000):
+    for place in _places(keys, asked, after):
+        item = roster.items[keys[place]]
+        if item.type not in types or asked.kind not in ("", item.kind):
             continue
         if len(found) == most:
             return found, found[-1].key
         found.append(item)
     return found, ""
+
+
+def _places(keys: Sequence[str], asked: AskedHistory, after: str) -> Iterable[int]:
+    """Of the items between the two times, behind `after`, in the order that is asked for."""
+    low = bisect_left(keys, _moment(math.ceil(asked.start * 1000)))
+    high = bisect_left(keys, _moment(math.floor(asked.end * 1000) + 1)) if asked.end else len(keys)
+    if not asked.newest_first:
+        return range(max(low, bisect_right(keys, after) if after else 0), high)
+    return range((min(high, bisect_left(keys, after)) if after else high) - 1, low - 1, -1)
+
+
+def _moment(ms: int) -> str:
+    """Before every key of this time, behind those of the time before."""
+    return f"{min(max(ms, 0), 10**15 - 1):015d}/"
 
 
 def _family(asked: Asked) -> bool:

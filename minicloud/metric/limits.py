@@ -34,6 +34,7 @@ EXTENDED_STATISTICS_MAX = 10  # API, GetMetricStatistics: ExtendedStatistics
 QUERIES_MAX = 500  # API, GetMetricData
 QUERY_POINTS_MAX = 100_800  # API, GetMetricData: of one answer
 LIST_PAGE = 500  # API, ListMetrics
+LIST_LOOKED_AT_MAX = 20_000  # ours: metrics that one call looks at, some 20 ms; it answers with what it found by then
 LIST_FILTERS_MAX = 10  # API, ListMetrics: Dimensions
 EXPRESSION_CHARS_MAX = 2_048  # API, MetricDataQuery
 QUERY_ID_CHARS_MAX = 255  # API, MetricDataQuery
@@ -62,6 +63,7 @@ DESCRIBE_PAGE_MAX = 100  # API, DescribeAlarms, DescribeAlarmHistory
 
 HISTORY_S = 14 * DAY_S  # guide, "Common features of CloudWatch alarms": two weeks
 HISTORY_ITEMS_MAX = 1_000  # ours: of one alarm
+HISTORY_TOTAL_MAX = 100_000  # ours: of all alarms of a process, some 100 MB; beyond it the oldest of who has most go
 HISTORY_SUMMARY_CHARS_MAX = 255  # API, AlarmHistoryItem
 HISTORY_DATA_CHARS_MAX = 4_095  # API, AlarmHistoryItem
 

@@ -119,21 +119,24 @@ class Registry:
         return silent[: max(count, 0)]
 
     def find(self, scope: Scope, where: Where, after: str, now: float) -> tuple[list[Metric], str]:
-        """A page of metrics behind the key `after`, and the key on which the next one begins ("": it was the last)."""
+        """A page of metrics behind the key `after`, and the key behind which the next one begins ("": it was the last).
+
+        A page may have few metrics, or none, and not be the last.
+        """
         keys = self._listed.get(scope, [])
         low, high = where.bounds()
         at = max(bisect_left(keys, low), bisect_right(keys, after) if after else 0)
         since = now - (limits.RECENTLY_ACTIVE_S if where.recently else limits.LISTED_S)
         found: list[Metric] = []
         last = ""
-        for key in keys[at : bisect_left(keys, high)]:
-            metric = self._metrics[scope, key]
-            if not where.fits(metric) or all(self.heard[one] < since for one in self._of_metric[metric]):
-                continue
-            if len(found) == limits.LIST_PAGE:
+        for looked, place in enumerate(range(at, bisect_left(keys, high))):
+            metric = self._metrics[scope, keys[place]]
+            fits = where.fits(metric) and any(self.heard[one] >= since for one in self._of_metric[metric])
+            if looked == limits.LIST_LOOKED_AT_MAX or (fits and len(found) == limits.LIST_PAGE):
                 return found, last
-            found.append(metric)
-            last = key
+            if fits:
+                found.append(metric)
+            last = keys[place]
         return found, ""
 
     # --- storing

@@ -39,6 +39,7 @@ class Roster:
         self.owing: set[str] = set()
         self._names: dict[Scope, list[str]] = {}
         self._oldest: list[str] = []  # keys of items, oldest first
+        self._of_scope: dict[str, list[str]] = {}  # account/region -> the same, of its alarms
         self._evaluated: dict[int, list[str]] = {}  # seconds between evaluations -> keys
         self._of_metric: dict[Metric, set[str]] = {}
         self._waits: list[tuple[int, str]] = []
@@ -110,10 +111,12 @@ class Roster:
         if before is not None:
             del self._oldest[bisect_left(self._oldest, key)]
             _remove(self.history, before.alarm, key)
+            _remove(self._of_scope, _scope_of(before.alarm), key)
         if body is not None:
             item = self.items[key] = HistoryItem.from_body(body)
             insort(self._oldest, key)
             insort(self.history.setdefault(item.alarm, []), key)
+            insort(self._of_scope.setdefault(_scope_of(item.alarm), []), key)
 
     # --- reading
 
@@ -124,6 +127,11 @@ class Roster:
         """Sorted."""
         return self._names.get(scope, [])
 
+    def history_of(self, scope: Scope, name: str = "") -> list[str]:
+        """Keys of items, oldest first: of one alarm, or of all."""
+        key = alarm_key(scope, name)
+        return self.history.get(key, []) if name else self._of_scope.get(_scope_of(key), [])
+
     def of_metric(self, metric: Metric) -> list[str]:
         return sorted(self._of_metric.get(metric, ()))
 
@@ -131,7 +139,8 @@ class Roster:
         """When something is to be done: an evaluation, the end of a wait, history that expires."""
         moments = [ms / 1000 for ms, _ in self._waits[:1]]
         if self._oldest:
-            moments.append(int(self._oldest[0].split("/", 1)[0]) / 1000 + limits.HISTORY_S)
+            full = len(self._oldest) > limits.HISTORY_TOTAL_MAX
+            moments.append(0.0 if full else int(self._oldest[0].split("/", 1)[0]) / 1000 + limits.HISTORY_S)
         if self.clock["after"]:
             moments.append(self.clock["at"] + limits.EVALUATION_DELAY_S)
         for every in self._evaluated:
@@ -154,8 +163,13 @@ class Roster:
         return [key for _, key in self._waits[: bisect_right(self._waits, (now_ms, "\U0010ffff"))]]
 
     def expired(self, now_ms: int, most: int) -> list[str]:
+        """Items that are too old; where there are none of these, too many: the oldest of whoever has most."""
         last = f"{max(now_ms - limits.HISTORY_S * 1000, 0):015d}/\U0010ffff"
-        return self._oldest[: min(bisect_right(self._oldest, last), most)]
+        old = self._oldest[: min(bisect_right(self._oldest, last), most)]
+        surplus = len(self._oldest) - limits.HISTORY_TOTAL_MAX
+        if old or surplus <= 0:
+            return old
+        return max(self._of_scope.values(), key=len)[: min(surplus, most)]
 
     def above(self, keys: Iterable[str]) -> list[CompositeAlarm]:
         """Every composite alarm that rests on these, each behind those of them that it rests on itself."""
@@ -172,6 +186,11 @@ class Roster:
             visit(key, ())
         found = [self.alarms[key] for key in reversed(ordered)]
         return [one for one in found if isinstance(one, CompositeAlarm)]
+
+
+def _scope_of(key: str) -> str:
+    """account/region of an alarm's key."""
+    return key[: key.index("/", key.index("/") + 1)]
 
 
 def _include(index: dict[Any, set[str]], name: Any, key: str) -> None:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import threading
 import time
 import urllib.request
 import zipfile
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 
-from minicloud.base.errors import NotFound
+from minicloud.base.errors import CloudError, NotFound
 from minicloud.client import Client
 from minicloud.client.balancer_models import forward
 from minicloud.client.metric_models import Metric, MetricQuery
-from tests.real_cloud import RealCloud, kill, until
+from tests.real_cloud import BIN, RealCloud, kill, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
 
@@ -74,6 +80,86 @@ def test_an_instance_burns_cpu_until_an_alarm_tells_a_topic(cloud: RealCloud, cl
     assert "┤" in drawn.stdout and "Average" in drawn.stdout
 
 
+def test_alarms_reboot_stop_recover_and_terminate_an_instance(cloud: RealCloud, client: Client) -> None:
+    (guest,) = client.instances.launch("t3.nano", wait=True)
+    failed = Metric("AWS/EC2", "StatusCheckFailed_System", {"InstanceId": guest.id})
+
+    def do(verb: str) -> None:
+        action = f"arn:aws:automate:us-east-1:ec2:{verb}"
+        client.alarms.put(verb, "GreaterThanThreshold", 1e9, metric=failed, alarm_actions=[action])
+        client.alarms.set_state(verb, "ALARM", "by hand")
+        client.alarms.set_state(verb, "OK", "by hand")
+
+    def is_in(state: str) -> None:
+        until(lambda: client.instances.get(guest.id).state == state, 30, f"{guest.id} {state}")
+
+    def kept() -> bool:
+        try:
+            return client.instances.exec(guest.id, ["test", "-e", "/tmp/kept"]).exit_code == 0
+        except CloudError:  # while it reboots
+            return True
+
+    assert client.instances.exec(guest.id, ["touch", "/tmp/kept"]).exit_code == 0
+    do("reboot")
+    until(lambda: not kept(), 30, "a boot that has emptied /tmp")
+    do("stop")
+    is_in("stopped")
+    do("recover")
+    told = until(lambda: [one.summary for one in client.alarms.history("recover") if one.kind == "Action"], 20, "a no")
+    assert "not by a failure" in told[0] and client.instances.get(guest.id).state == "stopped"
+    others = set(cloud.actor_pids("Instance"))
+    client.instances.start(guest.id)
+    is_in("running")
+    for actor in set(cloud.actor_pids("Instance")) - others:
+        kill(actor)
+    is_in("stopped")
+    do("recover")
+    is_in("running")
+    do("terminate")
+    is_in("terminated")
+
+
+def by_json(cloud: RealCloud, folder: Path) -> Any:
+    """CloudWatch's client as boto3 was between query and CBOR: its model says json."""
+    model = botocore.session.get_session().get_component("data_loader").load_service_model("cloudwatch", "service-2")
+    model["metadata"] |= {"protocol": "json", "protocols": ["json"]}
+    path = folder / "cloudwatch" / model["metadata"]["apiVersion"] / "service-2.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(model))
+    session = botocore.session.get_session()
+    session.set_config_variable("data_path", str(folder))
+    return session.create_client(
+        "cloudwatch", endpoint_url=cloud.http, region_name="us-east-1",
+        aws_access_key_id="000000000000", aws_secret_access_key="x",
+    )  # fmt: skip
+
+
+def test_cloudwatch_speaks_json_1_0_too(cloud: RealCloud, tmp_path: Path) -> None:
+    cloudwatch = by_json(cloud, tmp_path)
+    spoken: set[tuple[bytes, bytes]] = set()
+
+    def sent(request: Any, **_: Any) -> None:
+        spoken.add((request.headers["Content-Type"], request.headers["X-Amz-Target"].split(b".")[0]))
+
+    cloudwatch.meta.events.register("before-send.cloudwatch", sent)
+    cloudwatch.put_metric_data(Namespace="json", MetricData=[{"MetricName": "m", "Value": 7.5, "Unit": "Count"}])
+    now = datetime.now(UTC)
+    span = {"StartTime": now - timedelta(minutes=9), "EndTime": now + timedelta(minutes=1)}
+    (point,) = cloudwatch.get_metric_statistics(
+        Namespace="json", MetricName="m", **span, Period=3600, Statistics=["Sum"]
+    )["Datapoints"]
+    assert (point["Sum"], point["Unit"]) == (7.5, "Count") and abs(point["Timestamp"] - now) < timedelta(hours=1)
+    rule = {"ComparisonOperator": "GreaterThanThreshold", "Threshold": 1.0, "EvaluationPeriods": 1, "Period": 60}
+    cloudwatch.put_metric_alarm(AlarmName="json", Namespace="json", MetricName="m", Statistic="Sum", **rule)
+    (found,) = cloudwatch.describe_alarms(AlarmNames=["json"])["MetricAlarms"]
+    assert (found["Threshold"], found["StateValue"]) == (1.0, "INSUFFICIENT_DATA")
+    with pytest.raises(cloudwatch.exceptions.ResourceNotFound) as caught:
+        cloudwatch.set_alarm_state(AlarmName="none", StateValue="OK", StateReason="try")
+    assert caught.value.response["Error"]["Code"] == "ResourceNotFound"
+    cloudwatch.delete_alarms(AlarmNames=["json"])
+    assert spoken == {(b"application/x-amz-json-1.0", b"GraniteServiceVersion20100801")}
+
+
 def _kinds(client: Client, wanted: str) -> list[str]:
     kinds = [item.kind for item in client.alarms.history("hot")]
     return kinds if wanted in kinds else []
@@ -122,6 +208,42 @@ def test_what_a_function_prints_is_in_its_log(client: Client) -> None:
     assert "{'a': 1}" in events[0].message
     report = list(client.logs.filter("/aws/lambda/talks", "REPORT"))
     assert "Duration" in report[0].message and report[0].stream == events[0].stream
+
+
+def following(cloud: RealCloud, *args: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "MINICLOUD_ENDPOINT": cloud.endpoint}
+    return subprocess.Popen([BIN, *args], env=env, stdout=subprocess.PIPE, text=True)
+
+
+def test_logs_are_followed_by_the_command_line_over_a_killed_autoscaler(cloud: RealCloud, client: Client) -> None:
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as made:
+        made.writestr("app.py", "def handler(event, context):\n    print('heard', event)\n")
+    client.functions.create("followed", package.getvalue(), runtime="python3.11", handler="app.handler")
+    functions = following(cloud, "function", "logs", "-f", "followed")  # before it has a log
+    client.functions.invoke("followed", 1)
+    until(lambda: list(client.logs.filter("/aws/lambda/followed", "heard")), 20, "the function's log")
+    group = following(cloud, "log", "tail", "-f", "/aws/lambda/followed", "heard")
+    killer = threading.Timer(1.0, lambda: kill(cloud.actor_pids("Autoscaler")[0]))
+    try:
+        for follower in (functions, group):
+            assert follower.stdout is not None
+            lines = (line.split("heard ")[1].strip() for line in follower.stdout if "heard" in line)
+            assert next(lines) == "1"
+            follower.lines = lines  # type: ignore[attr-defined]
+        killer.start()
+        for number in range(2, 40):
+            client.functions.invoke("followed", number)
+            time.sleep(0.1)
+        killer.join()
+        for follower in (functions, group):
+            assert list(islice(follower.lines, 38)) == [str(number) for number in range(2, 40)]  # type: ignore[attr-defined]
+        runs = Metric("AWS/Lambda", "Invocations", {"FunctionName": "followed"})
+        assert until(lambda: newest(client, runs, "Sum"), 80, "the function's minute")
+    finally:
+        for follower in (functions, group):
+            follower.terminate()
+            follower.communicate()
 
 
 class Web(BaseHTTPRequestHandler):

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError
 from minicloud.metric import limits
 from minicloud.metric.alarm import alarm_key
-from minicloud.metric.alarms import ActionDone, DeleteAlarms, EnableActions, SetAlarmState
+from minicloud.metric.alarms import ActionDone, DeleteAlarms, EnableActions, PutAlarm, SetAlarmState
 from minicloud.metric.evaluation import ALARM, INSUFFICIENT, OK
+from minicloud.metric.given import GivenAlarm
 from minicloud.metric.query import Query
 from tests.pure.alarm_world import POLICY, START, STOP, TOPIC, AlarmWorld
 from tests.pure.metric_world import SCOPE, datum, metric
@@ -277,6 +279,24 @@ def test_history_is_bounded(world: AlarmWorld, monkeypatch: pytest.MonkeyPatch) 
     world.tick(14 * 86_400 + 5)
     assert world.history("cpu") == []
     assert world.machine.due() is None
+
+
+def test_the_history_of_all_alarms_is_bounded_and_who_has_most_makes_room(
+    world: AlarmWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HISTORY_TOTAL_MAX", 20)
+    other = Scope("111122223333")
+    rule = {"threshold": 1.0, "comparison": "GreaterThanThreshold", "evaluation_periods": 1}
+    metric_of_it = {"namespace": "N", "metric_name": "calm", "statistic": "Sum", "period": 60}
+    world.do(PutAlarm(other, GivenAlarm("calm", **rule, **metric_of_it)))  # type: ignore[arg-type]
+    world.alarm("cpu")
+    for number in range(40):
+        world.set("cpu", ALARM if number % 2 else OK)
+    assert world.machine.due() == 0.0
+    world.tick(1)
+    roster = world.machine.roster
+    assert len(roster.items) == 20 and len(roster.history_of(other)) == 1
+    assert len(world.history("cpu")) == 19 and world.machine.due() != 0.0
 
 
 @pytest.mark.parametrize(

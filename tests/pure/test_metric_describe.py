@@ -80,3 +80,31 @@ def test_history_by_what_is_asked(world: AlarmWorld) -> None:
         history(roster, SCOPE, AskedHistory(kind="Other"))
     with pytest.raises(CloudError):
         history(roster, SCOPE, AskedHistory(), most=101)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("name", ["", "db"])
+def test_pages_of_a_history_are_the_whole_of_it(world: AlarmWorld, name: str, newest_first: bool) -> None:
+    for number in range(7):
+        world.now += 0.4
+        world.set("db", "OK" if number % 2 == 0 else "ALARM")
+    roster = world.machine.roster
+    items = [item for item in roster.items.values() if item.type == "MetricAlarm" and item.alarm.endswith(name)]
+    for start, end in ((0.0, 0.0), (world.now - 2, world.now - 0.5)):
+        within = [one.key for one in items if start * 1000 <= one.at_ms and (not end or one.at_ms <= end * 1000)]
+        asked = AskedHistory(name, start=start, end=end, newest_first=newest_first)
+        found: list[str] = []
+        after = ""
+        while True:
+            page, after = history(roster, SCOPE, asked, after, 2)
+            found += [item.key for item in page]
+            if not after:
+                break
+        assert found == sorted(within, reverse=newest_first) and found
+
+
+def test_a_prefix_begins_where_its_page_does(world: AlarmWorld) -> None:
+    found, after = alarms(world.machine.roster, SCOPE, Asked(prefix="web"), most=1)
+    assert [alarm.name for alarm, _ in found] == ["web-1"]
+    found, after = alarms(world.machine.roster, SCOPE, Asked(prefix="web"), after, 1)
+    assert [alarm.name for alarm, _ in found] == ["web-2"] and not after

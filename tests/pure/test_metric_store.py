@@ -320,6 +320,21 @@ def test_listing_filters_pages_and_forgets() -> None:
     assert read(world, "other", "Sum", Span(0, 60, 1)) == [None]
 
 
+def test_a_call_looks_at_so_many_metrics_and_says_where_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIST_LOOKED_AT_MAX", 100)
+    world = World()
+    world.put(*(datum(f"m{number:04d}", NOW, 1.0, dims=(("Host", str(number // 250)),)) for number in range(700)))
+    where = Where("N", "", (DimensionFilter("Host", "1"),))
+    pages, after = [], ""
+    while True:
+        page, after = world.store.registry.find(SCOPE, where, after, world.now)
+        pages.append(page)
+        if not after:
+            break
+    assert [len(page) for page in pages] == [0, 0, 50, 100, 100, 0, 0]
+    assert [one.name for page in pages for one in page] == [f"m{number:04d}" for number in range(250, 500)]
+
+
 def test_a_chunk_keeps_every_bit() -> None:
     points = empty_points(1)[:, 0]
     points[:, 7] = (2, 0.1 + 0.2, -1e-300, 2.0**360)

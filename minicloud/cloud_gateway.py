@@ -69,7 +69,7 @@ def entrance(cloud: CloudSettings, place: Place, find_key: FindKey | None = None
             address = f"{cloud.control_host}:{cloud.control_port}"
             ring = KeyRing(address, secret, f"{place.owner}-{place.number}", opener(secret))
             find_key = ring.find
-        admit = Verifier(find_key, time.time, sessions)
+        admit = Verifier(find_key, time.time, sessions, cloud.region)
     forwarder = Forwarder(place, _ports(cloud), {services.CONTROL: cloud.control_host})
     return Entrance(admit, host, port, ring, forwarder, _welcome(cloud))
 

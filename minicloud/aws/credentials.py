@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import unquote
 
-from minicloud.aws.services import Known
+from minicloud.aws.services import REGION_GLOBAL, Known
 from minicloud.aws.wire import Request
 from minicloud.base.arn import ACCOUNT, DEFAULT_ACCOUNT, DEFAULT_REGION, Caller, Scope, check_region
 from minicloud.base.errors import Unauthenticated
@@ -21,9 +21,6 @@ from minicloud.base.errors import Unauthenticated
 _HEADER = re.compile(r"Credential=([^/,\s]{1,128})/[0-9]{0,8}/([^/,\s]{1,64})/")
 _QUERY = re.compile(r"X-Amz-Credential=([^&/%]{1,128})(?:/|%2F)[0-9]{0,8}(?:/|%2F)([^&/%]{1,64})(?:/|%2F)", re.I)
 _TEMPORARY = "ASIA"  # how the access key ids of sessions begin
-REGION_GLOBAL = "aws-global"  # of credentials for services without regions
-
-
 _TOKEN = re.compile(r"(?:^|&)X-Amz-Security-Token=([^&]{1,4096})", re.I)
 # (token, access key id, region) -> who that is. Raises Unauthenticated.
 Open = Callable[[str, str, str], Caller]

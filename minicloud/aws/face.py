@@ -44,7 +44,13 @@ def _checker(operation: Operation, service: Service, protocol: str) -> Callable[
 
 
 def form_of(request: Request) -> list[tuple[str, str]]:
-    """Everything that a query says, in its URL and in its body. Raises BadInput."""
+    """Everything that a query says, in its URL and in its body; read once. Raises BadInput."""
+    if request.form is None:
+        request.form = _form(request)
+    return request.form
+
+
+def _form(request: Request) -> list[tuple[str, str]]:
     pairs = query.pairs_of(request.query) if request.query else []
     if request.body and request.headers.get("content-type", FORM).startswith(FORM):
         try:
@@ -55,7 +61,10 @@ def form_of(request: Request) -> list[tuple[str, str]]:
 
 
 def action_of(request: Request) -> tuple[str, Labels]:
-    return dict(form_of(request)).get("Action", ""), {}
+    try:
+        return dict(form_of(request)).get("Action", ""), {}
+    except BadInput as bad:
+        raise _named(bad, "MalformedQueryString") from None
 
 
 def _read_query(operation: Operation, service: str, *, ec2: bool) -> Callable[[Request, Labels], dict[str, Any]]:
@@ -210,7 +219,7 @@ def _rest(service: Service, catalogue: Catalogue) -> Face:
 
 
 def _read_rest(operation: Operation) -> Callable[[Request, Labels], dict[str, Any]]:
-    read = rest.reader(operation.input)
+    read = rest.reader(operation)
 
     def parse(request: Request, labels: Labels) -> dict[str, Any]:
         try:

@@ -123,7 +123,7 @@ class Gateway:
             if answer is not None:
                 return answer
         if "content-encoding" in request.headers and protocol != services.REST:
-            request.body = inflated(request, known.body_bytes_max)
+            request.body, request.form = inflated(request, known.body_bytes_max), None
             operation, labels = face.find(request)
         codec = face.codecs.get(operation)
         if codec is None:

@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
 
     def _request(self, body: bytes) -> Request:
         path, _, query = self._url.decode("latin-1").partition("?")
-        if "://" in path:  # a whole URL, as for a proxy
+        if not path.startswith("/") and "://" in path:  # a whole URL, as for a proxy
             path = "/" + path.partition("://")[2].partition("/")[2]
         method = self._parser.get_method().decode("latin-1")
         return Request(method, path, query.partition("#")[0], self._headers, body, self._peer, self._repeated)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from minicloud.aws import events, jsons, wire
+from minicloud.aws.documents import NOTHING
 from minicloud.aws.model import Member, Operation, Shape
 from minicloud.aws.query import pairs_of
 from minicloud.aws.wire import Answer, BadInput, Request
@@ -76,15 +77,13 @@ def _body_of(shape: Shape) -> Shape:
 Place = Callable[[Request, Labels, dict[str, Any]], None]  # puts what it finds into the parameters
 
 
-def reader(shape: Shape | None) -> Callable[[Request, Labels], dict[str, Any]]:
-    if shape is None:
-        return lambda _request, _labels: {}
+def reader(operation: Operation) -> Callable[[Request, Labels], dict[str, Any]]:
+    shape = operation.input or NOTHING
     places: list[Place] = [_body(shape)] if _placed(shape, "") else []
     places += [_label(name, member) for name, member in _placed(shape, "uri").items()]
     places += [_header(name, member) for name, member in _placed(shape, "header").items()]
     places += [_headers(name, member) for name, member in _placed(shape, "headers").items()]
-    if queried := _placed(shape, "querystring"):
-        places.append(_query(queried))
+    places.append(_query(_placed(shape, "querystring"), operation.uri.partition("?")[2]))
 
     def read(request: Request, labels: Labels) -> dict[str, Any]:
         params: dict[str, Any] = {}
@@ -170,7 +169,9 @@ def _headers(name: str, member: Member) -> Place:
     return place
 
 
-def _query(queried: Mapping[str, Member]) -> Place:
+def _query(queried: Mapping[str, Member], fixed: str) -> Place:
+    """`fixed`: what the operation's own path has in its query. A parameter that nobody knows is refused."""
+    others = {"x-id", *(piece.partition("=")[0] for piece in fixed.split("&"))}
     scalars: dict[str, tuple[str, Callable[[str], Any]]] = {}
     lists: dict[str, tuple[str, Callable[[str], Any]]] = {}
     rest = ""
@@ -184,15 +185,19 @@ def _query(queried: Mapping[str, Member]) -> Place:
             scalars[member.wire_name or name] = (name, _scalar(member.shape))
 
     def place(request: Request, _labels: Labels, params: dict[str, Any]) -> None:
-        for key, text in pairs_of(request.query):
+        for key, text in pairs_of(request.query) if request.query else ():
             if key in scalars:
                 name, convert = scalars[key]
                 params[name] = convert(text)
             elif key in lists:
                 name, convert = lists[key]
                 params.setdefault(name, []).append(convert(text))
-            elif rest and not key.startswith("X-Amz-"):
+            elif key.startswith("X-Amz-") or key in others:
+                continue
+            elif rest:
                 params.setdefault(rest, {})[key] = text
+            else:
+                raise BadInput("The parameter is not recognized", code="UnknownParameter").within(key[:100])
 
     return place
 

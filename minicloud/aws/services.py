@@ -60,6 +60,7 @@ _CBOR = re.compile(r"/service/([^/]+)/operation/[^/]+")
 _SCOPE = re.compile(r"Credential=[^/,\s]*/[0-9]*/[^/,\s]*/([^/,\s]+)/aws4_request")
 _QUERY_SCOPE = re.compile(r"X-Amz-Credential=[^&]*?(?:/|%2F)([A-Za-z0-9-]+)(?:/|%2F)aws4_request", re.IGNORECASE)
 _VERSION = re.compile(rb"(?:^|&)Version=([0-9-]+)")
+REGION_GLOBAL = "aws-global"  # of credentials for services without regions: the cloud's own region is meant
 FUNCTION_URL = ".lambda-url."  # in the host name of a function's own URL
 QUERY, EC2, JSON, CBOR, REST = "query", "ec2", "json", "smithy-rpc-v2-cbor", "rest-json"
 

@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import quote, unquote
 
 from minicloud.aws import signature_chunks
-from minicloud.aws.services import Known
+from minicloud.aws.services import REGION_GLOBAL, Known
 from minicloud.aws.wire import Request
 from minicloud.base.arn import DEFAULT_REGION, Caller, Scope, check_region
 from minicloud.base.errors import CloudError, Unauthenticated
@@ -41,7 +41,6 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
 _SPACES = re.compile(r" +")
 _SAFE = "-_.~"
-REGION_GLOBAL = "aws-global"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +77,19 @@ class Signed(NamedTuple):
 
 
 class Verifier:
-    """For gateway.Way.admit where authentication is on."""
+    """For gateway.Way.admit where authentication is on. `region`: the cloud's own."""
 
     def __init__(
-        self, find: Callable[[str], Key | None], wall: Callable[[], float], sessions: Sessions | None = None
+        self,
+        find: Callable[[str], Key | None],
+        wall: Callable[[], float],
+        sessions: Sessions | None = None,
+        region: str = DEFAULT_REGION,
     ) -> None:
         self._find = find
         self._wall = wall
         self._sessions = sessions
+        self._region = region
         self._signing_keys: dict[tuple[str, str, str, str], tuple[bytes, bytes]] = {}
 
     def __call__(self, request: Request, service: Known) -> Caller:
@@ -113,7 +117,7 @@ class Verifier:
 
     def _who(self, signed: Signed, now: float) -> tuple[bytes, Caller | None, CloudError | None]:
         """The secret to compare with, who it is if that is right, and what is wrong with the key itself."""
-        region = DEFAULT_REGION if signed.region == REGION_GLOBAL else signed.region
+        region = self._region if signed.region == REGION_GLOBAL else signed.region
         if signed.token:
             return self._session(signed, now, region)
         key = self._find(signed.key_id)

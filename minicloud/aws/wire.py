@@ -25,6 +25,7 @@ class Request:
     """`path` and `query` are as sent, still quoted. `headers`: names in lower case; repeated ones joined by a comma.
 
     `repeated`: the values, one by one, of names that came more than once.
+    `form`: what face.form_of read of query and body; who changes the body sets it to None.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Request:
     body: bytes
     peer: str = ""
     repeated: dict[str, list[str]] = field(default_factory=dict)
+    form: list[tuple[str, str]] | None = None
 
 
 @dataclass(slots=True)

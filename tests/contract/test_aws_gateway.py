@@ -9,7 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from minicloud.aws.call import Call, Door
-from minicloud.aws.gateway import inflated, served
+from minicloud.aws.credentials import open_admit
+from minicloud.aws.gateway import Gateway, Way, inflated, served
 from minicloud.aws.wire import Request
 from minicloud.base import errors
 from tests.contract.aws_world import aws_world
@@ -202,3 +203,16 @@ async def code(call: Any) -> tuple[str, int]:
         await call
     response = failed.value.response
     return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+async def test_what_nobody_knows_in_a_path_or_a_query_is_refused_by_name() -> None:
+    gateway = Gateway(DOORS, Way(open_admit(), lambda: "request"))
+    get = Request("GET", "/2015-03-31/functions/f", "Nonsense=1", {}, b"")
+    for query, code in (("Nonsense=1", b"UnknownParameter"), ("Qualifier=1&x-id=GetFunction", b"ResourceNotFound")):
+        get.query = query
+        answer = await gateway.handle(get)
+        assert answer.status in (400, 404) and code in dict(answer.headers)["x-amzn-ErrorType"].encode()
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    odd = Request("POST", "/", "", form, b"Version=2016-11-15&Action=Describe%FF")
+    answer = await gateway.handle(odd)
+    assert isinstance(answer.body, bytes) and answer.status == 400 and b"MalformedQueryString" in answer.body

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -143,6 +144,23 @@ async def test_what_is_malformed_is_refused_and_nothing_is_done(case: str) -> No
         assert status(answer) == wanted, answer
         assert b"request-1" in answer  # in AWS's form, with a request id
         assert not one.sqs.called
+
+
+@pytest.mark.parametrize(
+    ("line", "path"), [("/a/b://c?x=1", "/a/b://c"), ("http://h:1/a/b?x=1", "/a/b"), ("http://h", "/")]
+)
+async def test_a_whole_url_is_its_path_and_a_path_is_itself(line: str, path: str) -> None:
+    async def handle(request: Request) -> Answer:
+        return Answer(200, "text/plain", f"{request.path} {request.query}".encode())
+
+    server = await http.serve(SimpleNamespace(body_bytes_max=0, handle=handle), "127.0.0.1", 0)  # type: ignore[arg-type]
+    try:
+        answer = await World(server.port, Sqs()).ask(
+            f"GET {line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert answer.partition(b"\r\n\r\n")[2].decode().split(" ")[0] == path
+    finally:
+        await server.stop(0)
 
 
 async def test_unknown_operations_and_services() -> None:

@@ -114,6 +114,11 @@ def test_a_request_signed_by_botocore_is_let_in() -> None:
     assert caller == Caller(Scope("123456789012", "eu-west-1"), EXAMPLE_KEY)
 
 
+def test_credentials_for_no_region_are_for_the_clouds_own() -> None:
+    here = Verifier(keys, lambda: NOW, region="eu-central-1")
+    assert here(sign(region="aws-global"), SQS).scope.region == "eu-central-1"
+
+
 def test_a_presigned_url_is_let_in_while_it_lives() -> None:
     request = sign("GET", "/", "Action=ListQueues&Version=2012-11-05", b"", presigned=3600)
     assert verifier(NOW + 3599)(request, SQS).scope.account == "123456789012"

@@ -61,6 +61,13 @@ def refused(name: str, call: Call, why: str = "") -> UnsupportedOperation:
     return UnsupportedOperation(text, code=REFUSALS.get(call.service, _REFUSAL), field=name)
 
 
+def harmless(params: Mapping[str, Any], call: Call, values: Mapping[str, Any]) -> None:
+    """Parameters whose one value says what is so anyway are taken, and empty ones; others are refused by name."""
+    for name, value in values.items():
+        if name in params and params[name] not in ("", [], {}, value):
+            raise refused(name, call)
+
+
 def only(params: Mapping[str, Any], call: Call, *names: str) -> None:
     """Every parameter that is given is one of `names`. Raises UnsupportedOperation, with the service's code."""
     for name in params:

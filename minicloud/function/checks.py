@@ -13,7 +13,7 @@ from dataclasses import replace
 from minicloud.base.arn import Scope
 from minicloud.function import errors, limits
 from minicloud.function.commands import Given
-from minicloud.function.model import JSON, TEXT, Settings
+from minicloud.function.model import JSON, TEXT, LayerVersion, Settings
 from minicloud.function.state import State
 
 _ROLE = re.compile(r"arn:aws:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+\Z")
@@ -144,8 +144,17 @@ def check_layers(state: State, scope: Scope, layers: tuple[str, ...]) -> None:
         )
     for arn in layers:
         found = state.layer_versions.get(arn)
-        if found is None or found.scope != scope:
+        if found is None or not may_use(state, scope, found):
             raise errors.invalid(f"Layer version {arn[:256]} does not exist.", "layers")
+
+
+def may_use(state: State, scope: Scope, layer: LayerVersion) -> bool:
+    """Whether a layer version is the scope's own, or shared with its account in its region."""
+    if layer.scope == scope or layer.region != scope.region:
+        return layer.scope == scope
+    policy = state.policies.get(layer.arn)
+    shared = policy.statements.values() if policy is not None else ()
+    return any(one.principal in ("*", scope.account) for one in shared)
 
 
 def check_unzipped(state: State, layers: tuple[str, ...], unzipped: int) -> None:

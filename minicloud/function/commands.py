@@ -255,6 +255,27 @@ class DeleteLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareLayer:
+    """Let an account, or everybody (*), use a layer version."""
+
+    scope: Scope
+    name: str
+    number: int
+    sid: str
+    principal: str
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnshareLayer:
+    scope: Scope
+    name: str
+    number: int
+    sid: str
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PutSchedule:
     """Made, or changed as a whole. `only`: CREATE, where there must be none yet; UPDATE, where there must be one."""
 

@@ -79,6 +79,11 @@ def not_supported(what: str, field: str) -> InvalidRequest:
     return invalid(f"{what} is not supported by minicloud", field)
 
 
+def policy_too_long(most: int) -> InvalidRequest:
+    text = f"The final policy size is bigger than the limit ({most})."
+    return InvalidRequest(text, code="PolicyLengthExceededException", field="statementId")
+
+
 def no_function(arn: str) -> NoSuchThing:
     return NoSuchThing(f"Function not found: {arn}", field="function")
 

@@ -55,6 +55,8 @@ class Functions(RuleMachine[State]):
             commands.DeleteMapping: mappings.delete,
             commands.PublishLayer: layers.publish,
             commands.DeleteLayer: layers.delete,
+            commands.ShareLayer: layers.share,
+            commands.UnshareLayer: layers.unshare,
             commands.PutSchedule: schedules.put,
             commands.DeleteSchedule: schedules.delete,
             commands.ScheduleFired: schedules.fired,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from minicloud.base.arn import Scope
 from minicloud.base.machine import Context, Draft, Outcome
 from minicloud.function import errors, names
 from minicloud.function.commands import AddPermission, RemovePermission
@@ -30,39 +31,45 @@ POLICY_BYTES_MAX = 20 * 1024  # quotas: a function's resource-based policy
 def add(state: State, command: AddPermission, context: Context) -> Outcome:
     """The reply is the Statement's document."""
     _, arn = names.owner(state, command.scope, command.function, command.qualifier, what="A policy")
-    new = command.statement
-    _check(new)
-    before = state.policies.get(arn)
-    if before is None:
-        before = Policy(arn, command.scope.account, command.scope.region, "")
-    check_revision(before.revision, command.revision)
+    _check(command.statement)
+    draft = Draft(state)
+    draft.put(with_statement(state, command.scope, arn, command.statement, command.revision, new_uuid(context)))
+    return draft.outcome(statement_document(arn, command.statement))
+
+
+def remove(state: State, command: RemovePermission, context: Context) -> Outcome:
+    _, arn = names.owner(state, command.scope, command.function, command.qualifier, what="A policy")
+    return without_statement(state, arn, command.sid, command.revision, new_uuid(context))
+
+
+def with_statement(state: State, scope: Scope, arn: str, new: Statement, given: str, revision: str) -> Policy:
+    """The policy with one more statement. `given`: the revision that the caller knows, '' for any; `revision`: the new
+    one. Raises ResourceConflictException, PolicyLengthExceededException, PreconditionFailedException.
+    """
+    before = state.policies.get(arn) or Policy(arn, scope.account, scope.region, "")
+    check_revision(before.revision, given)
     if new.sid in before.statements:
         text = (
             f"The statement id ({new.sid}) provided already exists. "
             "Please provide a new statement id, or remove the existing statement."
         )
         raise errors.Taken(text, field="statementId")
-    after = replace(before, revision=new_uuid(context), statements=before.statements | {new.sid: new})
+    after = replace(before, revision=revision, statements=before.statements | {new.sid: new})
     if len(json.dumps(document(after))) > POLICY_BYTES_MAX:
-        text = f"The final policy size is bigger than the limit ({POLICY_BYTES_MAX})."
-        raise errors.invalid(text, "statementId").__class__(
-            text, code="PolicyLengthExceededException", field="statementId"
-        )
-    draft = Draft(state)
-    draft.put(after)
-    return draft.outcome(statement_document(arn, new))
+        raise errors.policy_too_long(POLICY_BYTES_MAX)
+    return after
 
 
-def remove(state: State, command: RemovePermission, context: Context) -> Outcome:
-    _, arn = names.owner(state, command.scope, command.function, command.qualifier, what="A policy")
+def without_statement(state: State, arn: str, sid: str, given: str, revision: str) -> Outcome:
+    """As `with_statement`. Raises ResourceNotFoundException, PreconditionFailedException."""
     before = state.policies.get(arn)
-    if before is None or command.sid not in before.statements:
-        raise errors.NoSuchThing(f"Statement {command.sid[:100]} is not found in resource policy.", field="statementId")
-    check_revision(before.revision, command.revision)
-    left = {sid: one for sid, one in before.statements.items() if sid != command.sid}
+    if before is None or sid not in before.statements:
+        raise errors.NoSuchThing(f"Statement {sid[:100]} is not found in resource policy.", field="statementId")
+    check_revision(before.revision, given)
+    left = {name: one for name, one in before.statements.items() if name != sid}
     draft = Draft(state)
     if left:
-        draft.put(replace(before, revision=new_uuid(context), statements=left))
+        draft.put(replace(before, revision=revision, statements=left))
     else:
         draft.drop(before)
     return draft.outcome()

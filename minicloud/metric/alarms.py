@@ -1,6 +1,7 @@
 """The machine of alarms: commands in, records and actions out. Implements base.machine.Machine.
 
     put, delete, enable, disable, set state     decided by `given.py` and here
+    put, delete a dashboard                     decided by `dashboards.py`; they share the journal
     Tick                                        every due metric alarm is judged, 1,000 in one tick; composite alarms
                                                 above those that changed; waits that are over; history that has expired
 
@@ -43,6 +44,7 @@ from minicloud.metric.alarm import (
     with_actions,
 )
 from minicloud.metric.arithmetic import Line
+from minicloud.metric.dashboards import Dashboard, Dashboards, DeleteDashboards, PutDashboard
 from minicloud.metric.draft import ACTED, CONFIGURED, Draft
 from minicloud.metric.judgement import Judge
 from minicloud.metric.reading import Span
@@ -107,10 +109,11 @@ class ActionDone:
 
 
 class Alarms:
-    kinds = frozenset({ALARM, STATE, HISTORY, CLOCK})
+    kinds = frozenset({ALARM, STATE, HISTORY, CLOCK, Dashboard.kind})
 
     def __init__(self, store: Store) -> None:
         self.roster = Roster()
+        self.dashboards = Dashboards()
         self._store = store
         self._judge = Judge(store)
         self._rules: dict[type[Any], Callable[[Any, Context], Outcome]] = {
@@ -121,6 +124,8 @@ class Alarms:
             EnableActions: self._enable,
             TagAlarm: self._tag,
             ActionDone: self._done,
+            PutDashboard: self.dashboards.put,
+            DeleteDashboards: self.dashboards.delete,
             Tick: self._tick,
         }
 
@@ -128,10 +133,13 @@ class Alarms:
         return self._rules[type(command)](command, context)
 
     def apply(self, record: Record) -> None:
-        self.roster.apply(record)
+        self._owner(record.kind).apply(record)
 
     def lookup(self, kind: str, key: str) -> dict[str, Any] | None:
-        return self.roster.lookup(kind, key)
+        return self._owner(kind).lookup(kind, key)
+
+    def _owner(self, kind: str) -> Roster | Dashboards:
+        return self.dashboards if kind == Dashboard.kind else self.roster
 
     def due(self) -> float | None:
         return self.roster.due()

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minicloud.aws.call import Call, only, refused
+from minicloud.aws.lists import tag_list, tag_map
 from minicloud.base.arn import Scope
 from minicloud.metric import errors
 from minicloud.metric.alarm import COMPOSITE_ALARM, METRIC_ALARM, CompositeAlarm, HistoryItem, MetricAlarm, name_of
 from minicloud.metric.alarms import DeleteAlarms, EnableActions, PutAlarm, PutComposite, SetAlarmState, TagAlarm
+from minicloud.metric.dashboards import DeleteDashboards, PutDashboard
 from minicloud.metric.describe import Asked, AskedHistory, Shown
 from minicloud.metric.given import GivenAlarm, GivenComposite
 from minicloud.metric.model import Dimensions, Metric, dimensions_of
@@ -185,6 +187,38 @@ class CloudWatch:
         await self._service.submit(EnableActions(call.caller.scope, params["AlarmNames"], False))
         return {}
 
+    # --- dashboards
+
+    async def PutDashboard(self, params: Params, call: Call) -> Params:
+        """Kept and returned; nothing here draws it."""
+        only(params, call, "DashboardName", "DashboardBody")
+        account = call.caller.scope.account
+        await self._service.submit(PutDashboard(account, params["DashboardName"], params["DashboardBody"]))
+        return {"DashboardValidationMessages": []}
+
+    async def GetDashboard(self, params: Params, call: Call) -> Params:
+        found = await self._service.dashboard(call.caller.scope.account, params["DashboardName"])
+        return {"DashboardArn": found.arn, "DashboardBody": found.text, "DashboardName": found.name}
+
+    async def ListDashboards(self, params: Params, call: Call) -> Params:
+        found, token = await self._service.list_dashboards(
+            call.caller.scope.account, params.get("DashboardNamePrefix", ""), params.get("NextToken", "")
+        )
+        entries = [
+            {
+                "DashboardName": one.name,
+                "DashboardArn": one.arn,
+                "LastModified": one.changed,
+                "Size": len(one.text.encode()),
+            }
+            for one in found
+        ]
+        return {"DashboardEntries": entries, "NextToken": token or None}
+
+    async def DeleteDashboards(self, params: Params, call: Call) -> Params:
+        await self._service.submit(DeleteDashboards(call.caller.scope.account, params["DashboardNames"]))
+        return {}
+
     # --- tags
 
     async def TagResource(self, params: Params, call: Call) -> Params:
@@ -202,7 +236,7 @@ class CloudWatch:
         found, _ = await self._service.describe(call.caller.scope, Asked(names=(name,), types=_BOTH))
         if not found:
             raise errors.no_such_alarm(name)
-        return {"Tags": [{"Key": key, "Value": value} for key, value in sorted(found[0][0].tags.items())]}
+        return {"Tags": tag_list(dict(sorted(found[0][0].tags.items())))}
 
 
 _COMMON_PARAMS = ("AlarmName", "AlarmDescription", "ActionsEnabled", *_ACTIONS, "Tags")
@@ -286,7 +320,7 @@ def _common(params: Params) -> dict[str, Any]:
 
 
 def _tags(params: Params) -> dict[str, str]:
-    return {one["Key"]: one["Value"] for one in params.get("Tags", ())}
+    return tag_map(params.get("Tags", ()))
 
 
 def _alarm_of(arn: str, call: Call) -> str:

@@ -49,6 +49,19 @@ def no_such_alarm(name: str) -> NotFound:
     return NotFound(f"Alarm {name} does not exist", code="ResourceNotFound", field="AlarmName")
 
 
+def no_such_dashboard(name: str) -> NotFound:
+    return NotFound(f"Dashboard {name[:255]} does not exist", code="ResourceNotFound", field="DashboardName")
+
+
+def bad_dashboard(text: str, field: str) -> InvalidParameterValue:
+    return InvalidParameterValue(text, code="InvalidParameterInput", field=field)
+
+
+def too_many_dashboards(most: int) -> LimitExceeded:
+    text = f"The dashboards of an account have at most {most} characters together"
+    return LimitExceeded(text, code="LimitExceeded", field="DashboardBody")
+
+
 def too_many_alarms(most: int) -> LimitExceeded:
     return LimitExceeded(f"The quota of {most} alarms has been reached", code="LimitExceeded", field="AlarmName")
 

@@ -61,6 +61,11 @@ STATE_REASON_DATA_CHARS_MAX = 4_000  # API, SetAlarmState
 DELETE_ALARMS_MAX = 100  # API, DeleteAlarms
 DESCRIBE_PAGE_MAX = 100  # API, DescribeAlarms, DescribeAlarmHistory
 
+# --- dashboards
+DASHBOARD_WIDGETS_MAX = 500  # quotas: widgets of a dashboard
+DASHBOARDS_CHARS_MAX = 16 * 1024 * 1024  # ours: of an account's documents, which are in memory
+DASHBOARDS_PAGE = 100  # ours: of a list
+
 HISTORY_S = 14 * DAY_S  # guide, "Common features of CloudWatch alarms": two weeks
 HISTORY_ITEMS_MAX = 1_000  # ours: of one alarm
 HISTORY_TOTAL_MAX = 100_000  # ours: of all alarms of a process, some 100 MB; beyond it the oldest of who has most go

@@ -26,6 +26,7 @@ from minicloud.metric import limits, query
 from minicloud.metric.actions import Act
 from minicloud.metric.alarm import HistoryItem, MetricAlarm
 from minicloud.metric.alarms import ActionDone, Alarms
+from minicloud.metric.dashboards import Dashboard
 from minicloud.metric.describe import Asked, AskedHistory, Shown
 from minicloud.metric.journal import CHUNK, FLUSH_S, SERIES, SOURCE, TAIL, Persistence
 from minicloud.metric.model import Metric
@@ -181,6 +182,23 @@ class MetricService:
         return await self.shell.shown(
             lambda: describing.alarms_for_metric(self._machine.roster, metric, stat, period, unit)
         )
+
+    # --- dashboards
+
+    async def dashboard(self, account: str, name: str) -> Dashboard:
+        """Raises NotFound."""
+        return await self.shell.shown(lambda: self._machine.dashboards.get(account, name))
+
+    async def list_dashboards(self, account: str, prefix: str, token: str = "") -> tuple[list[Dashboard], str]:
+        """A page and the token of the next one. Raises InvalidPageToken."""
+        dashboards, context = self._machine.dashboards, f"dashboards/{account}/{prefix}"
+
+        def look() -> tuple[list[Dashboard], str]:
+            keys = dashboards.named(account, prefix)
+            some, after = pages.cut(self._secret, context, keys, token, limits.DASHBOARDS_PAGE)
+            return [dashboards.found[key] for key in some], after
+
+        return await self.shell.shown(look)
 
     def newest(self, alarm_key: str) -> tuple[tuple[float, ...], float] | None:
         """What a metric alarm compares, of its newest periods, and with what; None: it is none, or there is no data."""

@@ -198,3 +198,26 @@ async def test_a_root_disk_grows(tmp_path: Path) -> None:
                 await ec2.modify_volume(VolumeId=name, Size=size)
         with refused("UnsupportedOperation", "Iops"):
             await ec2.modify_volume(VolumeId=name, Iops=4000)
+
+
+async def test_what_there_is_none_of_is_an_empty_list_and_its_ids_are_not_found(tmp_path: Path) -> None:
+    async with ec2_world(tmp_path) as world:
+        ec2 = world.client("ec2")
+        for kind, ids, code in (
+            ("snapshots", {"SnapshotIds": ["snap-1"]}, "InvalidSnapshot.NotFound"),
+            ("addresses", {"AllocationIds": ["eipalloc-1"]}, "InvalidAllocationID.NotFound"),
+            ("addresses_attribute", {"AllocationIds": ["eipalloc-1"]}, "InvalidAllocationID.NotFound"),
+            ("prefix_lists", {"PrefixListIds": ["pl-1"]}, "InvalidPrefixListID.NotFound"),
+            ("nat_gateways", {"NatGatewayIds": ["nat-1"]}, "NatGatewayNotFound"),
+            ("vpc_endpoints", {"VpcEndpointIds": ["vpce-1"]}, "InvalidVpcEndpointId.NotFound"),
+            ("spot_instance_requests", {"SpotInstanceRequestIds": ["sir-1"]}, "InvalidSpotInstanceRequestID.NotFound"),
+            ("reserved_instances", {"ReservedInstancesIds": ["1"]}, "InvalidReservedInstancesId"),
+            ("capacity_reservations", {"CapacityReservationIds": ["cr-1"]}, "InvalidCapacityReservationId.NotFound"),
+            ("hosts", {"HostIds": ["h-1"]}, "InvalidHostID.NotFound"),
+            ("fleets", {"FleetIds": ["fleet-1"]}, "InvalidFleetId.NotFound"),
+        ):
+            describe = getattr(ec2, f"describe_{kind}")
+            answer = await describe()
+            assert [value for name, value in answer.items() if name != "ResponseMetadata"] in ([[]], [])
+            with refused(code, "does not exist"):
+                await describe(**ids)

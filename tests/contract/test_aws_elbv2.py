@@ -292,3 +292,19 @@ async def test_pages_hold_everything_once_and_another_account_sees_nothing(world
     await stranger.delete_target_group(TargetGroupArn=mine["TargetGroupArn"])
     assert (await world.elb.describe_target_groups(Names=["a"]))["TargetGroups"] == [mine]
     assert (await world.elb.describe_account_limits())["Limits"]
+
+
+async def test_rules_and_policies_come_whole_in_pages_and_in_their_order(world: World) -> None:
+    arn = (await world.listener(await world.balancer(), FIXED))["ListenerArn"]
+    for priority in (30, 4, 200, 11, 5):
+        await world.elb.create_rule(ListenerArn=arn, Priority=priority, Conditions=PATH, Actions=[FIXED])
+
+    async def paged(operation: str, member: str, name: str, **given: Any) -> list[str]:
+        pages = world.elb.boto.get_paginator(operation).paginate(**given, PaginationConfig={"PageSize": 2})
+        return await world.aws.run(lambda: [one[name] for page in pages for one in page[member]])
+
+    priorities = await paged("describe_rules", "Rules", "Priority", ListenerArn=arn)
+    assert priorities == ["4", "5", "11", "30", "200", "default"]
+    names = [one["Name"] for one in (await world.elb.describe_ssl_policies())["SslPolicies"]]
+    assert len(names) == 4 and await paged("describe_ssl_policies", "SslPolicies", "Name") == names
+    assert not (await world.elb.describe_ssl_policies(LoadBalancerType="gateway"))["SslPolicies"]

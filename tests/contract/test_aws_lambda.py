@@ -223,3 +223,65 @@ async def test_pages_tags_and_other_accounts(world: World) -> None:
     for call in (stranger.get_function, stranger.invoke, stranger.delete_function):
         with refused("ResourceNotFoundException"):
             await call(FunctionName=arn)
+
+
+async def test_a_layer_is_shared_with_accounts_of_its_region(world: World) -> None:
+    layer = await world.lam.publish_layer_version(LayerName="lib", Content={"ZipFile": CODE})
+    arn, one = layer["LayerVersionArn"], {"LayerName": "lib", "VersionNumber": 1}
+    stranger = world.aws.client("lambda", account="111122223333")
+    given = {
+        "FunctionName": "g",
+        "Runtime": "python3.11",
+        "Handler": "main.run",
+        "Role": ROLE,
+        "Code": {"ZipFile": CODE},
+    }
+    with refused("InvalidParameterValueException", "does not exist"):
+        await stranger.create_function(**given, Layers=[arn])
+    with refused("ResourceNotFoundException", "No policy"):
+        await world.lam.get_layer_version_policy(**one)
+    allow = {**one, "Action": "lambda:GetLayerVersion"}
+    made = await world.lam.add_layer_version_permission(**allow, StatementId="s", Principal="111122223333")
+    assert json.loads(made["Statement"]) == {
+        "Sid": "s", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:root"},
+        "Action": "lambda:GetLayerVersion", "Resource": arn,
+    }  # fmt: skip
+    shown = await world.lam.get_layer_version_policy(**one)
+    assert json.loads(shown["Policy"])["Statement"] == [json.loads(made["Statement"])]
+    assert shown["RevisionId"] == made["RevisionId"]
+    with refused("ResourceConflictException"):
+        await world.lam.add_layer_version_permission(**allow, StatementId="s", Principal="*")
+    with refused("InvalidParameterValueException", "OrganizationId"):
+        await world.lam.add_layer_version_permission(
+            **allow, StatementId="t", Principal="*", OrganizationId="o-1234567890"
+        )
+    with refused("PreconditionFailedException"):
+        await world.lam.remove_layer_version_permission(**one, StatementId="s", RevisionId="another")
+    assert (await stranger.get_layer_version_by_arn(Arn=arn))["LayerVersionArn"] == arn
+    assert (await stranger.create_function(**given, Layers=[arn]))["Layers"][0]["Arn"] == arn
+    for region, account in (("eu-west-1", "111122223333"), ("us-east-1", "444455556666")):
+        away = world.aws.client("lambda", account=account, region=region)
+        with refused("InvalidParameterValueException", "does not exist"):
+            await away.create_function(**given, Layers=[arn])
+    await world.lam.remove_layer_version_permission(**one, StatementId="s")
+    with refused("ResourceNotFoundException"):
+        await stranger.get_layer_version_by_arn(Arn=arn)
+    with refused("ResourceConflictException"):  # a stranger's function uses it
+        await world.lam.delete_layer_version(**one)
+
+
+async def test_lists_that_have_an_order_of_their_own_come_whole_in_pages(world: World) -> None:
+    await world.make()
+    for _ in range(11):
+        await world.lam.publish_layer_version(LayerName="lib", Content={"ZipFile": CODE})
+        await world.lam.update_function_code(FunctionName="f", ZipFile=packed(main=f"x = {_}"), Publish=True)
+
+    async def numbers(operation: str, member: str, **given: Any) -> list[str]:
+        pages = world.lam.boto.get_paginator(operation).paginate(**given, PaginationConfig={"PageSize": 2})
+        return await world.aws.run(lambda: [str(one["Version"]) for page in pages for one in page[member]])
+
+    last_first = [str(number) for number in range(11, 0, -1)]
+    assert await numbers("list_layer_versions", "LayerVersions", LayerName="lib") == last_first
+    versions = ["$LATEST", *reversed(last_first)]
+    assert await numbers("list_versions_by_function", "Versions", FunctionName="f") == versions
+    assert sorted(await numbers("list_functions", "Functions", FunctionVersion="ALL")) == sorted(versions)

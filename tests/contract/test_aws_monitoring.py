@@ -12,6 +12,7 @@ import pytest
 
 from minicloud.aws.call import Door
 from minicloud.logs.aws import CloudWatchLogs
+from minicloud.metric import limits
 from minicloud.metric.aws import CloudWatch
 from tests.contract.aws_world import AsyncBoto, AwsWorld, aws_world, refused
 from tests.contract.monitoring_world import World, monitoring_world
@@ -249,3 +250,39 @@ async def test_another_account_gets_nowhere(both: Both) -> None:
     ):
         with refused("ResourceNotFoundException"):
             await call
+
+
+async def test_dashboards_are_kept_as_they_were_put(both: Both) -> None:
+    cw = both.aws.client("cloudwatch")
+    body = json.dumps({"widgets": [{"type": "text", "properties": {"markdown": "h\u00e9"}}]})
+    assert (await cw.put_dashboard(DashboardName="web", DashboardBody=body))["DashboardValidationMessages"] == []
+    await cw.put_dashboard(DashboardName="web-2", DashboardBody='{"widgets": []}')
+    found = await both.aws.client("cloudwatch", region="eu-west-1").get_dashboard(DashboardName="web")  # of all regions
+    arn = "arn:aws:cloudwatch::000000000000:dashboard/web"
+    assert (found["DashboardBody"], found["DashboardArn"]) == (body, arn)
+    first, second = (await cw.list_dashboards(DashboardNamePrefix="we"))["DashboardEntries"]
+    assert (first["DashboardName"], first["Size"]) == ("web", len(body)) and second["DashboardName"] == "web-2"
+    for name, text in (("a b", body), ("a", "[]"), ("a", "{"), ("a", '{"widgets": 1}')):
+        with refused("InvalidParameterInput"):
+            await cw.put_dashboard(DashboardName=name, DashboardBody=text)
+    stranger = both.aws.client("cloudwatch", account=OTHER)
+    with refused("ResourceNotFound", "web"):
+        await stranger.get_dashboard(DashboardName="web")
+    with refused("ResourceNotFound", "none"):
+        await cw.delete_dashboards(DashboardNames=["web", "none"])
+    await cw.delete_dashboards(DashboardNames=["web", "web-2"])
+    assert not (await cw.list_dashboards())["DashboardEntries"]
+
+
+async def test_many_dashboards_come_in_pages_and_have_a_bound(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DASHBOARDS_PAGE", 2)
+    monkeypatch.setattr(limits, "DASHBOARDS_CHARS_MAX", 80)
+    cw = both.aws.client("cloudwatch")
+    for name in "abcde":
+        await cw.put_dashboard(DashboardName=name, DashboardBody='{"widgets": []}')
+    await cw.put_dashboard(DashboardName="e", DashboardBody='{"widgets":  []}')  # in its own place
+    with refused("LimitExceeded"):
+        await cw.put_dashboard(DashboardName="f", DashboardBody='{"widgets": []}')
+    paginator = cw.boto.get_paginator("list_dashboards")
+    pages = await both.aws.run(lambda: [page["DashboardEntries"] for page in paginator.paginate()])
+    assert [[one["DashboardName"] for one in page] for page in pages] == [["a", "b"], ["c", "d"], ["e"]]

@@ -120,6 +120,9 @@ async def test_failures_timeouts_and_cancels(tmp_path: Path, guests: Guests) -> 
             await ssm.get_command_invocation(CommandId=hung, InstanceId="i-0123456789abcdef0")
         with refused("ValidationException", f"minicloud instance connect {one}"):
             await ssm.start_session(Target=one)
+        assert (await ssm.describe_sessions(State="Active"))["Sessions"] == []
+        with refused("DoesNotExistException"):
+            await ssm.terminate_session(SessionId="me-0123456789abcdef0")
 
 
 async def test_targets_by_tag(tmp_path: Path, guests: Guests) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from minicloud.aws.call import Call, only, refused
+from minicloud.aws.call import Call, harmless, only, refused
 from minicloud.balancer import commands, errors
-from minicloud.balancer.aws.base import DUALSTACK, Noun, Params, Result, harmless, named, to_tags
+from minicloud.balancer.aws.base import DUALSTACK, Noun, Params, Result, named, to_tags
 from minicloud.balancer.balancers import SCHEMES, find
 from minicloud.balancer.model import APPLICATION, Balancer
 from minicloud.balancer.state import State
@@ -21,7 +21,7 @@ class BalancerDoor(Noun):
         """Active at once. Its listeners have an address of its own, LoadBalancerAddresses of its zones."""
         more = ("Subnets", "SubnetMappings", "SecurityGroups", "Scheme", "Tags", "Type", "IpAddressType")
         only(params, call, "Name", *more)
-        harmless(call, params, {"IpAddressType": DUALSTACK, "EnablePrefixForIpv6SourceNat": "off"})
+        harmless(params, call, {"IpAddressType": DUALSTACK, "EnablePrefixForIpv6SourceNat": "off"})
         scope, kind = call.caller.scope, params.get("Type", APPLICATION)
         self._check_groups(params, call, scope)
         subnets = await self._network.subnets(scope)
@@ -65,13 +65,13 @@ class BalancerDoor(Noun):
         """IPv4 is the one type."""
         only(params, call, _ARN, "IpAddressType")
         await self._shown(lambda state: find(state, call.caller.scope, params[_ARN]))
-        harmless(call, params, {"IpAddressType": DUALSTACK})
+        harmless(params, call, {"IpAddressType": DUALSTACK})
         return {"IpAddressType": DUALSTACK}
 
     async def SetSubnets(self, params: Params, call: Call) -> Result:
         """The subnets that it has; others are refused: a load balancer's zones are chosen when it is made."""
         only(params, call, _ARN, "Subnets", "SubnetMappings", "IpAddressType")
-        harmless(call, params, {"IpAddressType": DUALSTACK})
+        harmless(params, call, {"IpAddressType": DUALSTACK})
         scope = call.caller.scope
         one = await self._shown(lambda state: find(state, scope, params[_ARN]))
         subnets = await self._network.subnets(scope)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from minicloud.aws.call import Call, refused
+from minicloud.aws.call import Call
+from minicloud.aws.lists import Paging, tag_list, tag_map
 from minicloud.balancer import errors
 from minicloud.balancer.service import BalancerService
 from minicloud.balancer.state import State
-from minicloud.base import pages
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError
 
 T = TypeVar("T")
 Params = dict[str, Any]
 Result = dict[str, Any]
+_PAGING = Paging("Marker", "PageSize", "NextMarker")
 PAGE_MAX = 400  # API, PageSize
 DUALSTACK = "ipv4"  # the one IpAddressType that there is
 
@@ -47,13 +48,10 @@ class Noun:
 
     def _page(self, params: Params, call: Call, found: Mapping[str, T]) -> tuple[list[T], Result]:
         """One page of what was found, and the result's NextMarker."""
-        rest = sorted((name, repr(value)) for name, value in params.items() if name not in ("Marker", "PageSize"))
-        context = f"aws {call.caller.scope} {call.operation} {rest}"
         size = params.get("PageSize", PAGE_MAX)
         if not 1 <= size <= PAGE_MAX:
             raise errors.invalid(f"Page size '{size}' must be between 1 and {PAGE_MAX}", "PageSize")
-        keys, marker = pages.cut(self._secret, context, list(found), params.get("Marker", ""), size)
-        return [found[key] for key in keys], {"NextMarker": marker} if marker else {}
+        return _PAGING.page(self._secret, call, params, found, size)
 
 
 def named(state: State, kind: str, params: Params, arns: str, absent: CloudError, scope: Scope) -> list[str]:
@@ -72,25 +70,9 @@ def named(state: State, kind: str, params: Params, arns: str, absent: CloudError
     return list(dict.fromkeys(found)) if arns in params or "Names" in params else list(state.page(kind, scope))
 
 
-def harmless(call: Call, params: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Parameters whose one value says what is so anyway are taken; other values are refused by name."""
-    for name, value in values.items():
-        if name in params and params[name] != value:
-            raise refused(name, call)
-
-
 def to_tags(given: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Raises DuplicateTagKeys."""
-    tags: dict[str, str] = {}
-    for one in given:
-        if one["Key"] in tags:
-            raise errors.invalid_tags()
-        tags[one["Key"]] = one.get("Value", "")
-    return tags
-
-
-def shown_tags(tags: Mapping[str, str]) -> list[Result]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
+    return tag_map(given, errors.invalid_tags())
 
 
 def to_attributes(given: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -98,4 +80,4 @@ def to_attributes(given: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def shown_attributes(values: Mapping[str, str]) -> list[Result]:
-    return [{"Key": key, "Value": value} for key, value in values.items()]
+    return tag_list(values)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from minicloud.aws.call import Call, only
+from minicloud.aws.lists import tag_list
 from minicloud.balancer import attributes, balancers, commands, errors, groups, limits, listeners
 from minicloud.balancer.aws.balancers import BalancerDoor
-from minicloud.balancer.aws.base import Params, Result, shown_attributes, shown_tags, to_attributes, to_tags
+from minicloud.balancer.aws.base import Params, Result, shown_attributes, to_attributes, to_tags
 from minicloud.balancer.aws.groups import GroupDoor
 from minicloud.balancer.aws.listeners import ListenerDoor, RuleDoor
 from minicloud.balancer.model import Balancer, Group, Listener
@@ -70,7 +71,7 @@ class Elbv2(BalancerDoor, ListenerDoor, RuleDoor, GroupDoor):
         found = await self._shown(
             lambda state: [find_any(state, call.caller.scope, arn) for arn in params["ResourceArns"]]
         )
-        return {"TagDescriptions": [{"ResourceArn": one.arn, "Tags": shown_tags(one.tags)} for one in found]}
+        return {"TagDescriptions": [{"ResourceArn": one.arn, "Tags": tag_list(one.tags)} for one in found]}
 
     async def AddTags(self, params: Params, call: Call) -> Result:
         only(params, call, "ResourceArns", "Tags")

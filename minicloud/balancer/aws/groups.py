@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from minicloud.aws.call import Call, only
+from minicloud.aws.call import Call, harmless, only
 from minicloud.balancer import commands, errors, groups, targets
-from minicloud.balancer.aws.base import DUALSTACK, Noun, Params, Result, harmless, named, to_tags
+from minicloud.balancer.aws.base import DUALSTACK, Noun, Params, Result, named, to_tags
 from minicloud.balancer.aws.shapes import HEALTH_PARTS, checked_port, shown_health, to_health, to_targets
 from minicloud.balancer.balancers import find as find_balancer
 from minicloud.balancer.model import ADDRESS, FUNCTION, INSTANCE, Group, Target
@@ -18,7 +18,7 @@ class GroupDoor(Noun):
         parts = ("Name", "Protocol", "ProtocolVersion", "Port", "VpcId", "TargetType", "Tags", "IpAddressType")
         only(params, call, *parts, *HEALTH_PARTS)
         scope = call.caller.scope
-        harmless(call, params, {"IpAddressType": DUALSTACK, "VpcId": self._network.vpc(scope)})
+        harmless(params, call, {"IpAddressType": DUALSTACK, "VpcId": self._network.vpc(scope)})
         version, target_type = params.get("ProtocolVersion", ""), params.get("TargetType", INSTANCE)
         if target_type == FUNCTION and "VpcId" in params:
             text = f"VPC ID cannot be specified for target groups with target type '{FUNCTION}'"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicloud.aws.call import Call, only
+from minicloud.aws.call import Call, harmless, only
+from minicloud.aws.lists import in_order
 from minicloud.balancer import commands, errors, listeners
-from minicloud.balancer.aws.base import Noun, Params, Result, harmless, to_tags
+from minicloud.balancer.aws.base import Noun, Params, Result, to_tags
 from minicloud.balancer.aws.shapes import shown_action, shown_rule, to_action, to_conditions
 from minicloud.balancer.balancers import find as find_balancer
 from minicloud.balancer.model import APPLICATION, NETWORK, Listener, Rule
@@ -20,7 +21,7 @@ _HARMLESS = {"AlpnPolicy": ["None"], "MutualAuthentication": {"Mode": "off"}}
 class ListenerDoor(Noun):
     async def CreateListener(self, params: Params, call: Call) -> Result:
         only(params, call, "LoadBalancerArn", *_PARTS, "Tags")
-        harmless(call, params, _HARMLESS)
+        harmless(params, call, _HARMLESS)
         command = commands.CreateListener(
             scope=call.caller.scope,
             balancer=params["LoadBalancerArn"],
@@ -51,7 +52,7 @@ class ListenerDoor(Noun):
 
     async def ModifyListener(self, params: Params, call: Call) -> Result:
         only(params, call, _ARN, *_PARTS)
-        harmless(call, params, _HARMLESS)
+        harmless(params, call, _HARMLESS)
         certificates = _certificates(params)
         if len(certificates) > 1:
             raise errors.invalid("Only the default certificate can be specified", "Certificates")
@@ -78,7 +79,7 @@ class ListenerDoor(Noun):
 
         def look(state: State) -> Result:
             one = listeners.find(state, call.caller.scope, params[_ARN])
-            some, marker = self._page(params, call, {arn: arn for arn in one.certificates})
+            some, marker = self._page(params, call, in_order(one.certificates))
             shown = [{"CertificateArn": arn, "IsDefault": arn == one.certificates[0]} for arn in some]
             return {"Certificates": shown, **marker}
 
@@ -99,19 +100,19 @@ class ListenerDoor(Noun):
     async def DescribeSSLPolicies(self, params: Params, call: Call) -> Result:
         """A policy stands for its TLS versions; the ciphers are HAProxy's and are not listed."""
         only(params, call, "Names", "Marker", "PageSize", "LoadBalancerType")
-        harmless(call, params, {"LoadBalancerType": params.get("LoadBalancerType", "") or APPLICATION})
         for name in params.get("Names", ()):
             if name not in listeners.POLICIES:
                 raise errors.bad_policy(name)
-        names = {name: name for name in params.get("Names") or listeners.POLICIES}
-        some, marker = self._page(params, call, names)
+        spoken = params.get("LoadBalancerType", APPLICATION) in (APPLICATION, NETWORK)  # a gateway has no TLS
+        names = params.get("Names") or listeners.POLICIES
+        some, marker = self._page(params, call, in_order(names if spoken else ()))
         return {"SslPolicies": [_policy(name) for name in some], **marker}
 
 
 class RuleDoor(Noun):
     async def CreateRule(self, params: Params, call: Call) -> Result:
         only(params, call, _ARN, "Conditions", "Priority", "Actions", "Tags", "Transforms")
-        harmless(call, params, {"Transforms": []})
+        harmless(params, call, {"Transforms": []})
         command = commands.CreateRule(
             scope=call.caller.scope,
             listener=params[_ARN],
@@ -133,7 +134,8 @@ class RuleDoor(Noun):
                 found = state.rules_of(listeners.find(state, scope, params[_ARN]).arn)
             else:
                 found = [self._find(state, arn, call) for arn in params["RuleArns"]]
-            some, marker = self._page(params, call, {one.arn: one for one in found})
+            keyed = {f"{one.is_default:d} {one.priority:06d} {one.arn}": one for one in found}
+            some, marker = self._page(params, call, keyed)
             return {"Rules": [shown_rule(one) for one in some], **marker}
 
         return await self._shown(look)
@@ -146,7 +148,7 @@ class RuleDoor(Noun):
 
     async def ModifyRule(self, params: Params, call: Call) -> Result:
         only(params, call, _RULE, "Conditions", "Actions", "Transforms", "ResetTransforms")
-        harmless(call, params, {"Transforms": [], "ResetTransforms": True})
+        harmless(params, call, {"Transforms": [], "ResetTransforms": True})
         command = commands.ModifyRule(
             scope=call.caller.scope,
             arn=params[_RULE],

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from minicloud.aws.call import Call
-from minicloud.base import limits, pages
+from minicloud.aws.lists import NEXT_TOKEN, tag_list, tag_map
+from minicloud.base import limits
 from minicloud.base.arn import Scope
 from minicloud.base.errors import InvalidParameterValue, OperationNotPermitted
 from minicloud.base.machine import Context
@@ -70,7 +71,6 @@ class Noun:
         """The items of one page that the request's Filters admit, and its NextToken as a result's start."""
         test = checked(params.get("Filters", ()), fields)
         found = {key: item for key, item in items if test(item)}
-        keys = sorted(found)
         size = params.get("MaxResults", 0)
         if not 0 <= size <= limits.PAGE_SIZE_MAX:
             raise InvalidParameterValue(
@@ -79,14 +79,8 @@ class Noun:
             )
         token = params.get("NextToken", "")
         if not size and not token:
-            return [found[key] for key in keys], {}
-        some, after = pages.cut(self._ports.page_secret, self._context(call, params), keys, token, size or 1000)
-        return [found[key] for key in some], {"NextToken": after} if after else {}
-
-    def _context(self, call: Call, params: Mapping[str, Any]) -> str:
-        """What a page token is bound to."""
-        rest = sorted((name, repr(value)) for name, value in params.items() if name not in ("NextToken", "MaxResults"))
-        return f"aws {call.caller.scope} {call.operation} {rest}"
+            return [found[key] for key in sorted(found)], {}
+        return NEXT_TOKEN.page(self._ports.page_secret, call, params, found, size or limits.PAGE_SIZE_MAX)
 
 
 def would_have() -> NoReturn:
@@ -94,24 +88,14 @@ def would_have() -> NoReturn:
     raise OperationNotPermitted("Request would have succeeded, but DryRun flag is set.", code="DryRunOperation")
 
 
-def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
 def tagged(tags: Mapping[str, str]) -> Result:
     """The Tags member of a result; absent where there are none."""
     return {"Tags": tag_list(tags)} if tags else {}
 
 
-def tag_map(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
+def to_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Raises InvalidParameterValue for a key that is given twice."""
-    found: dict[str, str] = {}
-    for tag in tags:
-        key = tag.get("Key", "")
-        if key in found:
-            raise InvalidParameterValue(f"Duplicate tag key '{key[:128]}' specified.", field="Tags")
-        found[key] = tag.get("Value", "")
-    return found
+    return tag_map(tags, InvalidParameterValue("Duplicate tag keys specified.", field="Tags"))
 
 
 def tags_for(params: Mapping[str, Any], *kinds: str) -> dict[str, dict[str, str]]:
@@ -123,7 +107,7 @@ def tags_for(params: Mapping[str, Any], *kinds: str) -> dict[str, dict[str, str]
             raise InvalidParameterValue(
                 f"'{kind[:64]}' is not a valid taggable resource type for this operation.", field="TagSpecifications"
             )
-        found[kind].update(tag_map(one.get("Tags", ())))
+        found[kind].update(to_tags(one.get("Tags", ())))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minicloud.compute.aws.absent import AbsentDoor
 from minicloud.compute.aws.attributes import AttributeDoor
 from minicloud.compute.aws.images import ImageDoor
 from minicloud.compute.aws.instances import InstanceDoor
@@ -28,5 +29,6 @@ class Ec2(
     NetworkDoor,
     RuleDoor,
     VolumeDoor,
+    AbsentDoor,
 ):
     """For `Door("ec2", Ec2(service, ports))`. TemplateDoor has RunInstances too: they share words."""

@@ -138,26 +138,6 @@ class NetworkDoor(Noun):
         zone = shown.zone(one)
         return {**item, "AvailabilityZone": zone, "RequesterManaged": False, "TagSet": []}
 
-    async def DescribeAddresses(self, params: Params, call: Call) -> Result:
-        """There are no elastic addresses."""
-        only(params, call, "PublicIps", "AllocationIds", "Filters", "DryRun")
-        for name, code in (("PublicIps", "InvalidAddress"), ("AllocationIds", "InvalidAllocationID")):
-            for one in params.get(name, ()):
-                raise NotFound(f"Address '{one[:64]}' not found.", code=f"{code}.NotFound")
-        return await self._shown(params, lambda: {"Addresses": []})
-
-    async def DescribePrefixLists(self, params: Params, call: Call) -> Result:
-        only(params, call, "PrefixListIds", *_LIST)
-        return await self._shown(params, lambda: {"PrefixLists": []})
-
-    async def DescribeNatGateways(self, params: Params, call: Call) -> Result:
-        only(params, call, "NatGatewayIds", "Filter", "NextToken", "MaxResults", "DryRun")
-        return await self._shown(params, lambda: {"NatGateways": []})
-
-    async def DescribeVpcEndpoints(self, params: Params, call: Call) -> Result:
-        only(params, call, "VpcEndpointIds", *_LIST)
-        return await self._shown(params, lambda: {"VpcEndpoints": []})
-
 
 class _Single:
     """How the one item of its kind is asked for: the member with its id, EC2's word and code for it, its filters."""

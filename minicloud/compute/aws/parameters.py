@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from minicloud.aws.call import Call, only, refused
+from minicloud.aws.lists import tag_list
 from minicloud.base.arn import Scope
 from minicloud.base.errors import InvalidParameterValue, NotFound
-from minicloud.compute.aws.base import tag_list, tag_map
+from minicloud.compute.aws.base import to_tags
 from minicloud.compute.aws.running import Runner
 from minicloud.compute.aws.ssm import CommandDoor
 from minicloud.compute.public_images import PARAMETERS
@@ -54,7 +55,7 @@ class SsmDoor(CommandDoor):
             bool(params.get("Overwrite")),
             params.get("Description"),
             "Standard" if tier == "Intelligent-Tiering" else tier,
-            tag_map(params.get("Tags", ())),
+            to_tags(params.get("Tags", ())),
         )
         made: Parameter = await self._submit(command)
         return {"Version": made.version, "Tier": made.tier}
@@ -153,7 +154,7 @@ class SsmDoor(CommandDoor):
     async def AddTagsToResource(self, params: Params, call: Call) -> Result:
         name = _tagged(params)
         self._check_there(name, call.caller.scope)
-        await self._submit(TagParameter(call.caller.scope, name, tag_map(params["Tags"])))
+        await self._submit(TagParameter(call.caller.scope, name, to_tags(params["Tags"])))
         return {}
 
     async def RemoveTagsFromResource(self, params: Params, call: Call) -> Result:

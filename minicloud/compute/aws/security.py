@@ -9,7 +9,7 @@ from minicloud.aws.call import Call, only, refused
 from minicloud.base.arn import Scope
 from minicloud.base.errors import InvalidParameterCombination, MissingParameter
 from minicloud.compute import security, vpc
-from minicloud.compute.aws.base import Noun, Params, Result, named_in, tag_map, tagged, tags_for
+from minicloud.compute.aws.base import Noun, Params, Result, named_in, tagged, tags_for, to_tags
 from minicloud.compute.aws.filters import TAGS, Fields
 from minicloud.compute.model import SecurityGroup
 from minicloud.compute.security import Rule
@@ -315,7 +315,7 @@ _FIELDS: Fields[SecurityGroup] = {
     "egress.ip-permission.to-port": lambda one: _every(one, "egress", "to"),
 }
 _RULE_FIELDS: Fields[Result] = {
-    TAGS: lambda one: tag_map(one.get("Tags", ())),
+    TAGS: lambda one: to_tags(one.get("Tags", ())),
     "group-id": lambda one: one["GroupId"],
     "security-group-rule-id": lambda one: one["SecurityGroupRuleId"],
 }

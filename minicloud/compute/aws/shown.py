@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from minicloud.aws.lists import tag_list
 from minicloud.aws.xml import Lasting
 from minicloud.base.arn import Scope
 from minicloud.compute import security, vpc
@@ -113,7 +114,7 @@ def instance(state: State, one: Instance) -> dict[str, Any]:
     if one.reason_code:
         shown["StateReason"] = {"Code": one.reason_code, "Message": one.reason_message}
     if one.tags:
-        shown["Tags"] = [{"Key": key, "Value": value} for key, value in one.tags.items()]
+        shown["Tags"] = tag_list(one.tags)
     return shown
 
 

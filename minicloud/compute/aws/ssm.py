@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from minicloud.aws.call import Call, only, refused
-from minicloud.base import limits, pages
+from minicloud.aws.lists import NEXT_TOKEN
+from minicloud.base import limits
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, InvalidParameterValue, NotFound, UnsupportedOperation
 from minicloud.compute.aws.filters import TAGS, Fields, checked
@@ -37,11 +38,7 @@ class CommandDoor:
         self._page_secret = page_secret
 
     def _page(self, call: Call, params: Params, items: dict[str, Any], most: int = 50) -> tuple[list[Any], Result]:
-        rest = sorted((name, repr(value)) for name, value in params.items() if name not in ("NextToken", "MaxResults"))
-        context = f"ssm {call.caller.scope} {call.operation} {rest}"
-        size = params.get("MaxResults", most)
-        keys, after = pages.cut(self._page_secret, context, sorted(items), params.get("NextToken", ""), size)
-        return [items[key] for key in keys], {"NextToken": after} if after else {}
+        return NEXT_TOKEN.page(self._page_secret, call, params, items, params.get("MaxResults", most))
 
     # --- instances
 
@@ -302,6 +299,16 @@ class CommandDoor:
             f"Sessions are not served over this protocol; use `minicloud instance connect {params['Target'][:64]}`.",
             code="ValidationException",
         )
+
+    async def DescribeSessions(self, params: Params, call: Call) -> Result:
+        """There are none."""
+        only(params, call, "State", "Filters", "MaxResults", "NextToken")
+        sessions: dict[str, list[Result]] = {"Active": [], "History": []}
+        return {"Sessions": sessions[params["State"]]}
+
+    async def TerminateSession(self, params: Params, call: Call) -> Result:
+        """There are none."""
+        raise NotFound(f"Session {params['SessionId'][:96]} does not exist.", code="DoesNotExistException")
 
 
 _AGENT = "3.3.0.0"  # tools refuse agents that look old

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from minicloud.aws.call import Call, only
 from minicloud.base.errors import MissingParameter
 from minicloud.compute import commands
-from minicloud.compute.aws.base import Noun, Params, Result, tag_map
+from minicloud.compute.aws.base import Noun, Params, Result, to_tags
 from minicloud.compute.aws.filters import TAGS, Fields
 from minicloud.compute.model import Group, Image, Instance, KeyPair, SecurityGroup, Template
 from minicloud.compute.tagging import volume_of
@@ -35,7 +35,7 @@ class TagDoor(Noun):
     async def CreateTags(self, params: Params, call: Call) -> Result:
         """Parts of the default network and network interfaces cannot be tagged."""
         only(params, call, "Resources", "Tags", "DryRun")
-        tags = tag_map(params.get("Tags", ()))
+        tags = to_tags(params.get("Tags", ()))
         if not tags:
             raise MissingParameter("The request must contain the parameter Tags", field="Tags")
         await self._retag([commands.SetTags(call.caller.scope, one, tags) for one in params["Resources"]], params)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from minicloud.aws.call import Call, only
+from minicloud.aws.lists import tag_list
 from minicloud.base.errors import (
     CloudError,
     InvalidParameterCombination,
@@ -14,7 +15,7 @@ from minicloud.base.errors import (
     MissingParameter,
 )
 from minicloud.compute import commands, templates, vpc
-from minicloud.compute.aws.base import Params, Result, named_in, tag_list, tagged, tags_for
+from minicloud.compute.aws.base import Params, Result, named_in, tagged, tags_for
 from minicloud.compute.aws.filters import TAGS, Fields
 from minicloud.compute.aws.launch import SHARED, LaunchDoor
 from minicloud.compute.model import Template, TemplateVersion

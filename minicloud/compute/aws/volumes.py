@@ -73,13 +73,6 @@ class VolumeDoor(Noun):
         ]
         return {**result, "VolumeStatuses": statuses}
 
-    async def DescribeSnapshots(self, params: Params, call: Call) -> Result:
-        """There are none."""
-        only(params, call, "OwnerIds", "RestorableByUserIds", "SnapshotIds", *_LIST)
-        for one in params.get("SnapshotIds", ()):
-            raise NotFound(f"The snapshot '{one[:64]}' does not exist.", code="InvalidSnapshot.NotFound")
-        return await self._shown(params, lambda: {"Snapshots": []})
-
     async def ModifyVolume(self, params: Params, call: Call) -> Result:
         """A root disk can grow, at any time: the room is reserved on its host. Its type is said back."""
         only(params, call, "VolumeId", "Size", "VolumeType", "Iops", "Throughput", "DryRun")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from minicloud.aws.call import Call, refused
-from minicloud.base import pages
+from minicloud.aws.lists import Paging
 from minicloud.function import commands, errors
 from minicloud.function.functions import shown_sha256
 from minicloud.function.model import ACTIVE, SUCCESSFUL, Function, Version
@@ -18,6 +18,7 @@ T = TypeVar("T")
 Params = dict[str, Any]
 Result = dict[str, Any]
 NAME, QUALIFIER = "FunctionName", "Qualifier"
+_PAGING = Paging("Marker", "MaxItems", "NextMarker")
 PAGE, PAGE_MAX = 50, 10_000  # model, MaxItems; 50 where none is given
 MACHINES = {"x86_64": ("x86_64", "amd64"), "arm64": ("aarch64", "arm64")}
 
@@ -68,11 +69,8 @@ class Noun:
 
     def _page(self, params: Params, call: Call, found: Mapping[str, T]) -> tuple[list[T], Result]:
         """One page of what was found, and the result's NextMarker."""
-        rest = sorted((name, repr(value)) for name, value in params.items() if name not in ("Marker", "MaxItems"))
-        context = f"aws {call.caller.scope} {call.operation} {rest}"
         size = min(params.get("MaxItems", PAGE), PAGE_MAX)
-        keys, marker = pages.cut(self._secret, context, list(found), params.get("Marker", ""), size)
-        return [found[key] for key in keys], {"NextMarker": marker} if marker else {}
+        return _PAGING.page(self._secret, call, params, found, size)
 
     def _configuration(self, version: Version, owner: Function, arn: str = "") -> Result:
         """`arn`: as it was asked for, '' for the function's own."""
@@ -143,13 +141,6 @@ def given(params: Params) -> commands.Given:
     }
     said |= {ours: logging[name] for name, ours in names.items() if name in logging}
     return commands.Given(**said)
-
-
-def harmless(call: Call, params: Mapping[str, Any], values: Mapping[str, Any] = HARMLESS) -> None:
-    """Parameters whose one value says what is so anyway are taken, and empty ones; others are refused by name."""
-    for name, value in values.items():
-        if name in params and params[name] and params[name] != value:
-            raise refused(name, call)
 
 
 def zip_of(params: Params, call: Call) -> bytes:

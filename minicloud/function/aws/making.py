@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from minicloud.aws.call import Call, only, refused
+from minicloud.aws.call import Call, harmless, only, refused
+from minicloud.aws.lists import in_order
 from minicloud.function import commands, mappings, names
 from minicloud.function.aws.base import (
     HARMLESS,
@@ -16,7 +17,6 @@ from minicloud.function.aws.base import (
     Params,
     Result,
     given,
-    harmless,
     zip_of,
 )
 from minicloud.function.limits import ACCOUNT_CONCURRENCY, STORAGE_BYTES_MAX, UNZIPPED_BYTES_MAX, ZIP_BYTES_MAX
@@ -31,7 +31,7 @@ class MakingDoor(Noun):
     async def CreateFunction(self, params: Params, call: Call) -> Result:
         """Active at once. Packages come with the request."""
         only(params, call, NAME, "Code", "Publish", "Tags", "Architectures", *SETTINGS, *HARMLESS)
-        harmless(call, params)
+        harmless(params, call, HARMLESS)
         self._check_architectures(params, call)
         name = names.parse(call.caller.scope, params[NAME]).name
         command = commands.CreateFunction(
@@ -55,7 +55,7 @@ class MakingDoor(Noun):
 
     async def UpdateFunctionConfiguration(self, params: Params, call: Call) -> Result:
         only(params, call, NAME, "RevisionId", *SETTINGS, *HARMLESS)
-        harmless(call, params)
+        harmless(params, call, HARMLESS)
         command = commands.UpdateSettings(call.caller.scope, params[NAME], given(params), params.get("RevisionId", ""))
         return self._made(await self._service.submit(command))
 
@@ -100,7 +100,7 @@ class MakingDoor(Noun):
 
     async def ListFunctions(self, params: Params, call: Call) -> Result:
         only(params, call, "FunctionVersion", "Marker", "MaxItems", "MasterRegion")
-        harmless(call, params, {"MasterRegion": "ALL"})
+        harmless(params, call, {"MasterRegion": "ALL"})
         every = params.get("FunctionVersion") == "ALL"
 
         def look(state: State) -> Result:
@@ -138,8 +138,7 @@ class MakingDoor(Noun):
 
         def look(state: State) -> Result:
             owner = names.find(state, call.caller.scope, params[NAME])
-            found = {f"{place:09d}": one for place, one in enumerate(state.versions_of(owner.arn))}
-            some, marker = self._page(params, call, found)
+            some, marker = self._page(params, call, in_order(state.versions_of(owner.arn)))
             return {"Versions": [self._configuration(one, owner, one.arn) for one in some], **marker}
 
         return await self._shown(look)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from minicloud.aws.call import Call, only, refused
-from minicloud.base import pages
+from minicloud.aws.call import Call, harmless, only, refused
+from minicloud.aws.lists import NEXT_TOKEN
 from minicloud.base.errors import CloudError, InvalidRequest
 from minicloud.function import commands, errors, schedules
-from minicloud.function.aws.base import Params, Result, harmless
+from minicloud.function.aws.base import Params, Result
 from minicloud.function.model import Schedule
 from minicloud.function.service import FunctionService
 from minicloud.function.state import State
@@ -49,7 +49,7 @@ class Scheduler:
     async def _put(self, params: Params, call: Call, only_if: str) -> Result:
         only(params, call, *_NAMES, *_PARTS)
         _group(params, call)
-        harmless(call, params, {"FlexibleTimeWindow": {"Mode": "OFF"}})
+        harmless(params, call, {"FlexibleTimeWindow": {"Mode": "OFF"}})
         target = params["Target"]
         for name in target:
             if name not in ("Arn", "RoleArn", "Input"):
@@ -95,11 +95,8 @@ class Scheduler:
             found = {
                 one.arn: one for one in every if one.name.startswith(prefix) and wanted in (None, _schedule_state(one))
             }
-            context = f"aws {call.caller.scope} {call.operation} {prefix} {wanted}"
-            size = params.get("MaxResults", PAGE_MAX)
-            keys, token = pages.cut(self._secret, context, list(found), params.get("NextToken", ""), size)
-            shown = [_summary(found[key]) for key in keys]
-            return {"Schedules": shown, **({"NextToken": token} if token else {})}
+            some, token = NEXT_TOKEN.page(self._secret, call, params, found, params.get("MaxResults", PAGE_MAX))
+            return {"Schedules": [_summary(one) for one in some], **token}
 
         return await self._service.shown(look)
 

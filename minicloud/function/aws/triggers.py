@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping as Named
 from typing import Any
 
 from minicloud.aws.call import Call, only, refused
-from minicloud.function import commands, layers, mappings, names, urls
+from minicloud.function import commands, layers, mappings, names, policies, urls
 from minicloud.function.aws.base import NAME, QUALIFIER, Noun, Params, Result, when
 from minicloud.function.aws.making import NO_CODE
 from minicloud.function.functions import shown_sha256
@@ -15,6 +16,7 @@ from minicloud.function.state import State
 
 STREAMED, BUFFERED = "RESPONSE_STREAM", "BUFFERED"
 PARTIAL = "ReportBatchItemFailures"
+_LAST = 10**12 - 1  # no version of a layer has a higher number
 _CORS = {
     "AllowCredentials": "credentials",
     "AllowHeaders": "headers",
@@ -186,13 +188,15 @@ class LayerDoor(Noun):
     async def GetLayerVersion(self, params: Params, call: Call) -> Result:
         only(params, call, "LayerName", "VersionNumber")
         name, number = params["LayerName"], params["VersionNumber"]
-        return await self._shown(lambda state: _layer(layers.find(state, call.caller.scope, name, number), whole=True))
+        return await self._shown(
+            lambda state: _layer(layers.usable(state, call.caller.scope, name, number), whole=True)
+        )
 
     async def GetLayerVersionByArn(self, params: Params, call: Call) -> Result:
         only(params, call, "Arn")
         name, _, number = params["Arn"].rpartition(":")
         count = int(number) if number.isdigit() else 0
-        return await self._shown(lambda state: _layer(layers.find(state, call.caller.scope, name, count), whole=True))
+        return await self._shown(lambda state: _layer(layers.usable(state, call.caller.scope, name, count), whole=True))
 
     async def ListLayers(self, params: Params, call: Call) -> Result:
         only(params, call, "CompatibleRuntime", "CompatibleArchitecture", "Marker", "MaxItems")
@@ -216,7 +220,8 @@ class LayerDoor(Noun):
 
         def look(state: State) -> Result:
             versions = state.layer_versions_of(layers.layer_arn(call.caller.scope, params["LayerName"]))
-            some, marker = self._page(params, call, {one.arn: one for one in versions if _fits(one, params)})
+            newest_first = {f"{_LAST - one.number:012d}": one for one in versions if _fits(one, params)}
+            some, marker = self._page(params, call, newest_first)
             return {"LayerVersions": [_layer(one) for one in some], **marker}
 
         return await self._shown(look)
@@ -226,6 +231,46 @@ class LayerDoor(Noun):
         command = commands.DeleteLayer(call.caller.scope, params["LayerName"], params["VersionNumber"])
         await self._service.submit(command)
         return {}
+
+    async def AddLayerVersionPermission(self, params: Params, call: Call) -> Result:
+        """Accounts or everybody, in the layer's region; no organisations."""
+        only(params, call, "LayerName", "VersionNumber", "StatementId", "Action", "Principal", "RevisionId")
+        if params["Action"] != layers.GET:
+            raise refused("Action", call, f"It is {layers.GET}.")
+        sid = params["StatementId"]
+        command = commands.ShareLayer(
+            call.caller.scope,
+            params["LayerName"],
+            params["VersionNumber"],
+            sid,
+            params["Principal"],
+            params.get("RevisionId", ""),
+        )
+        after = await self._service.submit(command)
+        statement = policies.statement_document(after.arn, after.statements[sid])
+        return {"Statement": json.dumps(statement, separators=(",", ":")), "RevisionId": after.revision}
+
+    async def RemoveLayerVersionPermission(self, params: Params, call: Call) -> Result:
+        only(params, call, "LayerName", "VersionNumber", "StatementId", "RevisionId")
+        command = commands.UnshareLayer(
+            call.caller.scope,
+            params["LayerName"],
+            params["VersionNumber"],
+            params["StatementId"],
+            params.get("RevisionId", ""),
+        )
+        await self._service.submit(command)
+        return {}
+
+    async def GetLayerVersionPolicy(self, params: Params, call: Call) -> Result:
+        only(params, call, "LayerName", "VersionNumber")
+
+        def look(state: State) -> Result:
+            found = layers.policy_of(state, call.caller.scope, params["LayerName"], params["VersionNumber"])
+            text = json.dumps(policies.document(found), separators=(",", ":"))
+            return {"Policy": text, "RevisionId": found.revision}
+
+        return await self._shown(look)
 
 
 def _cors(given: Params | None) -> Cors | None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from minicloud.aws.call import Call
-from minicloud.base import pages
+from minicloud.aws.lists import MARKER, tag_list
 from minicloud.base.errors import InvalidPageToken, InvalidParameterValue
 from minicloud.base.machine import Outcome
 from minicloud.identity.iam.model import Policy, Profile, Role, User
@@ -34,21 +34,12 @@ class Noun:
 
     def _page(self, call: Call, params: Params, items: Mapping[str, T]) -> tuple[list[T], Result]:
         """One page by sorted key, and the result's IsTruncated and Marker."""
-        rest = sorted((name, repr(value)) for name, value in params.items() if name not in LIST)
-        context = f"iam {call.caller.scope.account} {call.operation} {rest}"
-        size = params.get("MaxItems", MAX_ITEMS)
+        size = min(params.get("MaxItems", MAX_ITEMS), 1000)
         try:
-            keys, after = pages.cut(
-                self._identity.page_secret, context, sorted(items), params.get("Marker", ""), min(size, 1000)
-            )
+            some, marker = MARKER.page(self._identity.page_secret, call, params, items, size)
         except InvalidPageToken:
             raise InvalidParameterValue("Invalid Marker", code="ValidationError", field="Marker") from None
-        end = {"IsTruncated": bool(after), **({"Marker": after} if after else {})}
-        return [items[key] for key in keys], end
-
-    def _tags_of(self, one: User | Role | Policy | Profile, params: Params, call: Call) -> Result:
-        some, end = self._page(call, params, {tag["Key"]: tag for tag in tag_list(one.tags)})
-        return {"Tags": some, **end}
+        return some, {"IsTruncated": bool(marker), **marker}
 
     # --- entities
 
@@ -75,14 +66,6 @@ def account(call: Call) -> str:
 def document(text: str) -> str:
     """As IAM returns documents: URL-encoded (RFC 3986)."""
     return quote(text, safe="-_.~")
-
-
-def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def tag_map(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    return {one["Key"]: one["Value"] for one in tags}
 
 
 def under(items: Iterable[T], params: Params, path: Callable[[T], str]) -> list[T]:
@@ -113,14 +96,3 @@ def role_of(one: Role) -> Result:
         "RoleLastUsed": {},
     }
     return shown | ({"Description": one.description} if one.description else {})
-
-
-def attached_of(holder: User | Role, params: Params) -> dict[str, Result]:
-    """The policies that it has attached, under the path that is asked for."""
-    found = under(holder.attached, params, _path_of)
-    return {arn: {"PolicyName": arn.rpartition("/")[2], "PolicyArn": arn} for arn in found}
-
-
-def _path_of(policy: str) -> str:
-    """Of a policy by its ARN: arn:aws:iam::1:policy/team/a is under /team/."""
-    return "/" + policy.partition("/")[2].rpartition("/")[0] + "/" if policy.count("/") > 1 else "/"

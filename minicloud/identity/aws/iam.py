@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from minicloud.aws.call import Call, only
+from minicloud.aws.lists import tag_map
 from minicloud.identity.aws.base import (
     LIST,
     Params,
     Result,
     account,
     document,
-    tag_map,
     under,
 )
 from minicloud.identity.aws.roles import RoleDoor
@@ -112,14 +112,10 @@ class Iam(RoleDoor, UserDoor, SimulateDoor):
         }
 
     async def TagPolicy(self, params: Params, call: Call) -> Result:
-        policy = await self._find_policy(params, call)
-        await self._ask(holders.retag, Policy, account(call), policy.name, tag_map(params["Tags"]))
-        return {}
+        return await self._retag(Policy, (await self._find_policy(params, call)).name, params, call)
 
     async def UntagPolicy(self, params: Params, call: Call) -> Result:
-        policy = await self._find_policy(params, call)
-        await self._ask(holders.retag, Policy, account(call), policy.name, {}, tuple(params["TagKeys"]))
-        return {}
+        return await self._retag(Policy, (await self._find_policy(params, call)).name, params, call)
 
     async def ListPolicyTags(self, params: Params, call: Call) -> Result:
         return self._tags_of(await self._find_policy(params, call), params, call)
@@ -160,14 +156,10 @@ class Iam(RoleDoor, UserDoor, SimulateDoor):
         return {}
 
     async def TagInstanceProfile(self, params: Params, call: Call) -> Result:
-        name = params["InstanceProfileName"]
-        await self._ask(holders.retag, Profile, account(call), name, tag_map(params["Tags"]))
-        return {}
+        return await self._retag(Profile, params["InstanceProfileName"], params, call)
 
     async def UntagInstanceProfile(self, params: Params, call: Call) -> Result:
-        name = params["InstanceProfileName"]
-        await self._ask(holders.retag, Profile, account(call), name, {}, tuple(params["TagKeys"]))
-        return {}
+        return await self._retag(Profile, params["InstanceProfileName"], params, call)
 
     async def ListInstanceProfileTags(self, params: Params, call: Call) -> Result:
         return self._tags_of(await self._find_profile(params, call), params, call)

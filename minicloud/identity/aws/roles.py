@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 
 from minicloud.aws.call import Call, only
+from minicloud.aws.lists import tag_map
 from minicloud.base.errors import InvalidParameterValue
 from minicloud.identity.aws.base import (
     LIST,
-    Noun,
     Params,
     Result,
     account,
-    attached_of,
-    document,
     role_of,
-    tag_map,
     under,
 )
+from minicloud.identity.aws.holding import HolderDoor
 from minicloud.identity.iam import holders
 from minicloud.identity.iam.model import Profile, Role
 from minicloud.identity.iam.tables import no_such
@@ -25,7 +23,7 @@ from minicloud.identity.iam.tables import no_such
 _SERVICE = ".amazonaws.com"
 
 
-class RoleDoor(Noun):
+class RoleDoor(HolderDoor):
     async def CreateRole(self, params: Params, call: Call) -> Result:
         """Kept and returned; what policies allow is not enforced yet. Permissions boundaries are refused."""
         only(params, call, "RoleName", "Path", "AssumeRolePolicyDocument", "Description", "MaxSessionDuration", "Tags")
@@ -86,58 +84,37 @@ class RoleDoor(Noun):
     # --- policies
 
     async def PutRolePolicy(self, params: Params, call: Call) -> Result:
-        await self._ask(
-            holders.put_inline,
-            Role,
-            account(call),
-            params["RoleName"],
-            params["PolicyName"],
-            params["PolicyDocument"],
-        )
-        return {}
+        return await self._put_inline(Role, params, call)
 
     async def GetRolePolicy(self, params: Params, call: Call) -> Result:
-        name, policy = params["RoleName"], params["PolicyName"]
-        text = await self._shown(lambda: holders.inline_of(self._iam, Role, account(call), name, policy))
-        return {"RoleName": name, "PolicyName": policy, "PolicyDocument": document(text)}
+        return await self._inline(Role, params, call)
 
     async def ListRolePolicies(self, params: Params, call: Call) -> Result:
-        role = await self._role(params, call)
-        some, end = self._page(call, params, {name: name for name in role.inline})
-        return {"PolicyNames": some, **end}
+        return await self._inline_names(Role, params, call)
 
     async def DeleteRolePolicy(self, params: Params, call: Call) -> Result:
-        await self._ask(holders.delete_inline, Role, account(call), params["RoleName"], params["PolicyName"])
-        return {}
+        return await self._delete_inline(Role, params, call)
 
     async def AttachRolePolicy(self, params: Params, call: Call) -> Result:
         """AWS's own policies are taken by their names, and stand for nothing yet."""
-        await self._ask(holders.attach, Role, account(call), params["RoleName"], params["PolicyArn"])
-        return {}
+        return await self._attach(Role, params, call)
 
     async def DetachRolePolicy(self, params: Params, call: Call) -> Result:
-        await self._ask(holders.detach, Role, account(call), params["RoleName"], params["PolicyArn"])
-        return {}
+        return await self._detach(Role, params, call)
 
     async def ListAttachedRolePolicies(self, params: Params, call: Call) -> Result:
-        only(params, call, "RoleName", "PathPrefix", *LIST)
-        role = await self._role(params, call)
-        some, end = self._page(call, params, attached_of(role, params))
-        return {"AttachedPolicies": some, **end}
+        return await self._attached(Role, params, call)
 
     # --- tags
 
     async def TagRole(self, params: Params, call: Call) -> Result:
-        await self._ask(holders.retag, Role, account(call), params["RoleName"], tag_map(params["Tags"]))
-        return {}
+        return await self._retag(Role, params["RoleName"], params, call)
 
     async def UntagRole(self, params: Params, call: Call) -> Result:
-        await self._ask(holders.retag, Role, account(call), params["RoleName"], {}, tuple(params["TagKeys"]))
-        return {}
+        return await self._retag(Role, params["RoleName"], params, call)
 
     async def ListRoleTags(self, params: Params, call: Call) -> Result:
-        role = await self._role(params, call)
-        return self._tags_of(role, params, call)
+        return self._tags_of(await self._held(Role, params, call), params, call)
 
     # --- service-linked roles
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from minicloud.aws.call import Call, only
+from minicloud.aws.lists import tag_map
 from minicloud.identity import commands as ask
 from minicloud.identity.aws.base import (
-    LIST,
-    Noun,
     Params,
     Result,
     account,
-    attached_of,
-    document,
-    tag_map,
     under,
     user_of,
 )
+from minicloud.identity.aws.holding import HolderDoor
 from minicloud.identity.iam import holders
 from minicloud.identity.iam.model import User
 from minicloud.identity.iam.tables import no_such
 from minicloud.identity.model import AccessKey
 
 
-class UserDoor(Noun):
+class UserDoor(HolderDoor):
     async def CreateUser(self, params: Params, call: Call) -> Result:
         only(params, call, "UserName", "Path", "Tags")
         made = await self._ask(
@@ -117,58 +114,37 @@ class UserDoor(Noun):
     # --- policies
 
     async def PutUserPolicy(self, params: Params, call: Call) -> Result:
-        await self._ask(
-            holders.put_inline,
-            User,
-            account(call),
-            params["UserName"],
-            params["PolicyName"],
-            params["PolicyDocument"],
-        )
-        return {}
+        return await self._put_inline(User, params, call)
 
     async def GetUserPolicy(self, params: Params, call: Call) -> Result:
-        name, policy = params["UserName"], params["PolicyName"]
-        text = await self._shown(lambda: holders.inline_of(self._iam, User, account(call), name, policy))
-        return {"UserName": name, "PolicyName": policy, "PolicyDocument": document(text)}
+        return await self._inline(User, params, call)
 
     async def ListUserPolicies(self, params: Params, call: Call) -> Result:
-        user = await self._user(params["UserName"], call)
-        some, end = self._page(call, params, {name: name for name in user.inline})
-        return {"PolicyNames": some, **end}
+        return await self._inline_names(User, params, call)
 
     async def DeleteUserPolicy(self, params: Params, call: Call) -> Result:
-        await self._ask(holders.delete_inline, User, account(call), params["UserName"], params["PolicyName"])
-        return {}
+        return await self._delete_inline(User, params, call)
 
     async def AttachUserPolicy(self, params: Params, call: Call) -> Result:
         """AWS's own policies are taken by their names, and stand for nothing yet."""
-        await self._ask(holders.attach, User, account(call), params["UserName"], params["PolicyArn"])
-        return {}
+        return await self._attach(User, params, call)
 
     async def DetachUserPolicy(self, params: Params, call: Call) -> Result:
-        await self._ask(holders.detach, User, account(call), params["UserName"], params["PolicyArn"])
-        return {}
+        return await self._detach(User, params, call)
 
     async def ListAttachedUserPolicies(self, params: Params, call: Call) -> Result:
-        only(params, call, "UserName", "PathPrefix", *LIST)
-        user = await self._user(params["UserName"], call)
-        some, end = self._page(call, params, attached_of(user, params))
-        return {"AttachedPolicies": some, **end}
+        return await self._attached(User, params, call)
 
     # --- tags
 
     async def TagUser(self, params: Params, call: Call) -> Result:
-        await self._ask(holders.retag, User, account(call), params["UserName"], tag_map(params["Tags"]))
-        return {}
+        return await self._retag(User, params["UserName"], params, call)
 
     async def UntagUser(self, params: Params, call: Call) -> Result:
-        await self._ask(holders.retag, User, account(call), params["UserName"], {}, tuple(params["TagKeys"]))
-        return {}
+        return await self._retag(User, params["UserName"], params, call)
 
     async def ListUserTags(self, params: Params, call: Call) -> Result:
-        user = await self._user(params["UserName"], call)
-        return self._tags_of(user, params, call)
+        return self._tags_of(await self._held(User, params, call), params, call)
 
     async def ListAccountAliases(self, params: Params, call: Call) -> Result:
         """There are no aliases."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from minicloud.aws.call import Call, refused
-from minicloud.base import pages
+from minicloud.aws.call import Call
+from minicloud.aws.lists import Paging
 from minicloud.base.arn import Scope
 from minicloud.scaling import queries
 from minicloud.scaling.errors import invalid
@@ -18,6 +18,7 @@ T = TypeVar("T")
 Params = dict[str, Any]
 Result = dict[str, Any]
 GROUP = "AutoScalingGroupName"
+_PAGING = Paging("NextToken", "MaxRecords", "NextToken")
 PAGE, PAGE_MAX = 50, 100  # API, MaxRecords of the Describe operations
 
 
@@ -46,13 +47,10 @@ class Noun:
 
     def _page(self, params: Params, call: Call, found: Mapping[str, T], size: int = PAGE) -> tuple[list[T], Result]:
         """One page of what was found, and the result's NextToken."""
-        rest = sorted((name, repr(value)) for name, value in params.items() if name not in ("NextToken", "MaxRecords"))
-        context = f"aws {call.caller.scope} {call.operation} {rest}"
         most = params.get("MaxRecords", size)
         if not 1 <= most <= PAGE_MAX:
             raise invalid(f"MaxRecords must be 1 to {PAGE_MAX}", "MaxRecords")
-        keys, token = pages.cut(self._secret, context, list(found), params.get("NextToken", ""), most)
-        return [found[key] for key in keys], {"NextToken": token} if token else {}
+        return _PAGING.page(self._secret, call, params, found, most)
 
     async def _shown_names(self, scope: Scope) -> dict[str, str]:
         """The hosts' name of each zone -> as the region shows it."""
@@ -69,13 +67,6 @@ class Noun:
             return [found[one] for one in dict.fromkeys(ids) if one in found]
 
         return await self._service.shown(look)
-
-
-def nothing_of(call: Call, params: Mapping[str, Any], harmless: Mapping[str, Any]) -> None:
-    """Parameters whose one value says what is so anyway are taken; other values are refused by name."""
-    for name, value in harmless.items():
-        if name in params and params[name] != value:
-            raise refused(name, call)
 
 
 def filtered(

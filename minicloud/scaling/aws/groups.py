@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from minicloud.aws.call import Call, only, refused
+from minicloud.aws.call import Call, harmless, only, refused
 from minicloud.scaling import commands, limits, queries
 from minicloud.scaling.aws import settings, shown
-from minicloud.scaling.aws.base import GROUP, Noun, Params, Result, filtered, nothing_of
+from minicloud.scaling.aws.base import GROUP, Noun, Params, Result, filtered
 from minicloud.scaling.errors import invalid
 from minicloud.scaling.model import Group
 from minicloud.scaling.state import State
@@ -34,9 +34,9 @@ class GroupDoor(Noun):
         """
         more = ("Tags", "TargetGroupARNs", "TrafficSources", "LifecycleHookSpecificationList")
         scope = call.caller.scope
-        harmless = settings.harmless(scope)
-        only(params, call, GROUP, *settings.PARTS, *harmless, *more)
-        nothing_of(call, params, harmless)
+        fixed = settings.harmless(scope)
+        only(params, call, GROUP, *settings.PARTS, *fixed, *more)
+        harmless(params, call, fixed)
         given = settings.to_settings(params, call, await self._places.shown_zones(scope))
         if not given.zones:
             raise invalid("At least one Availability Zone or VPC Subnet is required.", "AvailabilityZones")
@@ -49,9 +49,9 @@ class GroupDoor(Noun):
     async def UpdateAutoScalingGroup(self, params: Params, call: Call) -> Result:
         """As CreateAutoScalingGroup; what runs stays as it is until a refresh."""
         scope = call.caller.scope
-        harmless = settings.harmless(scope)
-        only(params, call, GROUP, *settings.PARTS, *harmless)
-        nothing_of(call, params, harmless)
+        fixed = settings.harmless(scope)
+        only(params, call, GROUP, *settings.PARTS, *fixed)
+        harmless(params, call, fixed)
         given = settings.to_settings(params, call, await self._places.shown_zones(scope))
         await self._service.ask(commands.UpdateGroup(scope, params[GROUP], given))
         return {}
@@ -111,7 +111,7 @@ class GroupDoor(Noun):
     async def AttachTrafficSources(self, params: Params, call: Call) -> Result:
         """Target groups (elbv2) alone."""
         only(params, call, GROUP, "TrafficSources", "SkipZonalShiftValidation")
-        nothing_of(call, params, settings.harmless(call.caller.scope))
+        harmless(params, call, settings.harmless(call.caller.scope))
         return await self._targets(params, call, _sources(params, call), ())
 
     async def DetachTrafficSources(self, params: Params, call: Call) -> Result:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minicloud.aws.call import Call, only
+from minicloud.aws.call import Call, harmless, only
 from minicloud.scaling import commands, queries
 from minicloud.scaling.aws import shown
-from minicloud.scaling.aws.base import GROUP, Noun, Params, Result, nothing_of
+from minicloud.scaling.aws.base import GROUP, Noun, Params, Result
 from minicloud.scaling.errors import invalid
 from minicloud.scaling.lifecycle import WARM
 from minicloud.scaling.model import Member
@@ -85,7 +85,7 @@ class MemberDoor(Noun):
     async def DescribeScalingActivities(self, params: Params, call: Call) -> Result:
         """Of groups that are there: those of a deleted group went with it."""
         only(params, call, "ActivityIds", GROUP, "IncludeDeletedGroups", "MaxRecords", "NextToken")
-        nothing_of(call, params, {"IncludeDeletedGroups": False})
+        harmless(params, call, {"IncludeDeletedGroups": False})
         ids = [one.replace("-", "") for one in params.get("ActivityIds", ())]
 
         def look(state: State) -> Result:

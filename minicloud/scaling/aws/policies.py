@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from minicloud.aws.call import Call, only, refused
+from minicloud.aws.call import Call, harmless, only, refused
 from minicloud.base.errors import CloudError
 from minicloud.scaling import commands, queries
 from minicloud.scaling.aws import shown
-from minicloud.scaling.aws.base import GROUP, Noun, Params, Result, nothing_of
+from minicloud.scaling.aws.base import GROUP, Noun, Params, Result
 from minicloud.scaling.aws.settings import to_source
 from minicloud.scaling.errors import invalid
 from minicloud.scaling.model import Policy
@@ -186,7 +186,7 @@ class PolicyDoor(Noun):
     async def StartInstanceRefresh(self, params: Params, call: Call) -> Result:
         """Rolling; with AlarmSpecification, checkpoints, bake time, rollback. No replacement of root volumes."""
         only(params, call, GROUP, "Strategy", "DesiredConfiguration", "Preferences")
-        nothing_of(call, params, {"Strategy": "Rolling"})
+        harmless(params, call, {"Strategy": "Rolling"})
         wanted, preferences = params.get("DesiredConfiguration", {}), params.get("Preferences", {})
         only(preferences, call, "CheckpointPercentages", "AlarmSpecification", *_REFRESH)
         given = {ours: preferences[name] for name, ours in _REFRESH.items() if name in preferences}

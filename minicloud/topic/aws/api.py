@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minicloud.aws.call import Call, refused
+from minicloud.aws.lists import tag_list, tag_map
 from minicloud.base import pages
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, Internal, InvalidPageToken
@@ -89,7 +90,7 @@ class TopicApi:
     async def ListTagsForResource(self, params: Params, call: Call) -> Params:
         scope = call.caller.scope
         tags = self._state.topic(scope, self._resource(params, scope)).tags
-        return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+        return {"Tags": tag_list(tags)}
 
     async def GetDataProtectionPolicy(self, params: Params, call: Call) -> Params:
         self._state.topic(call.caller.scope, _arn(params["ResourceArn"]))
@@ -191,10 +192,7 @@ def _arn(text: str) -> str:
 
 
 def _tags(given: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    tags = {one["Key"]: one["Value"] for one in given}
-    if len(tags) != len(given):
-        raise errors.invalid("Tags Reason: Duplicated keys are not allowed.", "Tags")
-    return tags
+    return tag_map(given, errors.invalid("Tags Reason: Duplicated keys are not allowed.", "Tags"))
 
 
 def _entry(params: Params, entry_id: str = "") -> Entry:

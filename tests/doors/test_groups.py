@@ -14,7 +14,7 @@ from minicloud.client import Client
 from minicloud.client.group_models import LifecycleHook
 from minicloud.client.metric_models import Metric
 from minicloud.client.models import TemplateData
-from tests.group_site import GROUP_TAG, Load, Site
+from tests.group_site import GROUP_TAG, PORT, Load, Site
 from tests.real_cloud import RealCloud, kill, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
@@ -189,3 +189,31 @@ def test_a_warm_pool_is_stopped_and_started(client: Client) -> None:
         until(lambda: warm.instance_id in site.targets(), 10, "it is registered")
     finally:
         site.end()
+
+
+def test_a_mixed_group_takes_the_type_that_can_be_had(client: Client) -> None:
+    """The one that is wanted most has no host, or more CPUs than the account may have."""
+    name = f"mixed{time.time_ns() % 10**10}"
+    client.templates.create(name, TemplateData("base", "t3.nano"))
+    client.groups.create(name, name, min_size=0, max_size=4, desired=2, types=["m5.24xlarge", "t3.micro"])
+    try:
+        client.groups.wait_stable(name, 30)
+        assert {client.instances.get(one.instance_id).type for one in client.groups.members(name)} == {"t3.micro"}
+        failed = [one for one in client.groups.activities(name) if one.status == "Failed"]
+        assert failed and all("m5.24xlarge" in one.description or "vcpus" in one.description for one in failed), failed
+    finally:
+        client.groups.delete(name, force=True)
+        client.groups.wait_gone(name)
+        client.templates.delete(name)
+
+
+def test_a_target_group_that_was_deleted_keeps_no_instance_from_the_others(client: Client, site: Site) -> None:
+    site.await_whole(2)
+    gone = client.target_groups.create(f"{site.name}-gone", PORT)
+    client.groups.attach_target_groups(site.name, gone.arn)
+    until(lambda: len(list(client.target_groups.health(gone.arn))) == 2, 30, "both are its targets")
+    client.target_groups.delete(gone.name)
+    client.groups.set_desired(site.name, 3)
+    site.await_whole(3)
+    until(lambda: client.groups.get(site.name).target_groups == (site.target_group,), 10, "it is dropped")
+    assert any(gone.arn in one.description for one in client.groups.activities(site.name))

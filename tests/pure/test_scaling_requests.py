@@ -270,9 +270,13 @@ def test_an_alarm_executes_a_step_policy_and_a_simple_one_cools_down() -> None:
     refused(
         world, c.ExecutePolicy(SCOPE, "web", "simple", honor_cooldown=True), "cooldown", "ScalingActivityInProgress"
     )
+    by_hand = c.SetDesired(SCOPE, "web", 6, honor_cooldown=True)
+    refused(world, by_hand, "The group is in its cooldown", "ScalingActivityInProgress")
     world.wait(100)
     world.do(c.ExecutePolicy(SCOPE, "web", "simple", honor_cooldown=True))
     assert world.group().desired == 6
+    world.wait(100)
+    world.do(by_hand)
     refused(world, c.ExecutePolicy(SCOPE, "web", "none"), "No policy found")
     refused(world, c.PutPolicy(SCOPE, "web", "p", "StepScaling", {"bad": 1}), "does not fit StepScaling")
 

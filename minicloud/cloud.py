@@ -38,6 +38,7 @@ from minicloud.cloud_feeds import Reporting, way_to_metrics
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_host import advertised, machine_arch, socket_dir
 from minicloud.cloud_transitions import Transitions
+from minicloud.compute import transitions
 from minicloud.compute.machine import Compute
 from minicloud.compute.metering import DETAILED_S
 from minicloud.compute.ports import ActorSpec
@@ -51,8 +52,6 @@ from minicloud.compute.rpc.catalog import (
 from minicloud.compute.rpc.fleet import FleetServicer
 from minicloud.compute.rpc.hosts import HostServicer, TypeServicer
 from minicloud.compute.rpc.instances import DoorPorts, InstanceServicer
-from minicloud.compute.rpc.listening import DESCRIPTOR as LISTENING
-from minicloud.compute.rpc.listening import ListenServicer
 from minicloud.compute.rpc.places import PlaceServicer
 from minicloud.compute.rpc.security import DESCRIPTOR as SECURITY
 from minicloud.compute.rpc.security import SecurityGroupServicer
@@ -72,6 +71,8 @@ from minicloud.rpc import auth, broker_counters, fleet_auth, internal, metrics
 from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.http import OWN_PATHS, CloudHealth, Operations, control_app
+from minicloud.rpc.listening import DESCRIPTOR as LISTENING
+from minicloud.rpc.listening import ListenServicer
 from minicloud.rpc.locate import AUTOSCALING, BALANCING, COMPUTING, MESSAGING, Listening, Locator, visitors
 from minicloud.rpc.peer import Peer
 from minicloud.rpc.server import Listen, RpcServer
@@ -304,7 +305,7 @@ class ControlPlane:
                 for kind, (of, locating) in LOCATED.items()
             ),
             door(fleet, fleet_pb2.DESCRIPTOR.services_by_name["FleetService"], agents),
-            door(ListenServicer(service), LISTENING, agents),
+            door(ListenServicer(lambda scope: service.submit(transitions.Listen(scope))), LISTENING, agents),
             door(PlaceServicer(service), fleet_pb2.DESCRIPTOR.services_by_name["PlaceService"], agents),
         ]
 

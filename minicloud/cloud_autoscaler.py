@@ -41,9 +41,12 @@ from minicloud.rpc.broker_counters import DESCRIPTOR as COUNTERS
 from minicloud.rpc.broker_counters import CountersServicer, Readings, internal_door
 from minicloud.rpc.door import Entry, Service, door
 from minicloud.rpc.fleet_auth import fleet_door
+from minicloud.rpc.listening import DESCRIPTOR as LISTENING
+from minicloud.rpc.listening import ListenServicer
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import AUTOSCALERS, ticket_door
 from minicloud.rpc.tls import server_credentials
+from minicloud.scaling import commands
 from minicloud.scaling.aws.autoscaling import AutoScaling
 from minicloud.scaling.rpc.groups import DESCRIPTOR as GROUPS
 from minicloud.scaling.rpc.groups import GroupServicer
@@ -106,6 +109,7 @@ class Autoscaler:
             door(MetricServicer(self.metrics), METRICS, entry),
             door(AlarmServicer(self.metrics), ALARMS, entry),
             door(ReportServicer(self.metrics, logs_of(self.logs)), REPORTS, own),
+            door(ListenServicer(lambda scope: self.groups.shell.submit(commands.Listen(scope))), LISTENING, own),
             door(LogServicer(self.logs), LOGS, entry),
             door(CountersServicer(self.readings), COUNTERS, Entry(internal_door(self._secret), entry.new_request_id)),
         ]

@@ -53,10 +53,12 @@ class Calls:
         return await self._call(self._control, method, request, reply, proof)
 
     async def shard(self, of: Located, scope: Scope, method: str, request: Message, reply: type[Reply]) -> Reply:
-        kind, shards = of
-        number = shard_ticket.shard_of(scope, len(self._cloud.shards(kind)))
-        target = f"unix:{self._cloud.shard_socket(kind, number)}"
-        return await self._call(target, method, request, reply, self._proof(shards, number, scope))
+        target, number = self._place(of, scope)
+        return await self._call(target, method, request, reply, self._proof(of[1], number, scope))
+
+    def shard_channel(self, of: Located, scope: Scope) -> grpc.aio.Channel:
+        """For calls in the cloud's own name."""
+        return self.channel(self._place(of, scope)[0])
 
     def control_channel(self) -> grpc.aio.Channel:
         return self.channel(self._control)
@@ -69,6 +71,11 @@ class Calls:
     async def close(self) -> None:
         for channel in self._channels.values():
             await channel.close(None)
+
+    def _place(self, of: Located, scope: Scope) -> tuple[str, int]:
+        kind, _ = of
+        number = shard_ticket.shard_of(scope, len(self._cloud.shards(kind)))
+        return f"unix:{self._cloud.shard_socket(kind, number)}", number
 
     async def _call(self, target: str, method: str, request: Message, reply: type[Reply], metadata: _Metadata) -> Reply:
         known = (target, method)

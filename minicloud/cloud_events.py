@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import grpc.aio
@@ -14,6 +15,7 @@ from minicloud.function.invoking import Origin, Request
 from minicloud.function.service import FunctionService
 from minicloud.rpc import fleet_auth
 from minicloud.rpc.errors import from_rpc_error
+from minicloud.settings import AUTOSCALER, CloudSettings
 from minicloud.wire import fleet_pb2
 
 PRINCIPAL = "events.amazonaws.com"
@@ -39,21 +41,26 @@ class EventTargets:
         await self._messages.send(scope, queue, body.encode(), given)
 
 
-class ControlPlane:
-    """Implements event.ports.Sources."""
+class CloudSources:
+    """Implements event.ports.Sources: instances on the control plane, groups in the autoscaler."""
 
-    def __init__(self, calls: Calls, secret: bytes, who: str) -> None:
+    def __init__(self, calls: Calls, cloud: CloudSettings, secret: bytes, who: str) -> None:
         self._calls = calls
+        self._groups = [f"unix:{cloud.shard_socket(AUTOSCALER, number)}" for number in range(len(cloud.autoscalers))]
         self._metadata = ((fleet_auth.METADATA, fleet_auth.token(secret, who)),)
 
     async def listen(self, scope: Scope) -> None:
-        call = self._calls.control_channel().unary_unary(
+        channels = [self._calls.control_channel(), *map(self._calls.channel, self._groups)]
+        request = fleet_pb2.ListenRequest(account=scope.account, region=scope.region)
+        try:
+            await asyncio.gather(*(self._listen(channel, request) for channel in channels))
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+
+    async def _listen(self, channel: grpc.aio.Channel, request: fleet_pb2.ListenRequest) -> None:
+        call = channel.unary_unary(
             LISTEN,
             request_serializer=fleet_pb2.ListenRequest.SerializeToString,
             response_deserializer=fleet_pb2.ListenReply.FromString,
         )
-        request = fleet_pb2.ListenRequest(account=scope.account, region=scope.region)
-        try:
-            await call(request, metadata=self._metadata, timeout=CALL_S_MAX, wait_for_ready=True)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
+        await call(request, metadata=self._metadata, timeout=CALL_S_MAX, wait_for_ready=True)

@@ -25,8 +25,7 @@ from minicloud.aws.services import FUNCTIONS as AWS_OWNER
 from minicloud.base import limits
 from minicloud.cloud_broker import broker_bind
 from minicloud.cloud_calls import Calls
-from minicloud.cloud_events import ControlPlane as EventSources
-from minicloud.cloud_events import EventTargets
+from minicloud.cloud_events import CloudSources, EventTargets
 from minicloud.cloud_feeds import way_to_metrics
 from minicloud.cloud_function_messages import BrokerMessages
 from minicloud.cloud_gateway import AwsFace, entrance
@@ -133,7 +132,7 @@ class FunctionProcess:
         self.event_journal = SqliteJournal(folder / "events.db")
         self.events = EventService(
             self.event_journal,
-            EventPorts(EventTargets(self.service, messages), EventSources(self._calls, secret, name)),
+            EventPorts(EventTargets(self.service, messages), CloudSources(self._calls, cloud, secret, name)),
         )
         entry = Entry(
             ticket_door(FUNCTIONS, secret, number, time.time), lambda: secrets.token_hex(16), PAYLOAD_BYTES_MAX

@@ -10,32 +10,36 @@ Streams that break are opened again and ask for everything again, so nothing tha
 
 from __future__ import annotations
 
+import json
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from minicloud.base.arn import Scope
 from minicloud.cloud_alarm_actions import publish, send
-from minicloud.cloud_calls import Calls
+from minicloud.cloud_calls import FUNCTIONS_OF, Calls
 from minicloud.cloud_group_metrics import GroupReports, PolicyMetrics
 from minicloud.cloud_launches import Launches
 from minicloud.cloud_members import MemberInstances
 from minicloud.cloud_orphans import OrphanSweep
 from minicloud.cloud_targets import TargetHealth, Targets
+from minicloud.cloud_telling import event_id, tell
 from minicloud.metric.service import MetricService
 from minicloud.rpc import fleet_auth
-from minicloud.scaling.commands import TargetSeen
+from minicloud.scaling.commands import TargetSeen, Unheard
 from minicloud.scaling.errors import no_such_instance
 from minicloud.scaling.machine import Scaling
 from minicloud.scaling.model import Group, Member
+from minicloud.scaling.notices import BUS
 from minicloud.scaling.service import Ports, ScalingService
-from minicloud.scaling.state import Touched
+from minicloud.scaling.state import State, Touched
 from minicloud.settings import CloudSettings
 from minicloud.shell.clock import Clock
 from minicloud.shell.shell import Shell
 from minicloud.shell.waiters import Waiters
 from minicloud.store.sqlite import SqliteJournal
+from minicloud.wire import fleet_pb2
 
 log = logging.getLogger("minicloud.autoscaler")
 
@@ -47,7 +51,7 @@ class Groups:
         folder = cloud.autoscaler_path
         rand = random.SystemRandom()
         self._cloud, self._calls, self._clock, self._rand = cloud, calls, clock, rand
-        self._who = who
+        self._who, self._secret = who, secret
         self.journal = SqliteJournal(folder / "groups.db")
         self.machine = Scaling()
         self.shell = Shell(self.machine, self.journal, clock=clock, rand=rand, on_effects=self._on_effects)
@@ -72,7 +76,7 @@ class Groups:
                 catalog=self.launches,
                 launcher=self.launches,
                 registrar=Targets(self._calls),
-                notifier=Notices(self._calls),
+                notifier=Notices(self._calls, self._secret, self._who, state, self.shell.submit),
                 metrics=PolicyMetrics(metrics, state, self._clock),
                 waiters=Waiters(self._clock),
                 clock=self._clock,
@@ -138,13 +142,33 @@ class Groups:
 
 
 class Notices:
-    """Implements scaling.ports.Notifier."""
+    """Implements scaling.ports.Notifier. `submit` takes what the event bus says of a scope to the machine."""
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+    def __init__(
+        self, calls: Calls, secret: bytes, who: str, state: State, submit: Callable[[Unheard], Awaitable[Any]]
+    ) -> None:
+        self._calls, self._secret, self._who, self._state, self._submit = calls, secret, who, state, submit
 
     async def tell(self, scope: Scope, target: str, subject: str, text: str) -> None:
-        if target.startswith("arn:aws:sns:"):
+        if target.startswith(BUS):
+            await self._happened(scope, json.loads(text))
+        elif target.startswith("arn:aws:sns:"):
             await publish(self._calls, scope, target, subject, text)
         else:
             await send(self._calls, scope, target, text)
+
+    async def _happened(self, scope: Scope, told: dict[str, Any]) -> None:
+        listener = self._state.listeners.get(scope.key())
+        event = fleet_pb2.CloudEvent(
+            id=event_id(told["key"]),
+            account=scope.account,
+            region=scope.region,
+            source=told["source"],
+            detail_type=told["detail-type"],
+            time=told["time"],
+            resources=told["resources"],
+            detail=json.dumps(told["detail"]),
+        )
+        unheard = await tell(self._calls.shard_channel(FUNCTIONS_OF, scope), self._secret, self._who, [event])
+        if listener is not None and unheard:
+            await self._submit(Unheard(scope, listener.number))

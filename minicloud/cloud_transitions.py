@@ -11,29 +11,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import uuid
 from collections.abc import Sequence
-from typing import Any
-
-import grpc
-import grpc.aio
 
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError
+from minicloud.cloud_telling import event_id, tell
 from minicloud.compute.model import Transition
 from minicloud.compute.service import ComputeService
 from minicloud.compute.transitions import Told
-from minicloud.rpc import fleet_auth
-from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.peer import Peer
 from minicloud.rpc.shard_ticket import shard_of
 from minicloud.shell.background import Background
-from minicloud.wire import fleet_pb2, fleet_pb2_grpc
+from minicloud.wire import fleet_pb2
 
 log = logging.getLogger("minicloud.events")
 
 AT_ONCE_MAX = 100  # ours: transitions in one call
-CALL_S_MAX = 10.0
 PAUSE_S = (0.1, 5.0)  # after a pass in which nothing was taken, doubling
 # EC2 guide, "State change events for your instances".
 SOURCE, DETAIL_TYPE = "aws.ec2", "EC2 Instance State-change Notification"
@@ -45,7 +38,7 @@ class Transitions(Background):
     def __init__(self, service: ComputeService, peers: Sequence[Peer], secret: bytes) -> None:
         self._service = service
         self._peers = peers
-        self._metadata = ((fleet_auth.METADATA, fleet_auth.token(secret, "control-plane")),)
+        self._secret = secret
         self._wake = asyncio.Event()
         service.owed = self._wake.set
 
@@ -84,20 +77,14 @@ class Transitions(Background):
         if not found:
             return False
         channel = self._peers[shard_of(scope, len(self._peers))].channel
-        stub: Any = fleet_pb2_grpc.EventServiceStub(channel)  # type: ignore[no-untyped-call]
-        request = fleet_pb2.TellEventsRequest(events=[_event(one) for one in found])
-        try:
-            reply = await stub.TellEvents(request, metadata=self._metadata, timeout=CALL_S_MAX, wait_for_ready=True)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
-        unheard = dict.fromkeys(reply.unheard, number)
-        await self._service.submit(Told(tuple(one.id for one in found), unheard))
+        unheard = await tell(channel, self._secret, "control-plane", [_event(one) for one in found])
+        await self._service.submit(Told(tuple(one.id for one in found), dict.fromkeys(unheard, number)))
         return True
 
 
 def _event(one: Transition) -> fleet_pb2.CloudEvent:
     return fleet_pb2.CloudEvent(
-        id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{one.instance_id}/{one.id}")),
+        id=event_id(f"{one.instance_id}/{one.id}"),
         account=one.account,
         region=one.region,
         source=SOURCE,

@@ -4,12 +4,15 @@
     a rule's time        -> the same for its own targets -> its next time is recorded
 
 What happens in the cloud is told only for scopes that listen: before a scope's first rule with a pattern is recorded,
-`Sources.listen` has returned; and who tells is told back which scopes have no such rule (any more).
+`Sources.listen` has returned; and who tells is told back which scopes have no such rule (any more). After a start it is
+said again of every scope that has one: whoever tells may have lost it with its disk.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import random
 import uuid
 from collections import Counter
@@ -18,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import Unavailable
+from minicloud.base.errors import CloudError, Unavailable
 from minicloud.base.machine import Journal, Touched
 from minicloud.event import events
 from minicloud.event.commands import PutRule, RuleFired
@@ -32,7 +35,9 @@ from minicloud.shell.clock import Clock, SystemClock
 from minicloud.shell.firing import Firing
 from minicloud.shell.shell import Shell
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
+AGAIN_S = 5.0  # ours: after a source that did not hear
 SCHEDULED = ("aws.events", "Scheduled Event")
 
 
@@ -61,6 +66,7 @@ class EventService:
         self.ended = self.shell.ended  # another owner took over, or the disk failed: nothing is served any more
         self.deliveries = Deliveries(journal, ports.targets, ports.clock, self.ended.set)
         self._firing = Firing("rule", self.state, self._fire, ports.clock)
+        self._listening: asyncio.Task[None] | None = None
         self._opening: Counter[Scope] = Counter()  # scopes whose first rule with a pattern may be on its way
 
     async def start(self, owner: str = "") -> None:
@@ -68,8 +74,12 @@ class EventService:
         await self.shell.start(owner)
         self.deliveries.start()
         self._firing.follow()
+        self._listening = asyncio.create_task(self._listen_again())
 
     async def stop(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
         await self._firing.stop()
         await self.deliveries.stop()
         await self.shell.stop()
@@ -90,6 +100,18 @@ class EventService:
             self._opening[command.scope] -= 1
             if not self._opening[command.scope]:
                 del self._opening[command.scope]
+
+    async def _listen_again(self) -> None:
+        left = {rule.scope for rule in self.state.rules.values() if rule.pattern}
+        while left:
+            for scope in list(left):
+                try:
+                    await self._ports.sources.listen(scope)
+                    left.discard(scope)
+                except CloudError as error:
+                    log.warning("what happens in %s may not be told yet: %s", scope.key(), error)
+            if left:
+                await self._ports.clock.sleep(AGAIN_S)
 
     async def shown(self, look: Callable[[State], T]) -> T:
         """What `look` sees, or raises, once all of it is on disk."""

@@ -378,6 +378,21 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Rules of this scope want to know how activities end."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """No rule of this scope listened when its listener had this number."""
+
+    scope: Scope
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class TargetsLeft:
     """A target group that the group was detached from sends its instances nothing any more."""
 

@@ -22,7 +22,7 @@ from minicloud.base.machine import Context, Outcome, Record, Tick
 from minicloud.scaling import commands, groups, hooks, membership, moves, reconcile, refreshing, rules, texts
 from minicloud.scaling.errors import no_such_instance
 from minicloud.scaling.lifecycle import LEAVING
-from minicloud.scaling.model import KINDS, Member, Scheduled
+from minicloud.scaling.model import KINDS, Listener, Member, Scheduled
 from minicloud.scaling.places import launch_failed, place_worked
 from minicloud.scaling.state import State, Turn
 
@@ -96,6 +96,8 @@ class Scaling:
             return self._answer(command, context)
         if kind in (commands.TargetsLeft, commands.TargetsGone, commands.Told):
             return self._done(command, context)
+        if kind in (commands.Listen, commands.Unheard):
+            return self._listen(command, context)
         if kind is commands.Sweep:
             return self._sweep(command.observed, context)
         assert kind is Tick, kind
@@ -172,6 +174,17 @@ class Scaling:
         if turn.group.deleting:
             reconcile.settle(turn)
         return turn.outcome()
+
+    def _listen(self, command: commands.Listen | commands.Unheard, context: Context) -> Outcome:
+        """A scope stops to listen only where nobody has said `Listen` since it was asked: the number says so."""
+        key = command.scope.key()
+        known = self.state.listeners.get(key)
+        if isinstance(command, commands.Listen):
+            number = 1 + (int(context.now * 1e6) if known is None else known.number)
+            return Outcome(records=[Record(Listener.kind, key, Listener(key, number).body())])
+        if known is None or known.number != command.number:
+            return Outcome()
+        return Outcome(records=[Record(Listener.kind, key, None)])
 
     # --- all groups
 

@@ -152,7 +152,8 @@ class Member(Entity):
 
 @dataclass(frozen=True, slots=True)
 class Activity(Entity):
-    """One line of a group's history. `end` None: under way. `tell`: topics that are still to be told how it ended."""
+    """One line of a group's history. `end` None: under way. `tell`: topics, and the event
+    bus, that are still to be told how it ended."""
 
     kind: ClassVar[str] = "scaling-activity"
 
@@ -262,6 +263,16 @@ class Refresh(Entity):
         return bool(self.alarms) and self.ended is None and self.status != "RollbackInProgress"
 
 
+@dataclass(frozen=True, slots=True)
+class Listener(Entity):
+    """A scope in which rules want to know how activities end. `number`: another one each time that is said."""
+
+    kind: ClassVar[str] = "scaling-listener"
+
+    key: str
+    number: int
+
+
 def owner(group_key: str) -> tuple[Scope, str]:
     """Whose group it is, and its name."""
     account, region, name = group_key.split("/", 2)
@@ -275,4 +286,6 @@ def group_of(kind: str, key: str) -> str:
     return key.rpartition(":" if kind in (Policy.kind, Scheduled.kind) else "/")[0]
 
 
-KINDS: dict[str, type[Entity]] = {cls.kind: cls for cls in (Group, Member, Activity, Policy, Scheduled, Refresh)}
+KINDS: dict[str, type[Entity]] = {
+    cls.kind: cls for cls in (Group, Member, Activity, Policy, Scheduled, Refresh, Listener)
+}

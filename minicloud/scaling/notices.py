@@ -1,11 +1,12 @@
-"""What targets of lifecycle hooks and topics are told. Source: EC2 Auto Scaling User Guide, "Lifecycle hook
-notifications" and "Amazon SNS notification options"."""
+"""What targets of lifecycle hooks, topics and rules are told. Source: EC2 Auto Scaling User Guide, "Lifecycle hook
+notifications", "Amazon SNS notification options" and "Amazon EC2 Auto Scaling events"."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from minicloud.base.arn import Scope
 from minicloud.scaling import texts
 from minicloud.scaling.model import Activity, Group, Member
 
@@ -14,6 +15,13 @@ LAUNCHED, LAUNCH_FAILED = "autoscaling:EC2_INSTANCE_LAUNCH", "autoscaling:EC2_IN
 ENDED, END_FAILED = "autoscaling:EC2_INSTANCE_TERMINATE", "autoscaling:EC2_INSTANCE_TERMINATE_ERROR"
 TEST = "autoscaling:TEST_NOTIFICATION"
 EVENTS = (LAUNCHED, LAUNCH_FAILED, ENDED, END_FAILED, TEST)
+SOURCE, BUS = "aws.autoscaling", "arn:aws:events:"
+_DETAIL_TYPES = {
+    LAUNCHED: "EC2 Instance Launch Successful",
+    LAUNCH_FAILED: "EC2 Instance Launch Unsuccessful",
+    ENDED: "EC2 Instance Terminate Successful",
+    END_FAILED: "EC2 Instance Terminate Unsuccessful",
+}
 _WORDS = {LAUNCHED: "launch", LAUNCH_FAILED: "failed launch", ENDED: "termination", END_FAILED: "failed termination"}
 
 
@@ -23,36 +31,62 @@ def event_of(description: str, status: str) -> str:
     return "" if both is None else {"Successful": both[0], "Failed": both[1]}.get(status, "")
 
 
+def bus_of(scope: Scope) -> str:
+    """As what the event bus of a scope is told, beside topics."""
+    return f"{BUS}{scope.region}:{scope.account}:event-bus/default"
+
+
 def activity_subject(group: Group, activity: Activity) -> str:
     words = _WORDS[event_of(activity.description, activity.status)]
     return f'Auto Scaling: {words} for group "{group.name}"'[:100]
 
 
 def activity_notice(group: Group, activity: Activity) -> str:
-    event = event_of(activity.description, activity.status)
-    launch = event in (LAUNCHED, LAUNCH_FAILED)
-    told: dict[str, Any] = {
-        "Origin": "EC2" if launch else "AutoScalingGroup",
-        "Destination": "AutoScalingGroup" if launch else "EC2",
+    """For topics."""
+    told = {
+        **_facts(group, activity),
         "Progress": activity.progress,
         "AccountId": group.account,
+        "AutoScalingGroupARN": group.arn,
+        "Service": SERVICE,
+        "Time": texts.stamp(activity.end or activity.start),
+        "Event": event_of(activity.description, activity.status),
+    }
+    return json.dumps(told)
+
+
+def activity_event(group: Group, activity: Activity) -> str:
+    """For the event bus: an event without what every event has. `time`: Unix seconds."""
+    told = {
+        "key": activity.id,
+        "source": SOURCE,
+        "detail-type": _DETAIL_TYPES[event_of(activity.description, activity.status)],
+        "time": activity.end or activity.start,
+        "resources": [group.arn],
+        "detail": _facts(group, activity),
+    }
+    if activity.instance_id:
+        told["resources"] = [group.arn, group.scope.arn("ec2", f"instance/{activity.instance_id}")]
+    return json.dumps(told)
+
+
+def _facts(group: Group, activity: Activity) -> dict[str, Any]:
+    launch = event_of(activity.description, activity.status) in (LAUNCHED, LAUNCH_FAILED)
+    return {
+        "Origin": "EC2" if launch else "AutoScalingGroup",
+        "Destination": "AutoScalingGroup" if launch else "EC2",
         "Description": activity.description,
         "RequestId": activity.id,
         "EndTime": texts.stamp(activity.end or activity.start),
-        "AutoScalingGroupARN": group.arn,
         "ActivityId": activity.id,
         "StartTime": texts.stamp(activity.start),
-        "Service": SERVICE,
-        "Time": texts.stamp(activity.end or activity.start),
         "EC2InstanceId": activity.instance_id,
         "StatusCode": activity.status,
         "StatusMessage": activity.message,
         "Details": {},
         "AutoScalingGroupName": group.name,
         "Cause": activity.cause,
-        "Event": event,
     }
-    return json.dumps(told)
 
 
 def trial_subject(group: Group) -> str:

@@ -106,9 +106,12 @@ class MetricReader(Protocol):
 
 
 class Notifier(Protocol):
-    """The targets of lifecycle hooks."""
+    """The targets of lifecycle hooks, topics, and the event bus."""
 
     async def tell(self, scope: Scope, target: str, subject: str, text: str) -> None:
-        """target: the ARN of a topic or a queue. Raises a CloudError for a definite no; Unavailable, DeadlineExceeded,
-        Throttled and Internal leave open whether it was told."""
+        """target: the ARN of a topic, a queue or a bus, whose text is notices.activity_event's.
+
+        Raises a CloudError for a definite no; Unavailable, DeadlineExceeded, Throttled and Internal leave open whether
+        it was told.
+        """
         ...

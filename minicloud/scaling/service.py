@@ -39,6 +39,8 @@ from minicloud.scaling.forecast import forecast, history
 from minicloud.scaling.machine import Scaling
 from minicloud.scaling.model import Activity, Group, Member, Policy, Refresh, group_of
 from minicloud.scaling.notices import (
+    BUS,
+    activity_event,
     activity_notice,
     activity_subject,
     hook_notice,
@@ -383,15 +385,16 @@ class ScalingService:
         await self._ports.submit(commands.HookTold(order.instance_id, order.hook, order.token))
 
     async def _tell(self, key: str, now: float) -> float | None:
-        """Tell topics how an activity ended. A topic that is not there any more is told no more."""
+        """Tell topics and the event bus how an activity ended. A topic that is not there any more is told no more."""
         group_key = group_of(Activity.kind, key)
         group, roster = self.state.groups.get(group_key), self.state.rosters.get(group_key)
         activity = roster.activities.get(key) if roster is not None else None
         if group is None or activity is None:
             return None
         await self._ports.barrier()
-        subject, text = activity_subject(group, activity), activity_notice(group, activity)
+        subject, notice = activity_subject(group, activity), activity_notice(group, activity)
         for topic in activity.tell:
+            text = activity_event(group, activity) if topic.startswith(BUS) else notice
             try:
                 await self._ports.notifier.tell(group.scope, topic, subject, text)
             except UNKNOWN:

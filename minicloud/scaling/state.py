@@ -17,8 +17,8 @@ from minicloud.base.machine import Context, Outcome, Record, Tables
 from minicloud.scaling import limits
 from minicloud.scaling.errors import no_such_group
 from minicloud.scaling.lifecycle import ACTIVE
-from minicloud.scaling.model import KINDS, Activity, Entity, Group, Member, Policy, Refresh, Scheduled
-from minicloud.scaling.notices import event_of
+from minicloud.scaling.model import KINDS, Activity, Entity, Group, Listener, Member, Policy, Refresh, Scheduled
+from minicloud.scaling.notices import bus_of, event_of
 
 
 class Touched(NamedTuple):
@@ -49,8 +49,10 @@ class State(Tables):
     def __init__(self) -> None:
         self.groups: dict[str, Group] = {}
         self.rosters: dict[str, Roster] = defaultdict(Roster)
+        self.listeners: dict[str, Listener] = {}  # by scope
         self._group_of: dict[str, str] = {}  # instance id -> member key
-        super().__init__(KINDS, {kind: {} for kind in KINDS} | {Group.kind: self.groups})
+        tables: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+        super().__init__(KINDS, tables | {Group.kind: self.groups, Listener.kind: self.listeners})
         self._due: list[tuple[float, str, str]] = []
 
     # --- questions
@@ -83,7 +85,7 @@ class State(Tables):
         due = _due(entity)
         if due is not None:
             insort(self._due, (due, entity.kind, entity.key))
-        if isinstance(entity, Group):
+        if isinstance(entity, Group | Listener):
             return
         roster = self.rosters[entity.group]  # type: ignore[attr-defined]
         if isinstance(entity, Member):
@@ -96,7 +98,7 @@ class State(Tables):
         due = _due(entity)
         if due is not None:
             del self._due[bisect_left(self._due, (due, entity.kind, entity.key))]
-        if isinstance(entity, Group):
+        if isinstance(entity, Group | Listener):
             return
         roster = self.rosters[entity.group]  # type: ignore[attr-defined]
         if isinstance(entity, Member):
@@ -245,10 +247,12 @@ class Turn:
         after = replace(found, **fields)
         event = event_of(after.description, after.status)
         told = [topic for topic, events in self.group.notifications.items() if event in events]
+        if event and self.group.scope.key() in self.state.listeners:
+            told.append(bus_of(self.group.scope))
         self.write(replace(after, tell=told) if told else after)
 
     def is_told(self) -> bool:
-        """Every topic knows how every activity ended."""
+        """Every topic, and the event bus, knows how every activity ended."""
         keys = {*self.roster.activities, *(key for kind, key in self._others if kind == Activity.kind)}
         return not any(found.tell for key in keys if (found := self.activity(key)) is not None)
 

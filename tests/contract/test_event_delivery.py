@@ -288,6 +288,20 @@ async def test_the_cloud_is_asked_to_tell_before_the_first_rule_is_there(bench: 
     assert bench.world.listened == [HOME, OTHER]
 
 
+async def test_the_cloud_is_asked_again_after_a_start(bench: Bench) -> None:
+    await bench.rule(pattern=STATES)
+    await bench.rule(scope=OTHER)
+    bench.world.listened.clear()
+    bench.world.deaf = Unavailable("away")
+    await bench.again()
+    await bench.clock.advance(1.0)
+    bench.world.deaf = None
+    await bench.move(5.0, lambda: len(bench.world.listened) == 2)
+    assert set(bench.world.listened) == {HOME, OTHER}
+    await bench.clock.advance(60.0)
+    assert len(bench.world.listened) == 2
+
+
 async def test_who_tells_hears_where_nobody_listens_any_more(bench: Bench) -> None:
     await bench.rule(pattern=STATES)
     assert await bench.service.happened([state_change("i-1", "running"), state_change("i-2", "running", OTHER)]) == {

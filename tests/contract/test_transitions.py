@@ -15,7 +15,7 @@ from minicloud import cloud_transitions
 from minicloud.base.arn import Scope
 from minicloud.base.errors import Unavailable
 from minicloud.cloud_calls import Calls
-from minicloud.cloud_events import ControlPlane as Sources
+from minicloud.cloud_events import CloudSources
 from minicloud.event.rpc import EVENTS, EventServicer
 from minicloud.rpc import fleet_auth
 from minicloud.rpc.door import Entry, door
@@ -75,7 +75,7 @@ async def listen(cloud: Cloud, folder: Path) -> None:
     settings = CloudSettings(cloud_id="0123abcd", data_dir=str(folder), control_host=host, control_port=int(port))
     calls = Calls(settings, SECRET, "functions")
     try:
-        await Sources(calls, SECRET, "functions").listen(HOME)
+        await CloudSources(calls, settings, SECRET, "functions").listen(HOME)
     finally:
         await calls.close()
 

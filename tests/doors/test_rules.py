@@ -12,6 +12,7 @@ import pytest
 
 from minicloud.client import Client
 from minicloud.client.function_models import FunctionStatement
+from minicloud.client.models import TemplateData
 from tests.doors.test_aws_ec2 import boto
 from tests.doors.test_functions import package
 from tests.real_cloud import RealCloud, kill, until
@@ -131,6 +132,31 @@ def test_an_event_invokes_a_function_that_lets_rules_in(client: Client, aws: Aws
         assert done[0]["requestPayload"] == done[0]["responsePayload"] == {"number": 7}
     finally:
         client.functions.delete(name)
+
+
+def test_a_group_tells_what_became_of_its_instances(client: Client, aws: Aws) -> None:
+    aws.rule(
+        "groups", EventPattern=json.dumps({"source": ["aws.autoscaling"], "detail": {"StatusCode": ["Successful"]}})
+    )
+    name = f"g{time.monotonic_ns():x}"
+    client.templates.create(name, TemplateData("base", "t3.nano"))
+    group = client.groups.create(name, name, min_size=0, max_size=1, desired=1)
+    try:
+        until(lambda: "EC2 Instance Launch Successful" in kinds(aws), 40, "the launch is told")
+        (event,) = aws.seen
+        assert event["source"] == "aws.autoscaling" and event["detail"]["AutoScalingGroupName"] == name
+        instance_id = event["detail"]["EC2InstanceId"]
+        assert event["resources"][0] == group.arn and event["resources"][1].endswith(f":instance/{instance_id}")
+        client.groups.set_desired(name, 0)
+        until(lambda: "EC2 Instance Terminate Successful" in kinds(aws), 60, "the end is told")
+    finally:
+        client.groups.delete(name, force=True)
+        client.groups.wait_gone(name)
+        client.templates.delete(name)
+
+
+def kinds(aws: Aws) -> set[str]:
+    return {one["detail-type"] for one in aws.receive()}
 
 
 def test_the_command_line_on_a_real_cloud(cloud: RealCloud, aws: Aws) -> None:

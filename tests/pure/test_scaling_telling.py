@@ -42,6 +42,59 @@ async def test_topics_are_told_how_activities_end_also_after_a_crash_and_of_a_gr
     await end(cloud)
 
 
+async def test_the_event_bus_is_told_how_activities_end_where_rules_listen_also_after_a_crash() -> None:
+    clock, disk = VirtualClock(), MemoryDisk()
+    compute = Compute(clock)
+    cloud = await Cloud(clock, disk, compute).start()
+    await cloud.create()
+    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 1))
+    await cloud.run(20)
+    assert cloud.told.told == []  # nobody listens
+    await cloud.shell.submit(c.Listen(SCOPE))
+    compute.faults = [InvalidParameterValue("no such image")]
+    cloud.told.faults = [Unavailable() for _ in range(99)]
+    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 2))
+    await cloud.run(40)
+    await end(cloud)
+    cloud = await Cloud(clock, disk, compute).start()
+    await cloud.run(1)
+    cloud.check()
+    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 1))
+    await cloud.run(40)
+    assert {target for target, _ in cloud.told.told} == {SCOPE.arn("events", "event-bus/default")}
+    told = {event["detail-type"]: event for event in (json.loads(text) for _, text in cloud.told.told)}
+    assert set(told) == {
+        "EC2 Instance Launch Unsuccessful",
+        "EC2 Instance Launch Successful",
+        "EC2 Instance Terminate Successful",
+    }
+    launch = told["EC2 Instance Launch Successful"]
+    instance_id = launch["detail"]["EC2InstanceId"]
+    assert launch["source"] == "aws.autoscaling"
+    assert launch["resources"] == [cloud.group().arn, SCOPE.arn("ec2", f"instance/{instance_id}")]
+    assert (launch["detail"]["Origin"], launch["detail"]["Destination"]) == ("EC2", "AutoScalingGroup")
+    assert launch["detail"]["AutoScalingGroupName"] == "web" and launch["detail"]["Description"].startswith("Launching")
+    assert told["EC2 Instance Launch Unsuccessful"]["resources"] == [cloud.group().arn]
+    assert not any(one.tell for one in cloud.machine.state.rosters[KEY].activities.values())
+    await end(cloud)
+
+
+async def test_a_scope_stops_to_listen_only_if_nobody_said_so_again() -> None:
+    cloud = await begin()
+    await cloud.shell.submit(c.Unheard(SCOPE, 0))
+    await cloud.shell.submit(c.Listen(SCOPE))
+    number = cloud.machine.state.listeners[SCOPE.key()].number
+    await cloud.shell.submit(c.Listen(SCOPE))
+    await cloud.shell.submit(c.Unheard(SCOPE, number))
+    assert cloud.machine.state.listeners[SCOPE.key()].number == number + 1
+    await cloud.shell.submit(c.Unheard(SCOPE, number + 1))
+    assert not cloud.machine.state.listeners
+    await cloud.shell.submit(c.SetDesired(SCOPE, "web", 1))
+    await cloud.run(20)
+    assert cloud.told.told == []
+    await end(cloud)
+
+
 async def test_a_topic_that_is_not_there_is_refused_and_one_that_goes_holds_up_nothing() -> None:
     cloud = await begin()
     cloud.told.faults = [NotFound("Topic does not exist")]

@@ -7,7 +7,7 @@ put alone is written three or four times over in the end, and the blocks of a st
 from __future__ import annotations
 
 from bisect import insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
@@ -22,6 +22,7 @@ SEALED = 255  # the level of a block that is not merged any more
 class Kept:
     """The blocks of one stream, in the order in which they came. `next`: the number of the next event."""
 
+    group: str = ""
     heads: list[Head] = field(default_factory=list)
     next: int = 0
     low_ms: int = 0
@@ -31,9 +32,13 @@ class Kept:
 
 
 class Index:
-    def __init__(self) -> None:
+    """`group_of`: the key of the group that a stream is in. `texts`: what a group holds, by its key."""
+
+    def __init__(self, group_of: Callable[[int], str] = lambda _stream: "") -> None:
         self.streams: dict[int, Kept] = {}
         self.size = 0
+        self.texts: Counter[str] = Counter()
+        self._group_of = group_of
 
     def restore(self, heads: Sequence[Head]) -> None:
         """All there are, in the order of their keys."""
@@ -41,23 +46,36 @@ class Index:
             self.add(head)
 
     def add(self, head: Head) -> None:
-        kept = self.streams.setdefault(head.stream, Kept())
+        kept = self._kept(head.stream)
         insort(kept.heads, head)  # most often the last
         kept.next = max(kept.next, head.first + head.events)
         kept.text += head.text
+        self.texts[kept.group] += head.text
         self.size += head.size
         kept.low_ms = min(kept.low_ms or head.low_ms, head.low_ms)
         kept.high_ms = max(kept.high_ms, head.high_ms)
         kept.taken_ms = max(kept.taken_ms, head.taken_ms)
 
+    def _kept(self, stream: int) -> Kept:
+        kept = self.streams.get(stream)
+        if kept is None:
+            kept = self.streams[stream] = Kept(self._group_of(stream))
+        return kept
+
+    def _shrink(self, group: str, size: int) -> None:
+        self.texts[group] -= size
+        if not self.texts[group]:
+            del self.texts[group]
+
     def reserve(self, stream: int, count: int) -> int:
         """Numbers for events that are to be written: the first of them."""
-        kept = self.streams.setdefault(stream, Kept())
+        kept = self._kept(stream)
         first, kept.next = kept.next, kept.next + count
         return first
 
     def drop_stream(self, stream: int) -> list[Head]:
         kept = self.streams.pop(stream, Kept())
+        self._shrink(kept.group, kept.text)
         self.size -= sum(head.size for head in kept.heads)
         return kept.heads
 
@@ -66,8 +84,10 @@ class Index:
         doomed = set(gone)
         for stream in {head.stream for head in gone}:
             kept = self.streams[stream]
+            before = kept.text
             kept.heads = [head for head in kept.heads if head not in doomed]
             self._sum_up(kept)
+            self._shrink(kept.group, before - kept.text)
         self.size -= sum(head.size for head in gone)
 
     def replace(self, old: Sequence[Head], new: Head) -> bool:

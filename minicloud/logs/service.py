@@ -87,7 +87,7 @@ class LogService:
         self._secret = secret
         self._machine = Logs()
         self._state = self._machine.state
-        self._index = Index()
+        self._index = Index(lambda number: self._state.by_number[number].group)
         self._merging = Merging(journal, self._index, self._state)
         self._sources = Sources(SOURCE)
         self._reporting: dict[str, asyncio.Task[int]] = {}
@@ -147,7 +147,7 @@ class LogService:
         context = f"log groups/{scope.key()}/{asked}"
         after = pages.redeem(self._secret, context, token) if token else ""
         found, last = await self.shell.shown(lambda: listing.groups(self._state, scope, asked, after, most))
-        shown = [(group, sum(self.kept(one).text for one in self._state.streams_of(group))) for group in found]
+        shown = [(group, self._index.texts[group.key]) for group in found]
         return shown, pages.issue(self._secret, context, last) if last else ""
 
     async def streams(

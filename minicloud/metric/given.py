@@ -12,7 +12,7 @@ from minicloud.metric import actions, errors, evaluation, limits, requests, stat
 from minicloud.metric.actions import EC2, SCALING, TOPIC
 from minicloud.metric.alarm import CompositeAlarm, MetricAlarm, name_of
 from minicloud.metric.model import Metric
-from minicloud.metric.query import Query
+from minicloud.metric.query import Query, check_labels
 
 # They are CloudWatch's, for alarms on a model of what is normal.
 _BANDS = ("LessThanLowerOrGreaterThanUpperThreshold", "LessThanLowerThreshold", "GreaterThanUpperThreshold")
@@ -170,6 +170,7 @@ def _queries(given: GivenAlarm, scope: Scope) -> tuple[Query, ...]:
         if any((*simple, given.period, given.unit)):
             text = "Metrics cannot be specified with MetricName, Namespace, Dimensions, Period, Unit or a statistic."
             raise errors.bad_mix(text, "Metrics")
+        check_labels(given.metrics)
         return tuple(_query(one, scope) for one in given.metrics)
     if not given.metric_name:
         raise errors.missing("MetricName")

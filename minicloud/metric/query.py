@@ -1,7 +1,8 @@
 """GetMetricData and GetMetricStatistics: queries in, lines of numbers out.
 
 A query names a metric and a statistic, or an expression over other queries by their ids, in any order, without cycles.
-Differs from CloudWatch: all queries of a request have one period; Metrics Insights (SELECT ...) is not there.
+Differs from CloudWatch: all queries of a request have one period; Metrics Insights (SELECT ...) and labels that are
+computed (${...}) are not there.
 """
 
 from __future__ import annotations
@@ -98,6 +99,13 @@ def _check_ids(queries: Sequence[Query], field: str) -> None:
         raise errors.invalid("No metrics selected for ReturnData == true.", field)
 
 
+def check_labels(queries: Sequence[Query]) -> None:
+    """Raises UnsupportedOperation. Not of what is stored: alarms from before this check have what they were given."""
+    for query in queries:
+        if "${" in query.label:
+            raise errors.not_supported(f"The dynamic label '{query.label[:64]}'", f"{query.id}.Label")
+
+
 def _ordered(parsed: dict[str, expression.Node], known: set[str], field: str) -> list[str]:
     """Each behind what it refers to. Raises ValidationError: an id that is not there, a cycle."""
     waiting = {one: expression.names(node) for one, node in parsed.items()}
@@ -145,6 +153,7 @@ def get_data(
 ) -> list[Result]:
     """Raises ValidationError, MissingParameter, UnsupportedOperation; more than 100,800 points are refused."""
     planned = plan(queries)
+    check_labels(queries)
     if start >= end:
         raise errors.invalid("The parameter StartTime must be less than the parameter EndTime.", "StartTime")
     span = span_of(start, end, planned.period, now)

@@ -283,6 +283,17 @@ async def everything(one: LogService) -> list[str]:
     return [shown.event.message for shown in found]
 
 
+def sizes(one: LogService) -> dict[str, int]:
+    """What groups hold, summed up anew; it is what the index says."""
+    summed: dict[str, int] = {}
+    for number, kept in one._index.streams.items():
+        group = one._state.by_number[number].group
+        summed[group] = summed.get(group, 0) + sum(head.text for head in kept.heads)
+    found = {group: size for group, size in summed.items() if size}
+    assert dict(one._index.texts) == found
+    return found
+
+
 async def put(one: LogService, clock: VirtualClock, *messages: str) -> None:
     await one.put(HOME, "g", "s", [Given(round(clock.wall() * 1000), message) for message in messages])
 
@@ -399,7 +410,7 @@ async def test_what_its_group_keeps_no_longer_goes(monkeypatch: pytest.MonkeyPat
     await clock.advance(DAY_S + 2 * limits.SWEEP_S)
     await merged(one)
     assert [key.split("/")[0] for key, _ in journal.scan(BLOCK)] == [f"{1:012x}"]
-    assert await everything(one) == ["old"]
+    assert await everything(one) == ["old"] and len(sizes(one)) == 1
     await put(one, clock, "new")
     monkeypatch.setattr(limits, "STORED_BYTES_MAX", one._index.size - 1)
     await clock.advance(limits.SWEEP_S)
@@ -428,7 +439,9 @@ async def test_where_there_are_too_many_streams_those_silent_longest_are_forgott
     names = [stream.name for stream in (await one.streams(HOME, Streams("g")))[0]]
     assert names == ["s0", "s4", "s5", "s6", "s7", "s8", "s9"], "eight are left, of the one who has most"
     assert [stream.name for stream in (await one.streams(other, Streams("g")))[0]] == ["kept"]
-    assert await everything(one) == ["it speaks"]
+    assert await everything(one) == ["it speaks"] and list(sizes(one).values()) == [len("it speaks") + 26]
+    await one.submit(DeleteStream(HOME, "g", "s0"))
+    assert sizes(one) == {}
     await one.stop()
 
 

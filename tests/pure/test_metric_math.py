@@ -342,6 +342,8 @@ def test_queries_that_are_refused(queries: list[Query], text: str) -> None:
 
 def test_results_must_be_series_and_bounded() -> None:
     made = cloud()
+    with pytest.raises(CloudError, match="dynamic label"):
+        get_data(made.store, [Query("a", metric("m"), "Sum", 60, label="most: ${MAX}")], NOW - 60, NOW, NOW)
     with pytest.raises(CloudError, match="time series, not a number"):
         get_data(made.store, [ERRORS, Query("a", expression="SUM(e)")], NOW - 60, NOW, NOW)
     with pytest.raises(CloudError, match="must be less"):

@@ -26,9 +26,9 @@ _PAGE = ("NextToken", "Limit")
 class EventBridge:
     """Rules on the bus `default`, which every account has in every region: events that are put, state changes of
     instances (`aws.ec2`, `EC2 Instance State-change Notification`), how launches and terminations of groups end
-    (`aws.autoscaling`, `EC2 Instance Launch Successful` and its likes), and times. Targets are functions (whose policy must
-    let `events.amazonaws.com` in), queues and topics of the rule's account and region. Other buses, archives, replays,
-    pipes, connections and partner sources are not there.
+    (`aws.autoscaling`, `EC2 Instance Launch Successful` and its likes), and times. Targets are functions (whose policy
+    must let `events.amazonaws.com` in), queues and topics of the rule's account and region. Other buses, archives,
+    replays, pipes, connections and partner sources are not there.
     """
 
     def __init__(self, service: EventService, page_secret: bytes) -> None:

@@ -1,7 +1,8 @@
 """Streams between processes of a cloud, opened again whenever they end; and what is asked on one.
 
 A stream that breaks says nothing about what it told of: who hears from it keeps what was said last, and asks for
-everything when a new one begins.
+everything when a new one begins. What its hearer stumbles over keeps nothing else from being heard: the stream goes on,
+and is opened anew a while later, so that it is told once more.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ T = TypeVar("T")
 Q = TypeVar("Q")
 
 PAUSE_S = (0.1, 1.0)  # between two streams, doubling
+AGAIN_S = 30.0  # ours: after something was stumbled over
 ASKED_AT_ONCE_MAX = 1_000
 
 
@@ -67,9 +69,13 @@ class Stream(Background, Generic[T]):
         pause_s = PAUSE_S[0]
         while True:
             try:
-                async for one in self._opened():
-                    pause_s = PAUSE_S[0]
-                    await self._heard(one)
+                async with asyncio.timeout(None) as limit:
+                    async for one in self._opened():
+                        pause_s = PAUSE_S[0]
+                        if not await self._took(one) and limit.when() is None:
+                            limit.reschedule(asyncio.get_running_loop().time() + AGAIN_S)
+            except TimeoutError:
+                log.info("the stream of %s is opened again, for what was stumbled over", self._what)
             except grpc.aio.AioRpcError as error:
                 log.info("the stream of %s is down: %s", self._what, error.code().name)
             except CloudError as error:
@@ -78,3 +84,14 @@ class Stream(Background, Generic[T]):
                 log.exception("the stream of %s is opened again", self._what)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, PAUSE_S[1])
+
+    async def _took(self, one: T) -> bool:
+        """Raises CloudError: it could not be recorded now, nor could what follows."""
+        try:
+            await self._heard(one)
+        except (CloudError, TimeoutError):
+            raise
+        except Exception:
+            log.exception("something of the stream of %s was not understood", self._what)
+            return False
+        return True

@@ -161,5 +161,8 @@ class ReportServicer:
             except CloudError as error:
                 log.warning("a report of %s is dropped: %s", request.source, error)
                 dropped += 1
+            except Exception:  # of one report: it would come again for ever, and keep all others back
+                log.exception("a report of %s is dropped", request.source)
+                dropped += 1
         self._service.count(request.source, request.number)
         return fleet_pb2.ReportReply(dropped=dropped, lines_dropped=lines_dropped)

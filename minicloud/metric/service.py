@@ -247,7 +247,12 @@ class MetricService:
         self._flushing = asyncio.create_task(self._flush_and_arm())
 
     async def _flush_and_arm(self) -> None:
-        if await self._flush():
+        on = True
+        try:
+            on = await self._flush()
+        except Exception:  # what was not confirmed is in the next batch again
+            log.exception("metrics are written later")
+        if on:
             self._arm()
         self._flushing = None
 

@@ -177,8 +177,18 @@ class Reporter:
             taken.append(self._next_lines().wire())
         return taken
 
+    def _written(self, one: Report) -> wire.MetricReport | None:
+        """None: the wire cannot carry it, and it keeps no other back."""
+        try:
+            return _wire(one)
+        except (TypeError, ValueError):
+            log.exception("a report of %r is dropped", one.namespace)
+            self.dropped += 1
+            return None
+
     async def _send(self, stub: Any) -> None:
-        batch = [_wire(self._waiting.popleft()) for _ in range(min(len(self._waiting), BATCH_MAX))]
+        given = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
+        batch = [one for one in map(self._written, given) if one is not None]
         self._number += 1
         request = wire.ReportRequest(source=self._source, number=self._number, metrics=batch, logs=self._taken())
         pause_s = PAUSE_S[0]

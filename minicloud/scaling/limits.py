@@ -36,6 +36,7 @@ LAUNCH_BACKOFF_S_MAX = 600.0
 COLD_S_MAX = 60.0  # a place without room is tried again at least so often: room comes when others leave
 COLD_REMEMBERED_S = 3_600.0  # so long a full group does not end an instance to balance into a zone that failed
 STABLE_S = 60.0  # an instance that dies sooner after its launch says something about the template
+STUMBLED_S = 60.0  # a group over which a pass stumbled is looked at again so much later
 DRAIN_S_MAX = 3_660.0  # deregistration delay is at most 3,600 s (elbv2 API); after that the balancer is not waited for
 REPLACED_AT_ONCE_PERCENT = 10  # guide, maximum instance lifetime: about a tenth of the group at a time
 

@@ -16,15 +16,16 @@ that launches again and again what dies at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from minicloud.base.machine import Context, Outcome, Record, Tick
-from minicloud.scaling import commands, groups, hooks, membership, moves, reconcile, refreshing, rules, texts
+from minicloud.scaling import commands, groups, hooks, limits, membership, moves, reconcile, refreshing, rules, texts
 from minicloud.scaling.errors import no_such_instance
 from minicloud.scaling.lifecycle import LEAVING
 from minicloud.scaling.model import KINDS, Listener, Member, Scheduled
 from minicloud.scaling.places import launch_failed, place_worked
-from minicloud.scaling.state import State, Turn
+from minicloud.scaling.state import State, Stumbled, Turn
 
 Rule = Callable[[Turn, Any], Any]
 
@@ -189,7 +190,7 @@ class Scaling:
     # --- all groups
 
     def _tick(self, context: Context) -> Outcome:
-        """Scheduled actions and groups whose time has come."""
+        """Scheduled actions and groups whose time has come. One over which it stumbles keeps no other waiting."""
         made = Outcome()
         acted: dict[str, list[Scheduled]] = {}
         for entity in self.state.overdue(context.now):
@@ -198,12 +199,23 @@ class Scaling:
             if isinstance(entity, Scheduled):
                 acted[key].append(entity)
         for key, actions in acted.items():
-            turn = Turn(self.state, self.state.groups[key], context)
-            for action in actions:
-                rules.run_scheduled(turn, action)
-            reconcile.settle(turn)
-            _join(made, turn.outcome())
+            try:
+                turn = Turn(self.state, self.state.groups[key], context)
+                for action in actions:
+                    rules.run_scheduled(turn, action)
+                reconcile.settle(turn)
+                _join(made, turn.outcome())
+            except Exception as error:  # noqa: BLE001 - of one group: all others go on, and whoever takes effects logs it
+                _join(made, self._put_off(key, actions, context))
+                made.effects.append(Stumbled(key, error))
         return made
+
+    def _put_off(self, key: str, actions: Iterable[Scheduled], context: Context) -> Outcome:
+        turn, later = Turn(self.state, self.state.groups[key], context), context.now + limits.STUMBLED_S
+        turn.change(wake=later)
+        for action in actions:
+            turn.write(replace(action, next=later))
+        return turn.outcome()
 
     def _sweep(self, observed: Mapping[str, Mapping[str, str]], context: Context) -> Outcome:
         """Every group against everything that compute has; for start-up, and now and then against lost reports."""

@@ -58,7 +58,7 @@ from minicloud.scaling.ports import (
     TargetRegistrar,
 )
 from minicloud.scaling.rules import rule_of
-from minicloud.scaling.state import State, Touched
+from minicloud.scaling.state import State, Stumbled, Touched
 from minicloud.scaling.tracking import Reading, TargetTracking
 from minicloud.shell.clock import Clock
 from minicloud.shell.reconcile import Reconciler
@@ -247,6 +247,8 @@ class ScalingService:
 
     def on_effects(self, effects: Iterable[Any]) -> None:
         for effect in effects:
+            if isinstance(effect, Stumbled):
+                log.error("the group %s is looked at again later", effect.group, exc_info=effect.error)
             if not isinstance(effect, Touched):
                 continue
             if effect.kind == Member.kind:

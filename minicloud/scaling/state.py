@@ -29,6 +29,13 @@ class Touched(NamedTuple):
     entity: Entity | None
 
 
+class Stumbled(NamedTuple):
+    """The effect of a mistake of ours: this group could not be looked at, all others were."""
+
+    group: str
+    error: Exception
+
+
 @dataclass(slots=True)
 class Roster:
     """What belongs to one group. `plain` counts plain members by zone, `running` has their ids, `odd` the others."""

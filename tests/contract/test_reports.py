@@ -96,6 +96,29 @@ async def test_what_is_not_valid_costs_nothing_else(world: World) -> None:
     assert seen(world, "Sum") == {"Sum": 5.0} and to.dropped == 2
 
 
+async def test_what_the_wire_cannot_carry_keeps_nothing_back(world: World) -> None:
+    at = world.clock.wall() - 60
+    async with reporting(world.shard) as to:
+        to.report([load(at, 1.0, namespace="\ud800"), load(at, 5.0)])
+    assert seen(world, "Sum") == {"Sum": 5.0} and to.dropped == 1
+
+
+async def test_what_the_store_stumbles_over_does_not_come_again_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, put = world.clock.wall() - 60, world.service.put
+
+    def stumbles(scope: Scope, namespace: str, *rest: Any, **more: Any) -> None:
+        if namespace == "AWS/Odd":
+            raise RuntimeError("unforeseen")
+        put(scope, namespace, *rest, **more)
+
+    monkeypatch.setattr(world.service, "put", stumbles)
+    async with reporting(world.shard) as to:
+        to.report([load(at, 1.0, namespace="AWS/Odd"), load(at, 5.0)])
+    assert seen(world, "Sum") == {"Sum": 5.0} and to.dropped == 1
+
+
 async def test_who_does_not_know_the_secret_reports_nothing(world: World) -> None:
     async with grpc.aio.insecure_channel(world.shard) as channel:
         stub: Any = fleet_pb2_grpc.ReportServiceStub(channel)  # type: ignore[no-untyped-call]

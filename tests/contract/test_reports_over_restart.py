@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,24 @@ async def test_a_number_is_never_on_disk_without_its_points() -> None:
     await life.clock.advance(FLUSH_S + 1)
     after = await life.next()
     await after.report(1)
+    assert (await after.counted())[0] == 5.0
+    await after.stop()
+
+
+async def test_an_error_while_writing_is_not_the_end_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    life = await Life().start()
+    await life.report(1)
+    collect, broken = life.metrics._persistence.collect, [True]
+
+    def stumbles(now: float) -> Any:
+        if broken:
+            broken.pop()
+            raise RuntimeError("unforeseen")
+        return collect(now)
+
+    monkeypatch.setattr(life.metrics._persistence, "collect", stumbles)
+    await life.clock.advance(FLUSH_S * 2 + 1)
+    after = await life.next()
     assert (await after.counted())[0] == 5.0
     await after.stop()
 

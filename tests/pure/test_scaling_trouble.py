@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
 
+from minicloud import cloud_streams
 from minicloud.base.errors import CloudError, InsufficientCapacity, InvalidParameterValue, LimitExceeded, NotFound
+from minicloud.cloud_streams import Stream
 from minicloud.scaling import commands as c
+from minicloud.scaling import reconcile
 from minicloud.scaling.service import _blames
+from minicloud.scaling.state import Turn
 from tests.pure.scaling_world import SCOPE, ZONES, World, history, in_service, running
 from tests.pure.test_scaling_service import begin, end
+from tests.turns import until
 
 FULL = "InsufficientInstanceCapacity"
 TYPES = ["m5.large", "m6i.large"]
@@ -165,3 +173,59 @@ def test_a_target_group_is_dropped_once() -> None:
     world.do(c.SetDesired(SCOPE, "web", 0))
     world.work()
     assert not world.members()
+
+
+# --- mistakes of ours
+
+
+async def test_a_group_that_cannot_be_looked_at_keeps_no_other_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud = await begin(desired=0)
+    for name in ("aaa", "zzz"):
+        settings = c.GroupSettings(min_size=0, max_size=9, zones=ZONES, template={"id": "lt-1", "version": "1"})
+        await cloud.shell.submit(c.CreateGroup(SCOPE, name, settings))
+        at = cloud.clock.wall() + 60
+        await cloud.shell.submit(c.PutScheduled(SCOPE, name, "soon", start=at, desired=2))
+    settle, broken = reconcile.settle, ["aaa"]
+
+    def stumbles(turn: Turn) -> None:
+        if turn.group.name in broken:
+            raise RuntimeError("unforeseen")
+        settle(turn)
+
+    monkeypatch.setattr(reconcile, "settle", stumbles)
+    await cloud.run(100)
+    groups = cloud.machine.state.groups
+    assert (groups[SCOPE.key("aaa")].desired, groups[SCOPE.key("zzz")].desired) == (0, 2)
+    assert caplog.text.count("aaa is looked at again later") == 1, "not again and again"
+    broken.clear()
+    await cloud.run(60)
+    assert groups[SCOPE.key("aaa")].desired == 2, "its action was not lost"
+    await end(cloud)
+
+
+async def test_what_is_not_understood_of_a_stream_keeps_nothing_else_from_being_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cloud_streams, "AGAIN_S", 0.05)
+    heard: list[int] = []
+    opened = 0
+
+    async def numbers() -> AsyncIterator[int]:
+        nonlocal opened
+        opened += 1
+        for number in range(4):
+            yield number
+        await asyncio.Event().wait()
+
+    async def hears(number: int) -> None:
+        if number == 1 and opened == 1:
+            raise RuntimeError("unforeseen")
+        heard.append(number)
+
+    stream = Stream("numbers", numbers, hears)
+    stream.start()
+    await until(lambda: len(heard) == 7)
+    assert heard == [0, 2, 3, 0, 1, 2, 3] and opened == 2
+    await stream.close()

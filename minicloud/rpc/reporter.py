@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 WAITING_MAX = 50_000  # ours: some 20 MB
 BATCH_MAX = 500  # ours: 100 KB, and 10 ms of the event loop at either end
+BATCH_BYTES_MAX = 1 << 20  # ours: of a call's reports, as they may have many values; gRPC takes 4 MiB
 LINES_AT_ONCE = 1_000  # ours: lines in one report
 LINES_BYTES_MAX = 32 << 20  # ours: of lines that wait
 LINE_BYTES_MAX = 256 * 1024  # ours: a longer line is cut
@@ -43,8 +44,10 @@ GATHER_S = 0.1  # ours: how much later a line may be there; a full call leaves a
 READING_VALUES_MAX = 150  # API, PutMetricData: values of one datum
 CALL_S_MAX = 10.0
 PAUSE_S = (0.2, 5.0)  # after a call that failed, doubling
+BROKEN_MAX = 20  # ours: how often a call at which the other side breaks goes again, some 90 s
 CLOSE_S_MAX = 1.0
 _HOPELESS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
+_BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 
 @dataclass(slots=True)
@@ -120,8 +123,8 @@ class Reporter:
         where = (scope, group, stream)
         lines = self._open.get(where)
         for time, text in events:
-            message = _clean(text)
-            size = len(message) + LINE_BYTES
+            message, size = _clean(text)
+            size += LINE_BYTES
             if lines is None or len(lines.messages) >= LINES_AT_ONCE or lines.size + size > CALL_BYTES_MAX:
                 lines = self._open[where] = _Lines(where)
                 self._lines.append(lines)
@@ -163,13 +166,27 @@ class Reporter:
                         await self._full.wait()
                 self._wake.clear()
                 self._full.clear()
-                await self._send(stub)
+                try:
+                    await self._send(stub)
+                except Exception:  # of one call: what comes after it is sent
+                    log.exception("reports are dropped")
                 self._go()
                 if not self._wake.is_set():
                     self._idle.set()
 
-    def _taken(self) -> list[wire.LogReport]:
-        """Lines for one call: as many as it may carry."""
+    def _taken_metrics(self) -> list[wire.MetricReport]:
+        """For one call: as many as it may carry."""
+        taken: list[wire.MetricReport] = []
+        size = 0
+        while self._waiting and len(taken) < BATCH_MAX and size < BATCH_BYTES_MAX:
+            one = self._written(self._waiting.popleft())
+            if one is not None:
+                size += one.ByteSize()
+                taken.append(one)
+        return taken
+
+    def _taken_lines(self) -> list[wire.LogReport]:
+        """As above."""
         taken: list[wire.LogReport] = []
         size = 0
         while self._lines and (not taken or size + self._lines[0].size <= CALL_BYTES_MAX):
@@ -187,18 +204,19 @@ class Reporter:
             return None
 
     async def _send(self, stub: Any) -> None:
-        given = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
-        batch = [one for one in map(self._written, given) if one is not None]
         self._number += 1
-        request = wire.ReportRequest(source=self._source, number=self._number, metrics=batch, logs=self._taken())
-        pause_s = PAUSE_S[0]
+        request = wire.ReportRequest(
+            source=self._source, number=self._number, metrics=self._taken_metrics(), logs=self._taken_lines()
+        )
+        pause_s, broken = PAUSE_S[0], 0
         while True:
             try:
                 reply = await stub.Report(request, metadata=self._metadata, timeout=CALL_S_MAX, wait_for_ready=True)
             except grpc.aio.AioRpcError as error:
-                if error.code() in _HOPELESS:
-                    log.error("%d reports are dropped: %s", len(batch), error.details())
-                    self.dropped += len(batch)
+                broken += error.code() in _BROKEN
+                if error.code() in _HOPELESS or broken > BROKEN_MAX:
+                    log.error("%d reports are dropped: %s", len(request.metrics), error.details())
+                    self.dropped += len(request.metrics)
                     self.lines_dropped += sum(len(one.messages) for one in request.logs)
                     return
                 log.info("reports wait: %s", error.code().name)
@@ -210,11 +228,12 @@ class Reporter:
             return
 
 
-def _clean(text: str) -> str:
-    """What the wire and the log can carry."""
+def _clean(text: str) -> tuple[str, int]:
+    """What the wire and the log can carry, and its length in bytes."""
     if text.isascii() and len(text) <= LINE_BYTES_MAX:
-        return text
-    return text.encode("utf-8", "replace")[:LINE_BYTES_MAX].decode("utf-8", "ignore")
+        return text, len(text)
+    raw = text.encode("utf-8", "replace")[:LINE_BYTES_MAX]
+    return raw.decode("utf-8", "ignore"), len(raw)
 
 
 def _wire(one: Report) -> wire.MetricReport:

@@ -169,6 +169,47 @@ async def test_what_was_not_answered_goes_again_under_its_number(monkeypatch: py
     assert [one.time for request in deaf.requests[2:] for one in request.metrics] == [60.0 * n for n in range(7)]
 
 
+async def test_what_waited_with_many_values_goes_in_as_many_calls_as_it_takes() -> None:
+    """As after a store was away: more than one call of gRPC carries."""
+    ear = Deaf(failures=0)
+    values = tuple(float(number) for number in range(10_000))
+    async with listening(ear) as target, reporting(target) as to:
+        to.report([load(60.0 * number, *values) for number in range(70)])
+        await until(lambda: sum(len(request.metrics) for request in ear.requests) == 70)
+    assert max(request.ByteSize() for request in ear.requests) < 2 * reporter.BATCH_BYTES_MAX and to.dropped == 0
+
+
+async def test_lines_are_counted_in_the_bytes_that_a_call_has_of_them() -> None:
+    """Four to a character: a call of so many characters would be more than gRPC carries."""
+    ear = Deaf(failures=0)
+    async with listening(ear) as target, reporting(target) as to:
+        to.write(SCOPE, "/g", "a", [(60.0, "\U0001f980" * 1_100)] * 1_000)
+        await until(lambda: sum(len(one.messages) for request in ear.requests for one in request.logs) == 1_000)
+    assert max(request.ByteSize() for request in ear.requests) < 2 * reporter.CALL_BYTES_MAX
+
+
+async def test_a_call_at_which_the_store_breaks_every_time_keeps_no_other_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reporter, "PAUSE_S", (0.001, 0.001))
+    monkeypatch.setattr(reporter, "BATCH_MAX", 3)
+    ear = Deaf(failures=1 + reporter.BROKEN_MAX)
+    async with listening(ear) as target, reporting(target) as to:
+        to.report([load(60.0 * number, 1.0) for number in range(4)])
+        await until(lambda: ear.requests and ear.requests[-1].number == 2)
+    assert to.dropped == 3 and [one.time for one in ear.requests[-1].metrics] == [180.0]
+
+
+async def test_what_has_no_form_for_the_wire_keeps_nothing_else_from_it() -> None:
+    ear = Deaf(failures=0)
+    async with listening(ear) as target, reporting(target) as to:
+        to.report([load(60.0, 1.0, namespace="\ud800")])
+        await to._idle.wait()
+        to.report([load(120.0, 1.0)])
+        await until(lambda: ear.requests)
+    assert [one.time for one in ear.requests[-1].metrics] == [120.0]
+
+
 async def test_without_a_store_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporter, "WAITING_MAX", 10)
     monkeypatch.setattr(reporter, "CLOSE_S_MAX", 0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from minicloud.client import Client
 from minicloud.client.group_models import Step
 from minicloud.client.metric_models import Metric, MetricDatum
+from minicloud.client.models import TemplateData
 from tests.group_site import Site
 from tests.real_cloud import until
 
@@ -91,3 +93,34 @@ def used(client: Client, group: str) -> bool:
     dimensions = {"AutoScalingGroupName": group}
     found = client.metrics.statistics("AWS/EC2", "CPUUtilization", ["Average", "SampleCount"], dimensions=dimensions)
     return bool(found)
+
+
+def test_two_weeks_of_history_become_a_forecast_and_a_group_that_is_ahead_of_it(client: Client) -> None:
+    name = f"ahead{time.time_ns() % 10**10}"
+    now = time.time() // 900 * 900
+    times = [now - back * 900 for back in range(14 * 96 - 8, 0, -1)]
+    data = [MetricDatum(name, wave(at), time=at) for at in times]
+    for first in range(0, len(data), 1_000):
+        client.metrics.put_data(NAMESPACE, data[first : first + 1_000])
+    query = {"Id": "all", "MetricStat": {"Metric": {"Namespace": NAMESPACE, "MetricName": name}, "Stat": "Average"}}
+    load = {"CustomizedLoadMetricSpecification": {"MetricDataQueries": [query]}}
+    client.templates.create(name, TemplateData("base", "t3.nano"))
+    client.groups.create(name, name, min_size=0, max_size=4)
+    try:
+        client.policies.put_predictive(name, "ahead", 100.0, customized=load, mode="ForecastAndScale", buffer_s=900)
+        forecast = until(lambda: seen if (seen := client.policies.forecast(name, "ahead")).times else None, 30)
+        assert len(forecast.times) == 192 and abs(forecast.times[0] - now) <= 900
+        truth = [wave(at) for at in forecast.times]
+        assert sum(abs(one - other) for one, other in zip(forecast.load, truth, strict=True)) < 0.05 * sum(truth)
+        group = client.groups.wait_stable(name, 60)
+        assert group.desired in forecast.capacity[:3] and group.desired >= 2
+        assert any("the forecast asks for" in one.cause for one in client.groups.activities(name))
+    finally:
+        client.groups.delete(name, force=True)
+        client.groups.wait_gone(name)
+        client.templates.delete(name)
+
+
+def wave(at: float) -> float:
+    """Of a day: two to three times what one instance bears."""
+    return 240 - 50 * math.cos(2 * math.pi * at / 86_400)

@@ -203,6 +203,13 @@ class FunctionService:
         Raises ResourceNotFoundException, InvalidParameterValueException, InvalidRequestContentException,
         RequestTooLargeException, TooManyRequestsException, AccessDeniedException, Unavailable.
         """
+        return await asyncio.shield(self.begin(request, bytes_max))
+
+    def begin(self, request: Request, bytes_max: int = limits.SYNC_BYTES_MAX) -> asyncio.Task[Answer]:
+        """The same without waiting: the answer, or more of what `invoke` raises, will be the task's.
+
+        It is the service's: not to be cancelled, and it may be forgotten.
+        """
         target = self.checked(request, bytes_max)
         version = names.choose(self.state, target, self._ports.rand.random())
         function = target.function
@@ -241,7 +248,7 @@ class FunctionService:
         task = asyncio.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._ran)
-        return await asyncio.shield(task)
+        return task
 
     def _ran(self, task: asyncio.Task[Answer]) -> None:
         """Whatever it raised is its caller's; one that went away does not hear of it."""

@@ -115,10 +115,13 @@ async def test_who_does_not_read_the_answers_is_not_asked_for_more(monkeypatch: 
     asked = 0
 
     class Service:
-        async def invoke(self, request: Request) -> Answer:
+        def begin(self, request: Request) -> asyncio.Task[Answer]:
             nonlocal asked
             asked += 1
-            return Answer("", "$LATEST", Outcome(b"1"))
+            return asyncio.create_task(answer())
+
+    async def answer() -> Answer:
+        return Answer("", "$LATEST", Outcome(b"1"))
 
     async def batches() -> AsyncIterator[wire.InvokeBatch]:
         for number in range(10):

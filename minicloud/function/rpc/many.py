@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 
 from minicloud.base.arn import Caller
 from minicloud.base.errors import CloudError, Internal
 from minicloud.function import errors, invoking, translate
+from minicloud.function.invoking import Answer
 from minicloud.function.rpc.calling import asked
 from minicloud.function.service import FunctionService
 from minicloud.rpc.errors import to_status
@@ -39,8 +41,7 @@ class InvocationServicer:
                 yield batch
             await reading
         finally:
-            reading.cancel()
-            line.close()
+            reading.cancel()  # what runs goes on to its end (`FunctionService.begin`), though nobody waits any more
 
 
 class _Line:
@@ -49,7 +50,7 @@ class _Line:
     def __init__(self, service: FunctionService, caller: Caller) -> None:
         self._service = service
         self._caller = caller
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Answer]] = set()
         self._ended: list[wire.InvokedCall] = []
         self._open = 0  # read, and the answer is not on its way
         self._something = asyncio.Event()
@@ -78,40 +79,49 @@ class _Line:
                 self._open -= len(batch.answers)
                 self._room.set()
 
-    def close(self) -> None:
-        """Nobody waits any more; what runs goes on to its end (`FunctionService.invoke`)."""
-        for task in self._running:
-            task.cancel()
-
     async def _start(self, call: wire.InvokeCall) -> None:
         while self._open >= CALLS_MAX:
             self._room.clear()
             await self._room.wait()
         self._open += 1
-        task = asyncio.ensure_future(self._run(call.number, call.request))
-        self._running.add(task)
-        task.add_done_callback(self._done)
-
-    async def _run(self, number: int, request: function_wire.InvokeRequest) -> None:
         try:
-            if request.type not in ("", invoking.SYNC):
-                raise errors.not_one_of("invocationType", request.type, (invoking.SYNC,))
-            reply = translate.invoked(await self._service.invoke(asked(request, self._caller)))
+            task = self._begin(call.request)
         except CloudError as error:
-            self._end(number, error)
+            self._failed(call.number, error)
+            return
+        self._running.add(task)
+        task.add_done_callback(partial(self._done, call.number))
+
+    def _begin(self, request: function_wire.InvokeRequest) -> asyncio.Task[Answer]:
+        """Raises CloudError."""
+        if request.type not in ("", invoking.SYNC):
+            raise errors.not_one_of("invocationType", request.type, (invoking.SYNC,))
+        try:
+            return self._service.begin(asked(request, self._caller))
+        except CloudError:
+            raise
         except Exception:
             log.exception("an invocation of %s failed", request.function)
-            self._end(number, Internal("internal error"))
-        else:
-            self._ended.append(wire.InvokedCall(number=number, reply=reply))
+            raise Internal("internal error") from None
 
-    def _end(self, number: int, error: CloudError) -> None:
+    def _done(self, number: int, task: asyncio.Task[Answer]) -> None:
+        self._running.discard(task)
+        if task.cancelled():  # the process ends
+            self._something.set()
+            return
+        error = task.exception()
+        if error is None:
+            self._ended.append(wire.InvokedCall(number=number, reply=translate.invoked(task.result())))
+            self._something.set()
+            return
+        if not isinstance(error, CloudError):
+            log.error("invocation %d of a stream failed", number, exc_info=error)
+            error = Internal("internal error")
+        self._failed(number, error)
+
+    def _failed(self, number: int, error: CloudError) -> None:
         status = to_status(error, self._service.new_request_id())
         self._ended.append(wire.InvokedCall(number=number, error=status.SerializeToString()))
-        self._something.set()
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
         self._something.set()
 
 

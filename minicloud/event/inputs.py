@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from minicloud.event import errors, limits
@@ -110,10 +110,18 @@ def _filled(target: Target, event: dict[str, Any], rule_arn: str, came: float) -
         WHOLE: lambda: event,
     }
 
+    @cache
     def value_of(name: str) -> Any:
         return known[name]() if name in known else compile_path(target.paths[name])(event)
 
-    return "".join(_pieces(target.template, value_of))
+    pieces: list[str] = []
+    size = 0
+    for piece in _pieces(target.template, value_of):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limits.GIVEN_CHARS_MAX:
+            raise errors.invalid(f"The input of target {target.id} is longer than a target takes.", "InputTemplate")
+    return "".join(pieces)
 
 
 def _pieces(template: str, value_of: Callable[[str], Any]) -> Iterator[str]:

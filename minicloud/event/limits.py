@@ -24,4 +24,6 @@ PAGE = 100  # model, LimitMax100
 DELIVERIES_MAX = 1_000_000  # ours: 300 MB of memory
 ACCOUNT_DELIVERIES_MAX = 250_000  # ours: nobody's backlog takes the room of all
 AT_ONCE_MAX = 32  # ours: deliveries to one target
+ACCOUNT_AT_ONCE_MAX = 128  # ours: of one account, some 100 MB where its events are as long as they may be
+GIVEN_CHARS_MAX = 1024 * 1024  # ours: of what a template makes of an event, as much as a queue takes
 BACKOFF_S = (1.0, 300.0)  # ours: between two tries, doubling; EventBridge does not say its own

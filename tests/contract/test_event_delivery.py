@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from minicloud.base.arn import Scope
 from minicloud.base.errors import (
     AccessDenied,
     InsufficientStorage,
@@ -19,7 +20,7 @@ from minicloud.base.errors import (
 )
 from minicloud.event import commands, limits
 from minicloud.event.events import Flaw
-from minicloud.event.links.delivery import PARCEL
+from minicloud.event.links.delivery import EVENT, PARCEL
 from minicloud.event.model import Target
 from tests.contract.rule_bench import DEAD, FUNCTION, HOME, OTHER, QUEUE, STATES, Bench, state_change
 
@@ -178,6 +179,80 @@ async def test_a_target_that_hangs_holds_up_no_other(bench: Bench) -> None:
     for _ in range(limits.AT_ONCE_MAX + 5):
         await bench.send()
     await bench.until(lambda: len(bench.world.events(FUNCTION)) == limits.AT_ONCE_MAX + 5)
+
+
+async def test_an_event_of_many_targets_is_on_disk_once_until_the_last_has_it(bench: Bench) -> None:
+    for name in ("a", "b", "c"):
+        await bench.rule(TO_QUEUE, Target("f", FUNCTION), name=name)
+    bench.world.refuse[QUEUE] = Unavailable("away")
+    text = "x" * 100_000
+    await bench.send("my.app", "my.app", text=text)
+    await bench.until(lambda: len(bench.world.arrived) == 6)
+    assert on_disk(bench) == 6 and sum(kind == EVENT for kind, _ in bench.disk.rows) == 2
+    assert sum(len(str(row)) for row in bench.disk.rows.values()) < 3 * len(text)
+    await bench.again()
+    del bench.world.refuse[QUEUE]
+    await bench.move(1.0, lambda: len(bench.world.arrived) == 12)
+    assert all(event["detail"] == {"text": text} for event in bench.world.events())
+    await bench.until(lambda: not on_disk(bench))
+    assert not any(kind == EVENT for kind, _ in bench.disk.rows)
+    assert not len(bench.service.deliveries)
+
+
+async def test_an_event_stays_for_others_where_the_end_of_one_parcel_is_not_recorded(bench: Bench) -> None:
+    await bench.rule(TO_QUEUE, Target("f", FUNCTION))
+    bench.world.refuse[QUEUE] = Unavailable("away")
+    deliver = bench.world.deliver
+
+    async def full(scope: Scope, rule_arn: str, target: Target, body: str) -> None:
+        await deliver(scope, rule_arn, target, body)
+        if len(bench.world.arrived) == 1:
+            bench.journal.fail(InsufficientStorage("full"))
+
+    bench.world.deliver = full  # type: ignore[method-assign]
+    await bench.send(text="x" * 5_000)
+    await bench.move(1.0, lambda: len(bench.world.events(FUNCTION)) == 2)
+    del bench.world.refuse[QUEUE]
+    await bench.move(2.0, lambda: bench.world.events(QUEUE) and not on_disk(bench))
+    assert not any(kind == EVENT for kind, _ in bench.disk.rows)
+
+
+async def test_an_account_delivers_so_much_at_once_and_another_ones_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ACCOUNT_AT_ONCE_MAX", 3)
+    gate, running, most = asyncio.Event(), 0, 0
+
+    async def slow(scope: Scope, rule_arn: str, target: Target, body: str) -> None:
+        nonlocal running, most
+        if scope == HOME:
+            running += 1
+            most = max(most, running)
+            await gate.wait()
+            running -= 1
+        bench.world.arrived.append((target.arn, rule_arn, body))
+
+    monkeypatch.setattr(bench.world, "deliver", slow)
+    theirs = OTHER.arn("sqs", "jobs")
+    await bench.rule(Target("q", theirs), scope=OTHER)
+    for name in "abcd":
+        await bench.rule(Target("q", HOME.arn("sqs", name)), name=name)
+    for _ in range(5):
+        await bench.send()
+    await bench.send(scope=OTHER)
+    await bench.until(lambda: bench.world.events(theirs))
+    assert running == 3 and not bench.world.events(HOME.arn("sqs", "a"))
+    gate.set()
+    await bench.until(lambda: len(bench.world.arrived) == 21 and not on_disk(bench))
+    assert most == 3
+
+
+async def test_a_template_makes_no_more_of_an_event_than_a_target_takes(bench: Bench) -> None:
+    much = Target("q", QUEUE, template="<aws.events.event.json>" * 300, dead_letter=DEAD)
+    await bench.rule(much)
+    await bench.send(text="x" * 100_000)
+    await bench.until(lambda: bench.world.dead)
+    assert not bench.world.tried and bench.world.dead[0][2]["ERROR_CODE"] == "INVALID_PARAMETER"
 
 
 async def test_nothing_is_taken_that_is_not_on_disk(bench: Bench) -> None:

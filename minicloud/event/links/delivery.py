@@ -6,6 +6,7 @@
 
 Source: guide, "Event retry policy and using dead-letter queues". A parcel is deleted only after it has arrived, so
 after a crash it is delivered again: at least once, never lost. Events stay on disk; in memory it is a few numbers.
+One that is long and goes to many targets is on disk once, beside its parcels, until the last of them is gone.
 Where we differ: retries of a parcel are counted anew after a restart of the process; its age is not.
 """
 
@@ -17,7 +18,7 @@ import json
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from minicloud.base.arn import Scope
@@ -39,7 +40,8 @@ from minicloud.shell.clock import Clock, Timer
 
 log = logging.getLogger(__name__)
 
-PARCEL = "event_parcel"
+PARCEL, EVENT = "event_parcel", "event_of_parcels"
+APART_BYTES = 1_024  # ours: a shorter event lies in each of its parcels
 _SCAN = 64  # events of up to 256 KiB at once
 # Guide, the same page: ERROR_CODE of dead letters.
 _CODES: tuple[tuple[type[CloudError], str], ...] = (
@@ -66,23 +68,26 @@ class RawJournal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One event for one target, as that was when the event came (Unix seconds). `event`: JSON."""
+    """One event for one target, as that was when the event came (Unix seconds). `event`: JSON. `apart`: the key under
+    which that lies, '' where it is here.
+    """
 
     scope: Scope
     rule: str
     target: Target
     came: float
     event: bytes
+    apart: str = ""
 
     def raw(self) -> bytes:
-        head = [self.scope.account, self.scope.region, self.rule, asdict(self.target), self.came]
-        return json.dumps(head).encode() + b"\n" + self.event
+        head = [self.scope.account, self.scope.region, self.rule, asdict(self.target), self.came, self.apart]
+        return json.dumps(head).encode() + b"\n" + (b"" if self.apart else self.event)
 
     @classmethod
     def load(cls, raw: bytes) -> Parcel:
         head, _, event = raw.partition(b"\n")
-        account, region, rule, target, came = json.loads(head)
-        return cls(Scope(account, region), rule, Target.load(target), came, event)
+        account, region, rule, target, came, *apart = json.loads(head)
+        return cls(Scope(account, region), rule, Target.load(target), came, event, *apart)
 
 
 @dataclass(slots=True)
@@ -91,6 +96,7 @@ class _Waiting:
 
     key: str
     target: str
+    apart: str = ""
     tries: int = 0
 
 
@@ -115,6 +121,9 @@ class Deliveries:
         self._timer: Timer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._counts: Counter[str] = Counter()  # of each account
+        self._apart: Counter[str] = Counter()  # how many parcels are left of an event that lies apart
+        self._at_once: Counter[str] = Counter()  # deliveries of each account
+        self._held: dict[str, dict[str, None]] = {}  # its targets that wait until there are fewer
         self._next = 0
         self._running = False
 
@@ -124,9 +133,10 @@ class Deliveries:
     def start(self) -> None:
         """After the journal was loaded: everything that has not arrived is ready."""
         self._running = True
-        for key, raw in self._all():
+        for key, raw in self._all(PARCEL):
             self._next = int(key) + 1
-            self._enter(_Waiting(key, Parcel.load(raw).target.arn))
+            parcel = Parcel.load(raw)
+            self._enter(_Waiting(key, parcel.target.arn, parcel.apart))
         for target in list(self._lines):
             self._pump(target)
 
@@ -149,8 +159,10 @@ class Deliveries:
         if full or len(self) + len(parcels) > limits.DELIVERIES_MAX:
             raise Throttled("Too many events wait for their targets.", code="ThrottlingException")
         first, self._next = self._next, self._next + len(parcels)
-        rows = [(PARCEL, f"{first + place:020d}", one.raw()) for place, one in enumerate(parcels)]
-        waiting = [_Waiting(row[1], one.target.arn) for row, one in zip(rows, parcels, strict=True)]
+        numbered = _apart({f"{first + place:020d}": one for place, one in enumerate(parcels)})
+        rows = [(PARCEL, key, one.raw()) for key, one in numbered.items()]
+        rows += {one.apart: (EVENT, one.apart, one.event) for one in numbered.values() if one.apart}.values()
+        waiting = [_Waiting(key, one.target.arn, one.apart) for key, one in numbered.items()]
         await asyncio.shield(self._spawn(self._keep(rows, waiting)))
 
     async def _keep(self, rows: list[tuple[str, str, bytes]], waiting: list[_Waiting]) -> None:
@@ -162,6 +174,8 @@ class Deliveries:
 
     def _enter(self, one: _Waiting) -> None:
         self._counts[_account(one)] += 1
+        if one.apart:
+            self._apart[one.apart] += 1
         self._lines.setdefault(one.target, _Line()).ready.append(one)
 
     async def _commit(self, rows: Sequence[tuple[str, str, bytes | None]]) -> None:
@@ -180,10 +194,10 @@ class Deliveries:
 
     # --- when they leave
 
-    def _all(self) -> Iterator[tuple[str, bytes]]:
+    def _all(self, kind: str) -> Iterator[tuple[str, bytes]]:
         """A page at a time: events of all that wait are more than memory holds."""
         after = ""
-        while page := self._journal.scan(PARCEL, after=after, limit=_SCAN):
+        while page := self._journal.scan(kind, after=after, limit=_SCAN):
             yield from page
             after = page[-1][0]
 
@@ -192,10 +206,30 @@ class Deliveries:
         if line is None or not self._running:
             return
         while line.ready and line.running < limits.AT_ONCE_MAX:
+            account = _account(line.ready[0])
+            if self._at_once[account] >= limits.ACCOUNT_AT_ONCE_MAX:
+                self._held.setdefault(account, {})[target] = None
+                return
             line.running += 1
+            self._at_once[account] += 1
             self._spawn(self._run(line, line.ready.popleft()))
         if not line.ready and not line.running:
             del self._lines[target]
+
+    def _done(self, line: _Line, waiting: _Waiting) -> None:
+        """Others may leave: of targets that were held, in turn, or of the same one."""
+        account = _account(waiting)
+        line.running -= 1
+        self._at_once[account] -= 1
+        while (held := self._held.get(account)) and self._at_once[account] < limits.ACCOUNT_AT_ONCE_MAX:
+            first = next(iter(held))
+            del held[first]
+            self._pump(first)
+        self._pump(waiting.target)
+        if not self._held.get(account):
+            self._held.pop(account, None)
+        if not self._at_once[account]:
+            del self._at_once[account]
 
     async def _run(self, line: _Line, waiting: _Waiting) -> None:
         try:
@@ -207,8 +241,7 @@ class Deliveries:
             log.exception("an event for %s is tried again", waiting.target)
             self._delay(waiting)
         finally:
-            line.running -= 1
-            self._pump(waiting.target)
+            self._done(line, waiting)
 
     def _delay(self, waiting: _Waiting) -> None:
         waiting.tries += 1
@@ -233,10 +266,10 @@ class Deliveries:
 
     async def _once(self, waiting: _Waiting) -> None:
         (raw,) = self._journal.read(PARCEL, [waiting.key])
-        if raw is None:  # damaged: it was set aside and named
+        parcel = None if raw is None else self._whole(Parcel.load(raw))
+        if parcel is None:  # damaged: it was set aside and named
             await self._gone(waiting)
             return
-        parcel = Parcel.load(raw)
         error = await self._refusal(parcel)
         if error is not None:
             exhausted = self._exhausted(parcel, waiting)
@@ -246,6 +279,13 @@ class Deliveries:
                 return
             await self._failed(parcel, waiting, error, exhausted if _may_pass(error) else "")
         await self._gone(waiting)
+
+    def _whole(self, parcel: Parcel) -> Parcel | None:
+        """With its event; None: that is not there."""
+        if not parcel.apart:
+            return parcel
+        (event,) = self._journal.read(EVENT, [parcel.apart])
+        return None if event is None else replace(parcel, event=event)
 
     async def _refusal(self, parcel: Parcel) -> CloudError | None:
         """Why it did not arrive; None: it did."""
@@ -291,11 +331,32 @@ class Deliveries:
             log.warning("the dead letter of %s is dropped: %s", target.arn, again)
 
     async def _gone(self, waiting: _Waiting) -> None:
-        await self._commit([(PARCEL, waiting.key, None)])
+        rows: list[tuple[str, str, bytes | None]] = [(PARCEL, waiting.key, None)]
+        if waiting.apart:
+            self._apart[waiting.apart] -= 1
+            if not self._apart[waiting.apart]:
+                rows.append((EVENT, waiting.apart, None))
+        try:
+            await self._commit(rows)
+        except BaseException:
+            self._apart.update([waiting.apart] if waiting.apart else ())
+            raise
+        if waiting.apart and not self._apart[waiting.apart]:
+            del self._apart[waiting.apart]
         account = _account(waiting)
         self._counts[account] -= 1
         if not self._counts[account]:
             del self._counts[account]
+
+
+def _apart(numbered: dict[str, Parcel]) -> dict[str, Parcel]:
+    """Parcels of one event, which share its bytes, are told where it lies: under the number of the first of them."""
+    counts = Counter(id(one.event) for one in numbered.values())
+    places: dict[int, str] = {}
+    for key, one in numbered.items():
+        if counts[id(one.event)] > 1 and len(one.event) > APART_BYTES:
+            numbered[key] = replace(one, apart=places.setdefault(id(one.event), key))
+    return numbered
 
 
 def _account(one: _Waiting) -> str:

@@ -21,13 +21,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from minicloud.balancer import attributes
-from minicloud.balancer.groups import TRAFFIC_PORT, section
+from minicloud.balancer.groups import TRAFFIC_PORT, may_succeed, section
 from minicloud.balancer.health import SERVED
 from minicloud.balancer.model import Balancer, Group, Target
 from minicloud.balancer.ports import Functions, NoFunctions, Way
 from minicloud.balancer.state import State
-from minicloud.proxy.config import Backend, Cookie, HealthCheck, Server, Timeouts
+from minicloud.proxy.config import Backend, Cookie, Server, Timeouts
 from minicloud.proxy.directives import Header
+from minicloud.proxy.health import HealthCheck
 
 OPEN = "_open"
 AGENT = "ELB-HealthChecker/2.0"  # AWS's
@@ -58,15 +59,17 @@ class Served:
     way: Way | None = None
 
 
-def served(state: State, group: Group, second_ms: int = 1_000, functions: Functions = NO_FUNCTIONS) -> Served:
-    """`second_ms`: how long a second of a health check takes; tests are short of time."""
+def served(
+    state: State, group: Group, second_ms: int = 1_000, functions: Functions = NO_FUNCTIONS, relay: int = 0
+) -> Served:
+    """`second_ms`: how long a second of a health check takes; tests are short of time. `relay`: see `check`."""
     targets = [one for one in state.targets_of(group.arn) if one.state in SERVED]
     if group.has_function:
         return _of_function(group, targets, check(group, second_ms), functions)
     weights = _weights(state, group, targets)
     return Served(
         section(group),
-        check(group, second_ms),
+        check(group, second_ms, relay),
         {server_name(one): _server(group, one, weights.get(one.zone, WEIGHT)) for one in targets},
         {server_name(one): one for one in targets},
         group.web or attributes.value(group, attributes.CUT) == attributes.TRUE,
@@ -123,8 +126,8 @@ def _weights(state: State, group: Group, targets: Iterable[Target]) -> dict[str,
     return {zone: max(1, round(WEIGHT_MAX * fewest / count)) for zone, count in counts.items()}
 
 
-def check(group: Group, second_ms: int) -> HealthCheck | None:
-    """None: the group makes none."""
+def check(group: Group, second_ms: int, relay: int = 0) -> HealthCheck | None:
+    """None: the group makes none. `relay`: who makes those that HAProxy cannot, calls by gRPC that may succeed."""
     wanted = group.health
     if not wanted.enabled:
         return None
@@ -139,6 +142,7 @@ def check(group: Group, second_ms: int) -> HealthCheck | None:
         grpc=group.version == "GRPC",
         tls=_check_tls(group),
         agent="" if group.version == "GRPC" else AGENT,
+        relay=relay if group.version == "GRPC" and may_succeed(wanted.codes) else 0,
     )
 
 
@@ -149,9 +153,9 @@ def _check_tls(group: Group) -> bool | None:
 
 
 def backends(
-    state: State, balancer: Balancer, group: Group, second_ms: int, functions: Functions = NO_FUNCTIONS
+    state: State, balancer: Balancer, group: Group, second_ms: int, functions: Functions = NO_FUNCTIONS, relay: int = 0
 ) -> Iterator[Backend]:
-    group_as = served(state, group, second_ms, functions)
+    group_as = served(state, group, second_ms, functions, relay)
     web, way = group.web, group_as.way
     servers = tuple(group_as.servers.values())
     idle_ms = int(attributes.value(balancer, attributes.IDLE)) * 1000 if web else _TCP_IDLE_MS

@@ -1,8 +1,5 @@
 """Target groups and their health checks. Source: elbv2 API, CreateTargetGroup, ModifyTargetGroup.
 
-Where we differ: a gRPC health check cannot wait for success (code 0): HAProxy's checks send no message and see no
-trailers. AWS's own default, a method that no server has and its answer 12, does what is needed.
-
 A group of type lambda has one function, no port and no protocol, and makes health checks where it is told to.
 """
 
@@ -157,8 +154,6 @@ def checked(target_type: str, spoken: tuple[str, str], health: HealthCheck) -> H
         _check_path(health.path)
         low, high = (0, 99) if version == "GRPC" else (200, 499 if protocol in WEB_PROTOCOLS else 599)
         _check_codes(health.codes, low, high)
-        if version == "GRPC" and any(int(span.partition("-")[0]) == 0 for span in health.codes.split(",")):
-            raise errors.not_supported("Health check matcher code '0'", "health.codes")
     _check_counts(health)
     port = health.port
     if port != TRAFFIC_PORT and not is_number(port, 1, 65535):
@@ -224,6 +219,11 @@ def delete(state: State, command: DeleteGroup, _context: Context) -> Outcome:
         draft.drop(target)
     draft.drop(group)
     return draft.outcome()
+
+
+def may_succeed(codes: str) -> bool:
+    """Whether a call by gRPC that succeeds (code 0) is among these answers."""
+    return any(int(span.partition("-")[0]) == 0 for span in codes.split(","))
 
 
 def section(group: Group) -> str:

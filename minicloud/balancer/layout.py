@@ -36,6 +36,7 @@ class Places:
     """Where one HAProxy keeps what. `times_socket`: who hears how long targets take, '' for nobody.
 
     `second_ms`: how long a second of a health check takes; tests are short of time. `functions`: where they are.
+    `relay`: the port at which health checks are made that HAProxy cannot make (proxy/relay.py), 0 for none.
     """
 
     stats_socket: str
@@ -46,6 +47,7 @@ class Places:
     threads: int = 0
     second_ms: int = 1_000
     functions: Functions = NO_FUNCTIONS
+    relay: int = 0
 
 
 def layout(state: State, places: Places, left_out: Collection[str] = ()) -> ProxyConfig:
@@ -58,7 +60,7 @@ def layout(state: State, places: Places, left_out: Collection[str] = ()) -> Prox
         wanted = [one for one in state.listeners_of(balancer.arn) if one.arn not in left_out]
         frontends += [_frontend(state, balancer, listener, places) for listener in wanted]
         for group in state.groups_of(balancer.arn):
-            sections += backends(state, balancer, group, places.second_ms, places.functions)
+            sections += backends(state, balancer, group, places.second_ms, places.functions, places.relay)
     process = Global(
         places.stats_socket,
         maxconn=places.connections_max,
@@ -72,13 +74,13 @@ def layout(state: State, places: Places, left_out: Collection[str] = ()) -> Prox
     return ProxyConfig(process, tuple(frontends), tuple(sections), rings)
 
 
-def skeleton(state: State, config: ProxyConfig, second_ms: int) -> str:
+def skeleton(state: State, config: ProxyConfig, second_ms: int, relay: int = 0) -> str:
     """The configuration without its servers, and what all servers of a group have in common."""
     bare = replace(config, backends=tuple(replace(one, servers=()) for one in config.backends)).render()
     options = []
     for group in state.groups.values():
         if group.balancer:
-            made = check(group, second_ms)
+            made = check(group, second_ms, relay)
             common = made.server_options() if made else ""
             mine = {key: attributes.value(group, key) for key in _OF_SERVERS if key in attributes.known(group)}
             options.append(f"{group_section(group)} {common} {mine}")

@@ -21,7 +21,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from minicloud.balancer import groups, listeners
@@ -123,19 +123,29 @@ class DataPlane:
         """Take these servers up: their first check passed. False: HAProxy does not know one of them."""
         return not await self._api.batch([f"set server {backend}/{server} health up" for backend, server in places])
 
+    def use_relay(self, port: int) -> None:
+        """Where health checks are made in HAProxy's stead, from the next change of the data plane on."""
+        self._places = replace(self._places, relay=port)
+
     def unproven(self) -> dict[Place, Candidate]:
         """Servers that have not passed a check, and that HAProxy leaves alone until an interval has passed."""
         found: dict[Place, Candidate] = {}
         for section, one in self._in_force.groups.items():
-            if one.check is None:
-                continue
-            seconds = one.check.interval_ms / 1000
-            for name, server in one.servers.items():
+            for name in one.servers:
                 now = self._state.targets.get(one.targets[name].key)
-                if now is not None and now.state == "initial":
-                    how = (server.tls, server.h2, server.proxy_v2)
-                    found[(section, name)] = Candidate(server.address, server.port, one.check, seconds, *how)
+                candidate = self.candidate((section, name))
+                if candidate is not None and now is not None and now.state == "initial":
+                    found[(section, name)] = candidate
         return found
+
+    def candidate(self, place: Place) -> Candidate | None:
+        """How a server that HAProxy has is checked; None: it is not."""
+        one = self._in_force.groups.get(place[0])
+        server = one.servers.get(place[1]) if one is not None else None
+        if one is None or server is None or one.check is None:
+            return None
+        how = (server.tls, server.h2, server.proxy_v2)
+        return Candidate(server.address, server.port, one.check, one.check.interval_ms / 1000, *how)
 
     def watched(self) -> dict[Place, Watched]:
         """What health checks are read for."""
@@ -147,7 +157,7 @@ class DataPlane:
             for name, target in one.targets.items():
                 now = self._state.targets.get(target.key)
                 if now is not None:
-                    found[(section, name)] = Watched(now, patience_s)
+                    found[(section, name)] = Watched(now, patience_s, bool(one.check.relay))
         return found
 
     def known(self) -> set[str]:
@@ -174,7 +184,7 @@ class DataPlane:
 
     async def _follow(self, orphan: int | None) -> None:
         config = layout(self._state, self._places, self.left_out)
-        text = skeleton(self._state, config, self._places.second_ms)
+        text = skeleton(self._state, config, self._places.second_ms, self._places.relay)
         if self.pid is None or text != self._in_force.skeleton:
             await self._reload(config, text, orphan)
             return
@@ -202,7 +212,8 @@ class DataPlane:
         self._haproxy.trim(PROCESSES_MAX)
 
     def _served(self, group: Group) -> Served:
-        return served(self._state, group, self._places.second_ms, self._places.functions)
+        places = self._places
+        return served(self._state, group, places.second_ms, places.functions, places.relay)
 
     async def _close_counters(self) -> None:
         pid = self.pid

@@ -59,6 +59,7 @@ from minicloud.base.errors import CloudError, Unavailable
 from minicloud.base.machine import Journal, Touched
 from minicloud.proxy.first_checks import FirstChecks
 from minicloud.proxy.process import Haproxy, ProxyEvents
+from minicloud.proxy.relay import Relay
 from minicloud.proxy.timing import TimesReader
 from minicloud.shell.clock import Clock, SystemClock
 from minicloud.shell.reports import Report
@@ -156,6 +157,7 @@ class BalancerService:
         self._followed = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
         self._first = FirstChecks(self._proven)
+        self._relay = Relay(self.plane.candidate)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -165,6 +167,7 @@ class BalancerService:
         """
         self._work.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._times.start()
+        self.plane.use_relay(await self._relay.start())
         await self.shell.start()
         self._tasks = [asyncio.create_task(self._forever(each)) for each in (self._follow, self._watch)]
         self._tasks.append(asyncio.create_task(self._give_up()))
@@ -182,6 +185,7 @@ class BalancerService:
         await self.shell.stop()
         await self.plane.stop(grace_s)
         await self._times.stop()
+        self._relay.stop()
 
     async def submit(self, command: Any) -> Any:
         """One of balancer.commands; its reply, once it is on disk. Raises as Balancers.decide and the shell do."""

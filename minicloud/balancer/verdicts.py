@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from minicloud.balancer import health
 from minicloud.balancer.commands import Verdict
 from minicloud.balancer.model import Target
+from minicloud.proxy.relay import grpc_code
 from minicloud.proxy.runtime import ServerStats
 
 _PASSED = frozenset({"L4OK", "L6OK", "L7OK", "L7OKC"})
@@ -21,10 +22,11 @@ _NONE_YET = frozenset({"", "INI", "UNK"})
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A target under checks, and how long it may be initial (seconds)."""
+    """A target under checks, and how long it may be initial (seconds). `relayed`: its codes are gRPC's, in HTTP's."""
 
     target: Target
     patience_s: float
+    relayed: bool = False
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ def _judge(row: ServerStats, one: Watched, now: float, found: Findings) -> None:
         return
     if initial and now - target.since < one.patience_s:
         return
-    reason, code = _reason(checked, row.check_code)
+    reason, code = _reason(checked, grpc_code(row.check_code) if one.relayed else row.check_code)
     if (target.state, target.reason, target.description) != ("unhealthy", reason, health.describe(reason, code)):
         found.verdicts.append(Verdict(target.key, False, reason, code))
 

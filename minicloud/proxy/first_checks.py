@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from minicloud.proxy import h2_request
-from minicloud.proxy.config import HealthCheck
+from minicloud.proxy.health import HealthCheck
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ ANSWER_S_MAX = 5.0
 HEAD_BYTES_MAX = 8_192
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 _PROXY_LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"  # PROXY protocol 2.2: LOCAL, for nobody
+NO_MESSAGE = bytes(5)  # gRPC: a message without a field, as HealthCheckRequest is of the whole server
 _GRPC = (("content-type", "application/grpc"), ("te", "trailers"))
 Place = tuple[str, str]  # backend, server
 
@@ -89,19 +90,34 @@ class FirstChecks:
 
 async def passes(one: Candidate) -> bool:
     """One check: a connection, or a request whose answer is an expected one."""
-    check = one.check
-    seconds = check.timeout_ms / 1000 if check.timeout_ms else ANSWER_S_MAX
     with contextlib.suppress(OSError, TimeoutError, EOFError, asyncio.LimitOverrunError, h2_request.Refused):
-        async with asyncio.timeout(min(seconds, ANSWER_S_MAX)):
-            reader, writer = await asyncio.open_connection(one.address, check.port or one.port, limit=HEAD_BYTES_MAX)
-            try:
-                return await _answers(reader, writer, one)
-            finally:
-                writer.transport.abort()
+        async with asyncio.timeout(min(one.check.timeout_ms / 1000 or ANSWER_S_MAX, ANSWER_S_MAX)):
+            return expected(await answer(one), one.check)
     return False
 
 
-async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, one: Candidate) -> bool:
+def expected(code: str, check: HealthCheck) -> bool:
+    """Whether an answer passes; "" is that of a check that asks for nothing."""
+    pairs = (span.partition("-") for span in check.expect.split(","))
+    return not check.path or (
+        code.isdecimal() and any(int(low) <= int(code) <= int(high or low) for low, _, high in pairs)
+    )
+
+
+async def answer(one: Candidate) -> str:
+    """The code that a server answers with, "" where there is none.
+
+    Raises OSError, EOFError, LimitOverrunError, h2_request.Refused.
+    """
+    check = one.check
+    reader, writer = await asyncio.open_connection(one.address, check.port or one.port, limit=HEAD_BYTES_MAX)
+    try:
+        return await _asked(reader, writer, one)
+    finally:
+        writer.transport.abort()
+
+
+async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, one: Candidate) -> str:
     check, h2 = one.check, one.h2
     if one.proxy_v2 and not check.port:  # HAProxy manual, `check-send-proxy`: not where the check has its own port
         writer.write(_PROXY_LOCAL)
@@ -110,29 +126,24 @@ async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, o
         await writer.start_tls(_TLS_H2 if h2 else _TLS)
         h2 = writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
     if not check.path:
-        return True
+        return ""
     if not h2:
-        return await _answers_h1(reader, writer, check)
+        return await _asked_h1(reader, writer, check)
     agent = (("user-agent", check.agent),) if check.agent else ()
     method, extra = ("POST", _GRPC) if check.grpc else ("GET", agent)
     first = ((":method", method), (":scheme", "https" if tls else "http"), (":authority", "health"))
-    found = await h2_request.ask(reader, writer, (*first, (":path", check.path), *extra))
-    if check.grpc:
-        return found.get(":status") == "200" and _expected(found.get("grpc-status", ""), check.expect)
-    return _expected(found.get(":status", ""), check.expect)
+    head = (*first, (":path", check.path), *extra)
+    found = await h2_request.ask(reader, writer, head, NO_MESSAGE if check.relay else b"")
+    status = found.get(":status", "")
+    return status if not check.grpc else found.get("grpc-status", "") if status == "200" else ""
 
 
-async def _answers_h1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, check: HealthCheck) -> bool:
+async def _asked_h1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, check: HealthCheck) -> str:
     agent = f"User-Agent: {check.agent}\r\n" if check.agent else ""
     more = f"{check.header[0]}: {check.header[1]}\r\n" if check.header[0] else ""
     writer.write(f"GET {check.path} HTTP/1.1\r\nHost: health\r\n{agent}{more}Connection: close\r\n\r\n".encode())
     match = _STATUS.match(await reader.readuntil(b"\n"))
-    return match is not None and _expected(match[1].decode(), check.expect)
-
-
-def _expected(code: str, spans: str) -> bool:
-    pairs = (span.partition("-") for span in spans.split(","))
-    return code.isdecimal() and any(int(low) <= int(code) <= int(high or low) for low, _, high in pairs)
+    return match[1].decode() if match is not None else ""
 
 
 def _unverified(*alpn: str) -> ssl.SSLContext:

@@ -16,7 +16,8 @@ from typing import Literal
 
 from minicloud.base.errors import Internal, InvalidParameterValue, NotFound, Unavailable
 from minicloud.proxy.checked import endpoint, name, whole
-from minicloud.proxy.config import HealthCheck, Server
+from minicloud.proxy.config import Server
+from minicloud.proxy.health import HealthCheck
 
 COMMAND_S_MAX = 5.0
 REPLY_BYTES_MAX = 16 * 1024 * 1024

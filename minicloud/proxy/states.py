@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minicloud.proxy.config import HealthCheck, Server
+from minicloud.proxy.config import Server
+from minicloud.proxy.health import HealthCheck
 
 _HEAD = (
     "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight "

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import trustme
+
 from minicloud.balancer import commands as ask
 from minicloud.balancer.commands import HealthSpec, TargetSpec
 from minicloud.balancer.model import Action, Balancer, Group, Listener, Rule, Weighted
@@ -230,6 +232,25 @@ def specs(*webs: Web) -> tuple[TargetSpec, ...]:
 def forward(*groups: Group | tuple[Group, int], **fields: Any) -> Action:
     pairs = [one if isinstance(one, tuple) else (one, 1) for one in groups]
     return Action("forward", tuple(Weighted(group.arn, weight) for group, weight in pairs), **fields)
+
+
+def pems(ca: trustme.CA, *names: str) -> tuple[str, str]:
+    made = ca.issue_cert(*names)
+    return made.cert_chain_pems[0].bytes().decode(), made.private_key_pem.bytes().decode()
+
+
+async def secure(
+    world: World, balancer: Balancer, action: Action, *names: str, protocol: str = "HTTPS"
+) -> ssl.SSLContext:
+    """A TLS listener on 8443 with a certificate for each name; what a client needs to trust them."""
+    ca = trustme.CA()
+    arns = [(await world.service.submit(ask.ImportCertificate(HOME, *pems(ca, name)))).arn for name in names]
+    listener = await world.listener(balancer, action, 8443, protocol=protocol, certificates=(arns[0],))
+    await world.service.submit(ask.ModifyListener(HOME, listener.arn, add=tuple(arns[1:])))
+    await world.service.settled()
+    trust = ssl.create_default_context()
+    ca.configure_trust(trust)
+    return trust
 
 
 async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:

@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from minicloud.balancer import attributes, service
 from minicloud.balancer import commands as ask
 from minicloud.balancer.commands import HealthSpec, TargetSpec
-from tests.cluster.balancer_world import HOME, QUICK, Client, Web, World, forward, spread, until
+from tests.cluster.balancer_world import HOME, QUICK, Client, Web, World, forward, secure, spread, until
 from tests.http2_server import Http2
 
 pytestmark = pytest.mark.timeout(60)
@@ -47,6 +49,58 @@ async def test_http2_is_spoken_to_targets_that_do(world: World) -> None:
     (request,) = [one for one in asked if one[b":path"] == b"/through"]
     assert request[b":method"] == b"GET" and request[b"x-forwarded-proto"] == b"http"
     server.close()
+
+
+class Health(grpc.GenericRpcHandler):
+    """Answers with a message, or fails with a code, or not at all (None)."""
+
+    def __init__(self) -> None:
+        self.code: grpc.StatusCode | None = grpc.StatusCode.OK
+        self.asked: list[bytes] = []
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        if details.method != "/grpc.health.v1.Health/Check":
+            return None
+
+        async def answer(message: bytes, context: Any) -> bytes:
+            self.asked.append(message)
+            if self.code is None:
+                await asyncio.Event().wait()
+            if self.code is not grpc.StatusCode.OK:
+                await context.abort(self.code, "no")
+            return b"\x08\x01"
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+async def test_a_grpc_health_check_may_wait_for_success(world: World) -> None:
+    health, server = Health(), grpc.aio.server()
+    server.add_generic_rpc_handlers((health,))
+    target = TargetSpec("127.0.0.1", server.add_insecure_port("127.0.0.1:0"))
+    await server.start()
+    web = await world.balancer()
+    path, quick = "/grpc.health.v1.Health/Check", {"interval_s": 10, "timeout_s": 8, "healthy": 2, "unhealthy": 2}
+    calls = await world.group(version="GRPC", health=HealthSpec(path=path, codes="0", **quick))
+    await secure(world, web, forward(calls), "a.example")
+    await world.service.submit(ask.RegisterTargets(HOME, calls.arn, (target,)))
+    await world.healthy(calls, 1)
+    count = len(health.asked)
+    await until(lambda: len(health.asked) > count + 3)  # HAProxy's own, by way of us
+    assert world.health(calls) == ["healthy"] and set(health.asked) == {b""}
+    await world.attributes(web.arn, **{attributes.IDLE: "50"})  # a reload: the server is in the configuration now
+    for code, told in (
+        (grpc.StatusCode.UNAVAILABLE, "unhealthy Target.ResponseCodeMismatch"),
+        (grpc.StatusCode.OK, "healthy"),
+        (None, "unhealthy Target.Timeout"),
+        (grpc.StatusCode.OK, "healthy"),
+    ):
+        health.code = code
+        await until(lambda: world.health(calls) == [told])  # noqa: B023  it is called at once
+        if code is grpc.StatusCode.UNAVAILABLE:
+            (found,) = world.service.read(lambda state: state.targets_of(calls.arn))
+            assert found.description == "Health checks failed with these codes: [14]"
+    await server.stop(0)
+    await until(lambda: world.health(calls) == ["unhealthy Target.FailedHealthChecks"])
 
 
 async def test_a_body_goes_on_while_it_comes(world: World) -> None:

@@ -20,8 +20,8 @@ from minicloud.balancer import attributes, service
 from minicloud.balancer import commands as ask
 from minicloud.balancer.access import Entries
 from minicloud.balancer.commands import HealthSpec, TargetSpec
-from minicloud.balancer.model import Action, Balancer, Condition
-from tests.cluster.balancer_world import HOME, QUICK, Client, World, forward, specs, spread, until
+from minicloud.balancer.model import Action, Condition
+from tests.cluster.balancer_world import HOME, QUICK, Client, World, forward, secure, specs, spread, until
 
 pytestmark = pytest.mark.timeout(60)
 REDIRECT = Action("redirect", status=302, path="/elsewhere")
@@ -190,25 +190,6 @@ async def test_health_in_awss_words_and_half_dead_targets_are_left_out(world: Wo
     await world.deregister(app, good, mute, gone)
     await until(lambda: len(world.health(app)) <= 2)
     assert "bad" in await spread(web.address, 8080, 2), "fail open: all are unhealthy, so all are tried"
-
-
-def pems(ca: trustme.CA, *names: str) -> tuple[str, str]:
-    made = ca.issue_cert(*names)
-    return made.cert_chain_pems[0].bytes().decode(), made.private_key_pem.bytes().decode()
-
-
-async def secure(
-    world: World, balancer: Balancer, action: Action, *names: str, protocol: str = "HTTPS"
-) -> ssl.SSLContext:
-    """A TLS listener on 8443 with a certificate for each name; what a client needs to trust them."""
-    ca = trustme.CA()
-    arns = [(await world.service.submit(ask.ImportCertificate(HOME, *pems(ca, name)))).arn for name in names]
-    listener = await world.listener(balancer, action, 8443, protocol=protocol, certificates=(arns[0],))
-    await world.service.submit(ask.ModifyListener(HOME, listener.arn, add=tuple(arns[1:])))
-    await world.service.settled()
-    trust = ssl.create_default_context()
-    ca.configure_trust(trust)
-    return trust
 
 
 async def test_tls_with_a_certificate_for_each_name(world: World) -> None:

@@ -20,8 +20,9 @@ import pytest
 
 from minicloud.base.errors import CloudError, Internal, NotFound
 from minicloud.cluster.ports import free_port
-from minicloud.proxy.config import Backend, Bind, Frontend, Global, HealthCheck, ProxyConfig, Server, Timeouts
+from minicloud.proxy.config import Backend, Bind, Frontend, Global, ProxyConfig, Server, Timeouts
 from minicloud.proxy.front_door import DoorPaths, front_door
+from minicloud.proxy.health import HealthCheck
 from minicloud.proxy.process import Haproxy, ProxyEvents
 from minicloud.proxy.runtime import RuntimeApi
 from minicloud.settings import CloudSettings

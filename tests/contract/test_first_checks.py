@@ -13,8 +13,9 @@ import trustme
 
 from minicloud.cluster.ports import free_port
 from minicloud.proxy import first_checks
-from minicloud.proxy.config import HealthCheck
 from minicloud.proxy.first_checks import Candidate, FirstChecks, passes
+from minicloud.proxy.health import HealthCheck
+from minicloud.proxy.relay import Relay, grpc_code
 from tests.http2_server import Answer, Http2
 from tests.turns import turn, until
 
@@ -167,6 +168,40 @@ async def test_grpc_by_the_code_of_a_call_that_fails_at_once(codes: str, status:
         check = replace(one.check, path="/AWS.ALB/healthcheck", grpc=True, expect=codes)
         assert await passes(replace(one, check=check)) is passed
     assert asked[0][b":method"] == b"POST" and asked[0][b"content-type"] == b"application/grpc"
+
+
+async def relayed(one: Candidate, head: bytes) -> bytes:
+    """What HAProxy is answered."""
+    relay = Relay(lambda place: one if place == PLACE else None)
+    reader, writer = await asyncio.open_connection(LOCAL, await relay.start())
+    writer.write(head)
+    async with asyncio.timeout(10):
+        found = await reader.read()
+    writer.close()
+    relay.stop()
+    return found.split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (
+            b"GET / HTTP/1.1\r\nX-Haproxy-Server-State: UP 2/2; address=::; port=1; name=tg-1/i-1:80; node=a\r\n\r\n",
+            b"200",
+        ),
+        (b"GET / HTTP/1.1\r\nx-haproxy-server-state: DOWN; name=tg-1/i-2:80\r\n\r\n", b""),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+        (b"GET / HTTP/1.1\r\n" + b"x" * 10_000, b""),
+        (b"\xff\xfe\r\n\r\n", b""),
+    ],
+)
+async def test_a_relay_asks_those_whom_haproxy_has(head: bytes, status: bytes) -> None:
+    asked: list[dict[bytes, bytes]] = []
+    async with http2([(":status", "200"), ("grpc-status", "0")], asked) as one:
+        check = replace(one.check, path="/up", grpc=True, expect="0", relay=1, timeout_ms=5_000)
+        said = await relayed(replace(one, check=check), head)
+        assert said == (b"HTTP/1.1 200 ." if status else b"") and len(asked) == (1 if status else 0)
+        assert grpc_code("414") == "14" and grpc_code("400") == "0" and grpc_code("") == ""
 
 
 async def test_one_that_begins_to_listen_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:

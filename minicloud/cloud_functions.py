@@ -130,10 +130,8 @@ class FunctionProcess:
         ports = Ports(self.host, self._reporter or NoReports(), messages)
         self.service = FunctionService(self.journal, folder / "packages", ports)
         self.event_journal = SqliteJournal(folder / "events.db")
-        self.events = EventService(
-            self.event_journal,
-            EventPorts(EventTargets(self.service, messages), CloudSources(self._calls, cloud, secret, name)),
-        )
+        targets, sources = EventTargets(self.service, messages), CloudSources(self._calls, cloud, secret, name)
+        self.events = EventService(self.event_journal, EventPorts(targets, sources, ports.reports))
         entry = Entry(
             ticket_door(FUNCTIONS, secret, number, time.time), lambda: secrets.token_hex(16), PAYLOAD_BYTES_MAX
         )

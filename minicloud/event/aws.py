@@ -100,8 +100,8 @@ class EventBridge:
     # --- targets
 
     async def PutTargets(self, params: Params, call: Call) -> Result:
-        """Functions, queues (FIFO with a message group) and topics. Targets' roles and the parameters of other services
-        are refused.
+        """Functions, queues (FIFO ones by a group, deduplicated by content), topics. Targets' roles, and parameters
+        of other services, are refused.
         """
         only(params, call, "Rule", "Targets", _BUS)
         _bus(params, call)

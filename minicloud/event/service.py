@@ -25,19 +25,22 @@ from minicloud.base.errors import CloudError, Unavailable
 from minicloud.base.machine import Journal, Touched
 from minicloud.event import events
 from minicloud.event.commands import PutRule, RuleFired
-from minicloud.event.links.delivery import Deliveries, Parcel, RawJournal
+from minicloud.event.links.delivery import Deliveries, Outside, Parcel, RawJournal
 from minicloud.event.machine import Rules
+from minicloud.event.metering import MATCHED, TRIGGERED, Meter
 from minicloud.event.model import Rule
 from minicloud.event.patterns import compile_pattern
 from minicloud.event.ports import NoSources, NoTargets, Sources, Targets
 from minicloud.event.state import State
-from minicloud.shell.clock import Clock, SystemClock
+from minicloud.shell.clock import Clock, SystemClock, Timer
 from minicloud.shell.firing import Firing
+from minicloud.shell.reports import NoReports, Reports
 from minicloud.shell.shell import Shell
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 AGAIN_S = 5.0  # ours: after a source that did not hear
+REPORT_S = 5.0
 SCHEDULED = ("aws.events", "Scheduled Event")
 
 
@@ -47,6 +50,7 @@ class Ports:
 
     targets: Targets = field(default_factory=NoTargets)
     sources: Sources = field(default_factory=NoSources)
+    reports: Reports = field(default_factory=NoReports)
     clock: Clock = field(default_factory=SystemClock)
     rand: random.Random = field(default_factory=random.SystemRandom)
 
@@ -64,7 +68,9 @@ class EventService:
         self.state: State = machine.state
         self.shell = Shell(machine, journal, clock=ports.clock, rand=ports.rand, on_effects=self._changed)
         self.ended = self.shell.ended  # another owner took over, or the disk failed: nothing is served any more
-        self.deliveries = Deliveries(journal, ports.targets, ports.clock, self.ended.set)
+        self.meter = Meter(self._arm_report)
+        self._report_timer: Timer | None = None
+        self.deliveries = Deliveries(journal, Outside(ports.targets, self.meter, ports.clock, self.ended.set))
         self._firing = Firing("rule", self.state, self._fire, ports.clock)
         self._listening: asyncio.Task[None] | None = None
         self._opening: Counter[Scope] = Counter()  # scopes whose first rule with a pattern may be on its way
@@ -82,6 +88,9 @@ class EventService:
             await asyncio.wait([self._listening])
         await self._firing.stop()
         await self.deliveries.stop()
+        if self._report_timer is not None:
+            self._report_timer.cancel()
+        self._report()
         await self.shell.stop()
 
     # --- records
@@ -143,7 +152,7 @@ class EventService:
         """What the cloud tells, on disk when it returns. The reply: scopes in which nobody listens."""
         now = self._ports.clock.wall()
         await self._put([one for each in told for one in self._matched(each.scope, each.event(), now)])
-        return {one.scope for one in told if not self._listens(one.scope)}
+        return await self.shown(lambda _: {one.scope for one in told if not self._listens(one.scope)})
 
     def _listens(self, scope: Scope) -> bool:
         return bool(self._opening[scope] or self.state.with_pattern(scope))
@@ -158,6 +167,7 @@ class EventService:
         for rule in self.state.with_pattern(scope):
             if rule.enabled and rule.targets and compile_pattern(rule.pattern)(event):
                 raw = raw or json.dumps(event, separators=(",", ":")).encode()
+                self.meter.count(scope, rule.arn, MATCHED, TRIGGERED)
                 yield from _parcels(rule, raw, now)
 
     async def _fire(self, rule: Rule) -> None:
@@ -165,7 +175,15 @@ class EventService:
         event = events.event(self._new_id(), rule.scope, SCHEDULED, rule.next, [rule.arn], {})
         raw = json.dumps(event, separators=(",", ":")).encode()
         await self._put([*_parcels(rule, raw, self._ports.clock.wall())])
+        self.meter.count(rule.scope, rule.arn, TRIGGERED)
         await self.shell.submit(RuleFired(rule.arn, rule.next))
+
+    def _arm_report(self) -> None:
+        clock = self._ports.clock
+        self._report_timer = clock.call_at(clock.wall() + REPORT_S, self._report)
+
+    def _report(self) -> None:
+        self._ports.reports.report(self.meter.report(self._ports.clock.wall()))
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=self._ports.rand.getrandbits(128), version=4))

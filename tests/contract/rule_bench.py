@@ -15,6 +15,7 @@ from minicloud.event.model import Rule, Target
 from minicloud.event.service import EventService, Ports
 from minicloud.shell.clock import VirtualClock
 from minicloud.store.memory import MemoryDisk, MemoryJournal
+from tests.contract.function_world import KeptReports
 
 HOME, OTHER = Scope(), Scope("111122223333")
 QUEUE, DEAD, FUNCTION = HOME.arn("sqs", "jobs"), HOME.arn("sqs", "dead"), HOME.arn("lambda", "function:f")
@@ -64,11 +65,12 @@ class Bench:
         self.disk = MemoryDisk()
         self.clock = VirtualClock(1_790_000_000.0)
         self.world = World()
+        self.reports = KeptReports()
         self.service: EventService
 
     async def start(self) -> Bench:
         self.journal = MemoryJournal(self.disk)
-        self.service = EventService(self.journal, Ports(self.world, self.world, self.clock))
+        self.service = EventService(self.journal, Ports(self.world, self.world, self.reports, self.clock))
         await self.service.start()
         return self
 

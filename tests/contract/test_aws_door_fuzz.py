@@ -1,4 +1,5 @@
-"""EC2, SSM, IAM, STS, CloudWatch and its Logs take whatever botocore's models allow; nothing of it fails inside."""
+"""Doors take whatever botocore's models allow, and nothing of it fails inside: EC2, SSM, IAM, STS, EventBridge,
+CloudWatch and its Logs."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ import pytest
 
 from minicloud.aws.call import Door
 from minicloud.cloud_aws import control_doors
+from minicloud.event.aws import EventBridge
 from minicloud.logs.aws import CloudWatchLogs
 from minicloud.metric.aws import CloudWatch
 from tests.contract.aws_door_fuzz import DoorFuzz
 from tests.contract.monitoring_world import monitoring_world
+from tests.contract.rule_bench import HOME, PATTERN, QUEUE, Bench
 from tests.contract.test_control_plane import cloud_on
 
 
@@ -25,6 +28,28 @@ async def test_no_request_fails_inside(tmp_path: Path, seed: int) -> None:
             await fuzz.one()
         done = sum(count for key, count in fuzz.seen.items() if key.endswith(" 200"))
         assert done > 100, fuzz.seen
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_request_to_rules_fails_inside(seed: int) -> None:
+    bench = await Bench().start()
+    fuzz = DoorFuzz([Door("events", EventBridge(bench.service, b"pages"))], seed)
+    await fuzz.ask("events", "PutRule", {"Name": "web", "EventPattern": PATTERN})
+    await fuzz.ask("events", "PutTargets", {"Rule": "web", "Targets": [{"Id": "a", "Arn": QUEUE}]})
+    fuzz.known += [
+        PATTERN,
+        QUEUE,
+        "rate(1 minute)",
+        "my.app",
+        "$.detail",
+        '{"a": <x>}',
+        HOME.arn("events", "rule/web"),
+    ] * 8
+    for _ in range(1_500):
+        await fuzz.one()
+    await bench.stop()
+    done = sum(count for key, count in fuzz.seen.items() if key.endswith(" 200"))
+    assert done > 100, fuzz.seen
 
 
 @pytest.mark.parametrize("seed", range(3))

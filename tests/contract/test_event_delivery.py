@@ -292,6 +292,57 @@ async def test_a_caller_that_leaves_takes_nothing_back(bench: Bench) -> None:
     await bench.until(lambda: bench.world.arrived)
 
 
+async def test_what_rules_did_is_measured(bench: Bench) -> None:
+    await bench.rule(TO_QUEUE, Target("f", FUNCTION, retries=1, dead_letter=DEAD))
+    await bench.rule(Target("g", QUEUE + "-gone", dead_letter=DEAD + "-gone"), name="bad")
+    bench.world.refuse = {
+        FUNCTION: Throttled("slow"),
+        QUEUE + "-gone": NotFound("gone"),
+        DEAD + "-gone": NotFound("gone"),
+    }
+    await bench.send()
+    await bench.move(10.0, lambda: bench.world.dead and not on_disk(bench))
+    await bench.clock.advance(10.0)
+    counted: dict[str, dict[str, float]] = {}
+    for one in bench.reports.kept:
+        assert (one.namespace, one.scope, one.dimensions[0][0]) == ("AWS/Events", HOME, "RuleName")
+        known = counted.setdefault(one.dimensions[0][1], {})
+        for reading in one.readings:
+            known[reading.name] = known.get(reading.name, 0.0) + sum(reading.values)
+    assert counted == {
+        "r": {
+            "MatchedEvents": 1.0,
+            "TriggeredRules": 1.0,
+            "Invocations": 2.0,
+            "SuccessfulInvocationAttempts": 1.0,
+            "FailedInvocations": 1.0,
+            "RetryInvocationAttempts": 1.0,
+            "InvocationsSentToDlq": 1.0,
+        },
+        "bad": {
+            "MatchedEvents": 1.0,
+            "TriggeredRules": 1.0,
+            "Invocations": 1.0,
+            "FailedInvocations": 1.0,
+            "InvocationsFailedToBeSentToDlq": 1.0,
+        },
+    }
+
+
+async def test_a_deletion_that_fails_is_none_for_who_tells(bench: Bench) -> None:
+    await bench.rule(pattern=STATES)
+    bench.journal.hold()
+    deleting = asyncio.create_task(bench.service.submit(commands.DeleteRule(HOME, "r")))
+    await bench.clock.settle()
+    telling = asyncio.create_task(bench.service.happened([state_change("i-1", "running")]))
+    await bench.clock.settle()
+    bench.journal.fail(InsufficientStorage("full"))
+    bench.journal.release()
+    with pytest.raises(InsufficientStorage):
+        await deleting
+    assert await telling == set()
+
+
 # --- time
 
 

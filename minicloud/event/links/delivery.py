@@ -33,7 +33,8 @@ from minicloud.base.errors import (
     Throttled,
     Unavailable,
 )
-from minicloud.event import inputs, limits
+from minicloud.event import inputs, limits, metering
+from minicloud.event.metering import Meter
 from minicloud.event.model import Target
 from minicloud.event.ports import Targets
 from minicloud.shell.clock import Clock, Timer
@@ -108,14 +109,23 @@ class _Line:
     running: int = 0
 
 
-class Deliveries:
-    """`lost` is called when the journal takes no more."""
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What deliveries are plugged into. `lost` is called when the journal takes no more."""
 
-    def __init__(self, journal: RawJournal, targets: Targets, clock: Clock, lost: Callable[[], None]) -> None:
+    targets: Targets
+    meter: Meter
+    clock: Clock
+    lost: Callable[[], None]
+
+
+class Deliveries:
+    def __init__(self, journal: RawJournal, outside: Outside) -> None:
         self._journal = journal
-        self._targets = targets
-        self._clock = clock
-        self._lost = lost
+        self._targets = outside.targets
+        self._meter = outside.meter
+        self._clock = outside.clock
+        self._lost = outside.lost
         self._lines: dict[str, _Line] = {}
         self._later: list[tuple[float, str, _Waiting]] = []
         self._timer: Timer | None = None
@@ -275,10 +285,13 @@ class Deliveries:
             exhausted = self._exhausted(parcel, waiting)
             if _may_pass(error) and not exhausted:
                 log.info("an event for %s is delivered later: %s", waiting.target, error)
+                self._meter.count(parcel.scope, parcel.rule, metering.RETRIED)
                 self._delay(waiting)
                 return
             await self._failed(parcel, waiting, error, exhausted if _may_pass(error) else "")
         await self._gone(waiting)
+        ended = metering.SUCCESSFUL if error is None else metering.FAILED
+        self._meter.count(parcel.scope, parcel.rule, metering.INVOCATIONS, ended)
 
     def _whole(self, parcel: Parcel) -> Parcel | None:
         """With its event; None: that is not there."""
@@ -329,6 +342,9 @@ class Deliveries:
             if _may_pass(again):
                 raise
             log.warning("the dead letter of %s is dropped: %s", target.arn, again)
+            self._meter.count(parcel.scope, parcel.rule, metering.DEAD_FAILED)
+            return
+        self._meter.count(parcel.scope, parcel.rule, metering.DEAD)
 
     async def _gone(self, waiting: _Waiting) -> None:
         rows: list[tuple[str, str, bytes | None]] = [(PARCEL, waiting.key, None)]

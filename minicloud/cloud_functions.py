@@ -1,9 +1,10 @@
-"""The composition root of the functions process: the service over its journal, environments on this host, the doors.
+"""The composition root of the functions process: the service over its journal, environments on all hosts, the doors.
 
 Another part of `cloud.py`, apart from it so that a process, which Ray restarts in a hurry, imports only what it needs.
 
 A warm invocation crosses no other process: the gRPC door, the service, and the environment's Runtime API are on one
-event loop. Environments never outlive this process; what a killed predecessor left (control groups) is swept.
+event loop. Environments never outlive this process; what a killed predecessor left (control groups) is swept. Those on
+other nodes are made and run by function hosts there (cloud_function_host.py), which open a stream to this process.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import hashlib
 import hmac
 import logging
 import platform
-import random
 import secrets
 import time
 
@@ -27,11 +27,15 @@ from minicloud.cloud_broker import broker_bind
 from minicloud.cloud_calls import Calls
 from minicloud.cloud_events import CloudSources, EventTargets
 from minicloud.cloud_feeds import way_to_metrics
+from minicloud.cloud_function_host import MESSAGE_BYTES_MAX as PAYLOAD_BYTES_MAX
+from minicloud.cloud_function_host import Variables, doors_of
+from minicloud.cloud_function_hosts import Cordons
 from minicloud.cloud_function_messages import BrokerMessages
 from minicloud.cloud_gateway import AwsFace, entrance
 from minicloud.cloud_shard import run
 from minicloud.environment.host import FunctionHost, HostParts
-from minicloud.environment.limits import VARIABLES_S
+from minicloud.environment.hosts_rpc import DESCRIPTOR as HOSTS
+from minicloud.environment.hosts_rpc import FunctionHostServicer
 from minicloud.event.aws import EventBridge
 from minicloud.event.rpc import EVENTS, RULES, EventServicer, RuleServicer
 from minicloud.event.service import EventService
@@ -41,68 +45,52 @@ from minicloud.function.aws.functions import Lambda
 from minicloud.function.aws.scheduler import Scheduler
 from minicloud.function.links.balanced import TargetHandler
 from minicloud.function.links.web import UrlHandler
-from minicloud.function.ports import EnvironmentSpec, NoLogs
+from minicloud.function.ports import Logs, NoLogs
 from minicloud.function.rpc.many import DESCRIPTOR as INVOCATIONS
 from minicloud.function.rpc.many import InvocationServicer
 from minicloud.function.rpc.servicer import DESCRIPTOR, FunctionServicer
 from minicloud.function.service import FunctionService, Ports
-from minicloud.identity import session
-from minicloud.identity.session import Session
 from minicloud.proxy.front_door import LOOPBACK
-from minicloud.rpc import function_target
+from minicloud.rpc import fleet_auth, function_target
 from minicloud.rpc.door import Entry, door
-from minicloud.rpc.fleet_auth import fleet_door
 from minicloud.rpc.server import Listen, RpcServer
 from minicloud.rpc.shard_ticket import FUNCTIONS, ticket_door
 from minicloud.rpc.tls import server_credentials
 from minicloud.sandbox.sweep import cgroup_prefix
 from minicloud.settings import FUNCTIONS as KIND
-from minicloud.settings import GUEST_NAME, SHARD_KINDS, CloudSettings
+from minicloud.settings import CloudSettings
 from minicloud.shell.reports import NoReports
 from minicloud.store.sqlite import SqliteJournal
 
 log = logging.getLogger("minicloud.functions")
 
-PAYLOAD_BYTES_MAX = 8 * 1024 * 1024  # a payload of 6 MiB, and what is around it
+
+def own_host(cloud: CloudSettings, name: str) -> tuple[str, int, float]:
+    """The host that this process is on, and memory and cores that its environments count against: all of the machine's,
+    where it is one host. In a joined cluster it is not known which of several hosts that is."""
+    machine = probe_machine(cloud.data_path)
+    if len(cloud.hosts) == 1:
+        return cloud.hosts[0].name, machine.memory_mib, machine.cores
+    if cloud.ray_address or not cloud.hosts:
+        return name, machine.memory_mib, machine.cores
+    host = cloud.hosts[0]
+    return host.name, host.memory_mib, host.cores
 
 
-CREDENTIALS_S = VARIABLES_S + 2 * 3600.0  # an invocation may take 90 minutes
-
-
-def doors_of(cloud: CloudSettings) -> tuple[int, ...]:
-    """Ports by which users reach this cloud: the front door's, and those that Locate answers with."""
-    shards = [shard.port for kind in SHARD_KINDS for shard in cloud.shards(kind)]
-    return tuple(dict.fromkeys(port for port in (cloud.grpc_port, cloud.http_port, *shards) if port))
-
-
-class Variables:
-    """What a function's environment says of the cloud: its endpoints, and credentials of the function's account.
-
-    The credentials are temporary ones of the function's own name as a role; without authentication they name the
-    account, as anybody may.
-    """
-
-    def __init__(self, cloud: CloudSettings, secret: bytes) -> None:
-        host = GUEST_NAME if cloud.tls is not None else LOOPBACK
-        scheme = "http" if cloud.tls is None else "https"
-        self._where = {
-            "AWS_ENDPOINT_URL": f"{scheme}://{host}:{cloud.http_port}",
-            "MINICLOUD_ENDPOINT": f"{host}:{cloud.grpc_port}",
-        }
-        self._secret = secret
-        self._rand = random.SystemRandom()
-
-    def __call__(self, spec: EnvironmentSpec) -> dict[str, str]:
-        account = spec.scope.account
-        arn = f"arn:aws:sts::{account}:assumed-role/{spec.name}/{spec.name}"
-        claims = Session(session.new_key_id(self._rand), account, arn, False, time.time() + CREDENTIALS_S)
-        given = session.issue(self._secret, claims)
-        return {
-            **self._where,
-            "AWS_ACCESS_KEY_ID": given.key_id,
-            "AWS_SECRET_ACCESS_KEY": given.secret,
-            "AWS_SESSION_TOKEN": given.token,
-        }
+def host_parts(cloud: CloudSettings, number: int, secret: bytes, logs: Logs) -> HostParts:
+    name = KIND.called(number)
+    host_name, memory_mib, cores = own_host(cloud, name)
+    return HostParts(
+        cloud.functions_path(number) / "host",
+        cgroup_prefix(cloud.cloud_id, name),
+        memory_mib,
+        logs,
+        variables=Variables(cloud, secret),
+        doors=doors_of(cloud),
+        doors_at=LOOPBACK if broker_bind(cloud) in ("0.0.0.0", "::") else broker_bind(cloud),
+        name=host_name,
+        cores=cores,
+    )
 
 
 class FunctionProcess:
@@ -114,18 +102,10 @@ class FunctionProcess:
         name = KIND.called(number)
         self._cloud = cloud
         self._reporter = way_to_metrics(cloud, secret, name)
-        parts = HostParts(
-            folder / "host",
-            cgroup_prefix(cloud.cloud_id, name),
-            probe_machine(folder).memory_mib,
-            self._reporter or NoLogs(),
-            variables=Variables(cloud, secret),
-            doors=doors_of(cloud),
-            doors_at=LOOPBACK if broker_bind(cloud) in ("0.0.0.0", "::") else broker_bind(cloud),
-        )
-        self.host = FunctionHost(parts)
+        self.host = FunctionHost(host_parts(cloud, number, secret, self._reporter or NoLogs()))
         self.journal = SqliteJournal(folder / "state.db")
         self._calls = Calls(cloud, secret, name)
+        self._cordons = Cordons(self._calls, fleet_auth.token(secret, name), self.host.cordon)
         messages = BrokerMessages(self._calls)
         ports = Ports(self.host, self._reporter or NoReports(), messages)
         self.service = FunctionService(self.journal, folder / "packages", ports)
@@ -145,12 +125,13 @@ class FunctionProcess:
         )
         pages = hmac.new(secret, b"function pages", hashlib.sha256).digest()
         servicer = FunctionServicer(self.service, pages, self._url_of)
-        own = Entry(fleet_door(secret), entry.new_request_id)
+        own = Entry(fleet_auth.fleet_door(secret), entry.new_request_id, PAYLOAD_BYTES_MAX)
         doors = [
             door(servicer, DESCRIPTOR, entry),
             door(InvocationServicer(self.service), INVOCATIONS, entry),
             door(RuleServicer(self.events, pages), RULES, entry),
             door(EventServicer(self.events), EVENTS, own),
+            door(FunctionHostServicer(self.host, self.service.packages.path), HOSTS, own),
         ]
         self.server = RpcServer(doors, entry.new_request_id, listen)
         api = Lambda(self.service, pages, self._url_of, platform.machine())
@@ -176,6 +157,7 @@ class FunctionProcess:
             log.warning(warning)
         await self.service.start()
         await self.events.start()
+        self._cordons.start()
         if self._reporter is not None:
             self._reporter.start()
         for journal in (self.journal, self.event_journal):
@@ -200,6 +182,7 @@ class FunctionProcess:
         await self.server.stop(grace_s)
         await self.events.stop()
         await self.service.stop()
+        await self._cordons.close()
         await self._calls.close()
         await self.host.close()
         if self._reporter is not None:

@@ -6,6 +6,7 @@ Its other half is `cloud.py`. Apart from it so that an agent, which Ray restarts
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import platform
@@ -22,10 +23,12 @@ import uvloop
 from minicloud import settings
 from minicloud.base.shape import Shape
 from minicloud.cloud_feeds import way_to_metrics
+from minicloud.cloud_function_host import orders as function_host_orders
 from minicloud.cloud_roles import RoleCredentials
 from minicloud.compute import credits
 from minicloud.host import boot, ticket
 from minicloud.host.agent import AgentParts, HostAgent, HostAgentConfig
+from minicloud.host.beside import Beside
 from minicloud.host.building import BootFacts, Builder, BuilderParts, Isolation
 from minicloud.host.console import Consoles
 from minicloud.host.console_log import ConsoleLog
@@ -45,7 +48,7 @@ from minicloud.sandbox.cgroup import Cgroups
 from minicloud.sandbox.network import GuestNetwork, NetworkConfig, open_network
 from minicloud.sandbox.nftables import Service as NetService
 from minicloud.sandbox.plan import workers_package
-from minicloud.sandbox.sweep import cgroup_prefix
+from minicloud.sandbox.sweep import cgroup_prefix, function_host
 from minicloud.settings import CloudSettings, HostSettings
 from minicloud.wire import instance_pb2
 
@@ -65,7 +68,19 @@ def run_host_agent(cloud: CloudSettings, host: HostSettings, ray_node_id: str) -
     """Blocks until the host is fenced or a part of the agent fails; then the actor ends and Ray starts a new one."""
     # In a cluster that is not ours Ray may have made uvloop every loop's kind; netlink (pyroute2) needs asyncio's own.
     asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
-    uvloop.run(_host_agent(cloud, host, ray_node_id))
+    uvloop.run(_agent_and_functions(cloud, host, ray_node_id))
+
+
+async def _agent_and_functions(cloud: CloudSettings, host: HostSettings, ray_node_id: str) -> None:
+    functions = _function_host(cloud, host)
+    if functions is None:
+        await _host_agent(cloud, host, ray_node_id)
+        return
+    functions.start()
+    try:
+        await _host_agent(cloud, host, ray_node_id)
+    finally:
+        await functions.close()
 
 
 class Logged:
@@ -163,6 +178,28 @@ def _config(cloud: CloudSettings, host: HostSettings, ray_node_id: str, secret: 
         overcommit=cloud.overcommit,
         images_dir=None if cloud.ray_address else cloud.images_path,  # a joined cluster shares no disk
     )
+
+
+def _function_host(cloud: CloudSettings, host: HostSettings) -> Beside | None:
+    """None on the machine of the functions process, which has environments of its own."""
+    if not cloud.functions:
+        return None
+    here = host == cloud.hosts[0] if not cloud.ray_address else _is_of_this_machine(cloud.control_host)
+    if here:
+        return None
+    name = function_host(host.name)
+    return Beside(
+        "minicloud.cloud_function_host",
+        (host.name,),
+        lambda: function_host_orders(cloud, host, door_address(cloud)),
+        cloud.log_path / f"{name}.out",
+    )
+
+
+def _is_of_this_machine(address: str) -> bool:
+    with contextlib.suppress(OSError), listening(address):
+        return True
+    return False
 
 
 class CreditRules:

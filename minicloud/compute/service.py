@@ -67,6 +67,7 @@ class ComputeService:
         self._firewalls = Firewalls(self.state, self.push_options)
         self.followers: set[Callable[[str], None]] = set()  # told the id of each instance that is another one now
         self.owed: Callable[[], None] = lambda: None  # there is a transition to tell
+        self.host_followers: set[Callable[[], None]] = set()  # told that a host is another one now
         self.closing = False
         self._ports = ports
         self._launching: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -118,6 +119,9 @@ class ComputeService:
             self._news(effect.key)
         elif isinstance(effect.entity, Transition):
             self.owed()
+        elif effect.kind == Host.kind:
+            for follow in self.host_followers:
+                follow()
         if isinstance(effect.entity, Instance):
             self.act(effect.entity)
         elif effect.kind == Instance.kind:

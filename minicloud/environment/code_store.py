@@ -15,7 +15,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from minicloud.base.errors import InvalidRequest
@@ -27,20 +28,25 @@ from minicloud.store.zips import Caps, unpack
 CAPS = Caps(UNZIPPED_BYTES_MAX, ENTRIES_MAX)
 KEPT_S = 24 * 3600.0  # ours
 _HALF = ".half-"
+Fetch = Callable[[Package, Path], Awaitable[None]]  # writes it there; raises CloudError, OSError
 
 
 class CodeStore:
-    """Below one directory, which every environment's zygote can see. One unpacking of the same thing at a time."""
+    """Below one directory, which every environment's zygote can see. One unpacking of the same thing at a time.
 
-    def __init__(self, directory: Path) -> None:
+    `fetch`: where packages are on another machine; each is brought once, and lives on as what was in it.
+    """
+
+    def __init__(self, directory: Path, fetch: Fetch | None = None) -> None:
         self.directory = directory
+        self._fetch = fetch
         self._known: set[str] = set()
         self._used: dict[str, float] = {}  # when, monotonic; what a process before this one left counts from now
         self._under_way: dict[str, asyncio.Task[None]] = {}
         for name in ("code", "layers"):
             (directory / name).mkdir(mode=0o755, parents=True, exist_ok=True)
             for half in (directory / name).glob(f"{_HALF}*"):
-                shutil.rmtree(half, ignore_errors=True)
+                half.unlink() if half.is_file() else shutil.rmtree(half, ignore_errors=True)
 
     def ready(self, code: Package, layers: Sequence[Package]) -> tuple[str, str] | None:
         """Names below the directory, layers "" where there are none; None: something must be unpacked first."""
@@ -51,13 +57,24 @@ class CodeStore:
     async def get(self, code: Package, layers: Sequence[Package]) -> tuple[str, str]:
         """Raises InvalidRequest (errors.broken_package), OSError."""
         code_name, layers_name = _code(code), _layers(layers)
-        await self._once(code_name, lambda path: _unpack(code, path))
-        for layer in layers:
-            await self._once(_code(layer), lambda path, layer=layer: _unpack(layer, path))  # type: ignore[misc]
+        for package in (code, *layers):
+            await self._once(_code(package), partial(self._bring, package))
         if len(layers) > 1:
             parts = [self.directory / _code(layer) for layer in layers]
-            await self._once(layers_name, lambda path: _lay_over(parts, path))
+            await self._once(layers_name, lambda path: asyncio.to_thread(_whole, path, partial(_lay_over, parts)))
         return code_name, layers_name
+
+    async def _bring(self, package: Package, path: Path) -> None:
+        if self._fetch is None or await asyncio.to_thread(path.is_dir):
+            await asyncio.to_thread(_whole, path, partial(_unpack, package))
+            return
+        zip_path = path.with_name(f"{_HALF}{uuid.uuid4().hex}")
+        try:
+            await self._fetch(package, zip_path)
+            here = package._replace(path=str(zip_path))
+            await asyncio.to_thread(_whole, path, partial(_unpack, here))
+        finally:
+            zip_path.unlink(missing_ok=True)
 
     async def sweep(self, keep: set[str], kept_s: float = KEPT_S) -> None:
         """Removes what was not asked for in `kept_s` and no environment stands on (`keep`: names)."""
@@ -77,12 +94,12 @@ class CodeStore:
         """Of everything that an environment of these stands on."""
         return {_code(code), _layers(layers)} - {""}
 
-    async def _once(self, name: str, make: Callable[[Path], None]) -> None:
+    async def _once(self, name: str, make: Callable[[Path], Awaitable[None]]) -> None:
         if name in self._known:
             return
         task = self._under_way.get(name)
         if task is None:
-            task = asyncio.ensure_future(asyncio.to_thread(_whole, self.directory / name, make))
+            task = asyncio.ensure_future(make(self.directory / name))
             self._under_way[name] = task
             task.add_done_callback(lambda _: self._under_way.pop(name, None))
         await asyncio.shield(task)

@@ -16,8 +16,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from minicloud.base.errors import Unavailable
@@ -25,16 +24,19 @@ from minicloud.environment import outcomes
 from minicloud.environment.doors import Doors
 from minicloud.environment.limits import RESPONSE_BYTES_MAX
 from minicloud.environment.log_pipe import LogPipe
+from minicloud.environment.member import BUSY as BUSY
+from minicloud.environment.member import ENDED as ENDED
+from minicloud.environment.member import IDLE as IDLE
+from minicloud.environment.member import STARTING, Owner
 from minicloud.environment.outcomes import Failure, Report
 from minicloud.environment.runtime_api import RuntimeApi
 from minicloud.environment.runtime_http import Connection
 from minicloud.environment.zygotes import Zygote
 from minicloud.function.limits import INIT_S_MAX
-from minicloud.function.ports import UNHANDLED, EnvironmentSpec, Invocation, Logs, Outcome
+from minicloud.function.ports import UNHANDLED, EnvironmentSpec, Invocation, Outcome
 
 log = logging.getLogger("minicloud.environment")
 
-STARTING, IDLE, BUSY, ENDED = "starting", "idle", "busy", "ended"
 MEMORY_EVERY_S = 0.1  # how old the memory of a REPORT line may be
 
 
@@ -58,22 +60,10 @@ class Resources(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who is told: it waits for an invocation; it never came up (and why); it is gone. `logs`: where its lines go.
-
-    `doors_at`: the host's address at which the cloud's doors are.
-    """
-
-    idle: Callable[[Environment], None]
-    never: Callable[[Environment, Failure], None]
-    ended: Callable[[Environment], None]
-    logs: Logs
-    doors_at: str = "127.0.0.1"
-
-
 class Environment:
-    """Fulfils `runtime_api.Runner`. Everything on the event loop."""
+    """Fulfils `runtime_api.Runner` and `member.Member`. Everything on the event loop."""
+
+    near = True
 
     def __init__(self, spec: EnvironmentSpec, owner: Owner, zygote: Zygote, resources: Resources) -> None:
         now = time.time()
@@ -211,7 +201,7 @@ class Environment:
             return replace(outcome, payload=b"")
         return outcome
 
-    def stillborn(self, invocation: Invocation, failed: Failure) -> Outcome:
+    async def stillborn(self, invocation: Invocation, failed: Failure) -> Outcome:
         """What an invocation gets that waited for this environment, which never came up."""
         assert self._log is not None
         self._log.write([outcomes.start_line(invocation.request_id, self.spec.version, self.spec.log.format == "JSON")])

@@ -4,6 +4,8 @@ Whoever finds no idle environment waits; the first environment that is free take
 one that has just finished something else. So the only question is how many to start. As many as there are waiters, with
 one exception: where environments are at work whose invocations are short, a waiter's turn comes sooner than a new one
 would be up, and none is started unless that turns out wrong (PATIENCE).
+
+Of idle ones the one on this machine goes first, of these the one that was used last: the others may end.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from minicloud.environment.environment import ENDED, IDLE, Environment
+from minicloud.environment.member import ENDED, IDLE, Member
 from minicloud.environment.outcomes import Failure
 from minicloud.function.ports import Counts, EnvironmentSpec
 
@@ -23,7 +25,7 @@ FORGET = 0.2  # how much the newest measurement counts
 class NeverUp(Exception):
     """The environment that a waiter stood for ended before it was up."""
 
-    def __init__(self, environment: Environment, failed: Failure) -> None:
+    def __init__(self, environment: Member, failed: Failure) -> None:
         super().__init__(failed.kind)
         self.environment, self.failed = environment, failed
 
@@ -33,13 +35,13 @@ class Fleet:
 
     def __init__(self, spec: EnvironmentSpec, start: Callable[[Fleet, int], None]) -> None:
         self.spec = spec
-        self.idle: list[Environment] = []
-        self.members: set[Environment] = set()
+        self.idle: list[Member] = []  # those on other machines, then those on this one; each as they became idle
+        self.members: set[Member] = set()
         self.wanted = 0  # kept warm, whatever the load
         self.starting = 0
         self.retired = False
         self._start = start
-        self._waiters: deque[asyncio.Future[Environment]] = deque()
+        self._waiters: deque[asyncio.Future[Member]] = deque()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -53,13 +55,13 @@ class Fleet:
     def counts(self) -> Counts:
         return Counts(len(self.members) - len(self.idle), len(self.idle), self.starting)
 
-    async def get(self) -> Environment:
+    async def get(self) -> Member:
         """An idle one, which is the caller's until it is given back. Raises NeverUp, and what `fail` was told."""
-        for environment in reversed(self.idle):  # the one that was used last: the others may end
+        for environment in reversed(self.idle):
             if environment.ready:
                 self.idle.remove(environment)
                 return environment
-        waiter: asyncio.Future[Environment] = self._loop.create_future()
+        waiter: asyncio.Future[Member] = self._loop.create_future()
         self._waiters.append(waiter)
         self._consider()
         try:
@@ -69,7 +71,7 @@ class Fleet:
                 self.free(waiter.result())
             raise
 
-    def free(self, environment: Environment) -> None:
+    def free(self, environment: Member) -> None:
         """It is idle: for who waits longest, else for later."""
         if environment.state == ENDED:
             return
@@ -79,12 +81,19 @@ class Fleet:
             if not waiter.done():
                 waiter.set_result(environment)
                 return
-        self.idle.append(environment)
+        self._lay_up(environment)
 
-    def later(self, environment: Environment) -> None:
+    def later(self, environment: Member) -> None:
         """It took nothing. One that lives on asks again, or ends when it has been idle."""
         if environment.state == IDLE and environment not in self.idle:
+            self._lay_up(environment)
+
+    def _lay_up(self, environment: Member) -> None:
+        if environment.near:
             self.idle.append(environment)
+        else:
+            far = next((at for at, one in enumerate(self.idle) if one.near), len(self.idle))
+            self.idle.insert(far, environment)
 
     async def settled(self, count: int) -> None:
         """So many are there, or none is being started any more."""
@@ -112,12 +121,18 @@ class Fleet:
                 waiter.set_exception(error)
                 return
 
-    def let_go(self, environment: Environment) -> None:
+    def lost(self) -> None:
+        """One that was being started will not come, by no fault of its own: another is started, if it is needed."""
+        self.starting -= 1
+        self._changed.set()
+        self._consider()
+
+    def let_go(self, environment: Member) -> None:
         """Of an idle one: it takes nothing any more, and ends."""
         self.idle.remove(environment)
         environment.kill()
 
-    def gone(self, environment: Environment) -> None:
+    def gone(self, environment: Member) -> None:
         self.members.discard(environment)
         if environment in self.idle:
             self.idle.remove(environment)

@@ -21,3 +21,5 @@ SETUP_S_MAX = 10.0  # ours: from the order to a running process
 MEMORY_OVERCOMMIT = 4.0  # ours: sum of the environments' limits against the host's memory; most use a tenth
 MEMORY_FREE_MIB_MIN = 256  # ours: less than this left on the host, and no further environment starts
 CPU_MIN = 1.0  # ours: vCPUs that the smallest function may use while nobody else wants them
+BEAT_S = 1.0  # ours: a function host says that it is there, and what memory is free
+SILENT_S = 5.0  # ours: one that has said nothing for so long is gone; a connection that closes says so at once

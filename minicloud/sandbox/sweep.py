@@ -18,6 +18,11 @@ def cgroup_prefix(cloud_id: str, host_name: str) -> str:
     return f"{CGROUP_PREFIX}{cloud_id}/{host_name}"
 
 
+def function_host(host_name: str) -> str:
+    """What a host's process for environments of functions is called, in logs and as control group."""
+    return f"function-host-{host_name}"
+
+
 def sweep_groups(cloud_id: str, name: str) -> list[str]:
     """Control groups of a host, or of a process that has environments of functions. What could not be removed."""
     try:
@@ -29,7 +34,7 @@ def sweep_groups(cloud_id: str, name: str) -> list[str]:
 
 def sweep_host(cloud_id: str, host_name: str) -> list[str]:
     """What could not be removed, one line each."""
-    left = sweep_groups(cloud_id, host_name)
+    left = [*sweep_groups(cloud_id, host_name), *sweep_groups(cloud_id, function_host(host_name))]
     nft = nftables.program()
     if nft is None:
         return left  # without it there was no bridge

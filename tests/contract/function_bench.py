@@ -51,9 +51,9 @@ class Bench:
         parts = HostParts(directory / "host", self.prefix, 64_000, logs=self.lines)
         self.parts = replace(parts, **changes)
         self.host = FunctionHost(self.parts)
-        owner = self.host._owner
+        owner = self.host.owner
         told = {name: self._telling(getattr(owner, name)) for name in ("idle", "never", "ended")}
-        self.host._owner = replace(owner, **told)
+        self.host.owner = self.host._maker._owner = replace(owner, **told)
 
     def _telling(self, call: Callable[..., None]) -> Callable[..., None]:
         def both(*args: Any) -> None:

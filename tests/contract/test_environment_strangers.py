@@ -166,7 +166,7 @@ class Fake:
     """As much of an environment as a fleet sees."""
 
     def __init__(self) -> None:
-        self.state, self.ready, self.turning = IDLE, True, False
+        self.state, self.ready, self.turning, self.near = IDLE, True, False, True
 
 
 async def test_an_environment_whose_question_was_lost_is_passed_over_and_not_forgotten(tmp_path: Path) -> None:

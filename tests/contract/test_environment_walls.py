@@ -195,13 +195,14 @@ class Counted(Lines):
         self.three = asyncio.Event()
     def write(self, *words):
         super().write(*words)
-        if sum(line.startswith("START") for line in self.all()) == 3:
+        if self.all().count("forked") == 3:
             self.three.set()
 async def main(directory):
     lines = Counted()
     bench = Bench(directory, group_prefix=sys.argv[2], logs=lines)
     await bench.host.start()
-    code = "import os, time\\ndef handler(e, c):\\n  if os.fork() == 0: os.setsid()\\n  time.sleep(60)\\n"
+    body = "  if os.fork() == 0: os.setsid()\\n  else: print('forked', flush=True)\\n  time.sleep(60)\\n"
+    code = "import os, time\\ndef handler(e, c):\\n" + body
     spec = bench.spec(code, timeout_s=60)
     calls = [asyncio.ensure_future(bench.invoke(spec)) for _ in range(3)]
     await lines.three.wait()

@@ -14,11 +14,14 @@ from minicloud import cloud_places
 from minicloud.balancer.ports import Place
 from minicloud.base.arn import Scope
 from minicloud.base.errors import Unavailable
+from minicloud.cloud_calls import Calls
+from minicloud.cloud_function_hosts import Cordons
 from minicloud.cloud_places import InstancePlaces
 from minicloud.compute.rpc.places import PlaceServicer
 from minicloud.rpc import fleet_auth
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
+from minicloud.settings import CloudSettings
 from minicloud.wire import fleet_pb2
 
 SECRET = bytes(range(32))
@@ -30,7 +33,8 @@ class Control:
     """Compute, as PlaceServicer sees it, behind a server that can be ended."""
 
     def __init__(self) -> None:
-        self.state = SimpleNamespace(instances={})
+        self.state = SimpleNamespace(instances={}, hosts={})
+        self.host_followers: set[Callable[[], None]] = set()
         self.followers: set[Callable[[str], None]] = set()
         self.samples: dict[str, Any] = {}
         self.looked = 0
@@ -58,6 +62,11 @@ class Control:
             generation=1,
         )
         self.changed(instance_id)
+
+    def cordon(self, name: str, cordoned: bool) -> None:
+        self.state.hosts[f"h-{name}"] = SimpleNamespace(name=name, cordoned=cordoned)
+        for follow in self.host_followers:
+            follow()
 
     def forget(self, instance_id: str) -> None:
         del self.state.instances[instance_id]
@@ -190,3 +199,29 @@ async def test_a_stranger_hears_nothing(control: Control, heard: Heard, monkeypa
         await stranger.places(Scope(), [ONE])
     assert not control.looked and not control.followers
     await stranger.close()
+
+
+async def test_cordons_of_hosts_are_told_and_told_again_by_the_next_control_plane(control: Control) -> None:
+    told: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+    control.cordon("a", True)
+    control.cordon("b", False)
+    cloud = CloudSettings("c", "/nowhere", control_port=control.port)
+    calls = Calls(cloud, SECRET, "functions-0")
+    cordons = Cordons(
+        calls, fleet_auth.token(SECRET, "functions-0"), lambda name, cordoned: told.put_nowait((name, cordoned))
+    )
+    cordons.start()
+    async with asyncio.timeout(10):
+        assert [await told.get(), await told.get()] == [("a", True), ("b", False)]
+        control.cordon("a", False)
+        assert await told.get() == ("a", False)
+        control.cordon("a", False)  # nothing new
+        control.cordon("b", True)
+        assert await told.get() == ("b", True)
+        await control.server.stop(0)
+        control.state.hosts.clear()
+        control.cordon("a", True)
+        await control.start()
+        assert await told.get() == ("a", True)
+    await cordons.close()
+    await calls.close()

@@ -1,4 +1,5 @@
-"""PlaceService (protos/minicloud/wire/fleet.proto): where instances are, for balancers and the autoscaler.
+"""PlaceService (protos/minicloud/wire/fleet.proto): where instances are, for balancers and the autoscaler; and which
+hosts take something new, for the functions process.
 
     asked, or recorded   -> the instance's id is news
     news                 -> looked up together, once on disk, and said; whoever asked hears the state in order
@@ -77,6 +78,24 @@ class PlaceServicer:
             self._service.followers.discard(news.changed)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+
+    async def FollowHosts(self, _request: pb.HostsAsked, _caller: str) -> AsyncIterator[pb.HostPlace]:
+        said: dict[str, bool] = {}
+        changed = asyncio.Event()
+        changed.set()
+        self._service.host_followers.add(changed.set)
+        try:
+            while await changed.wait():
+                changed.clear()
+                for name, cordoned in (await self._service.shown(self._hosts)).items():
+                    if said.get(name) is not cordoned:
+                        said[name] = cordoned
+                        yield pb.HostPlace(name=name, cordoned=cordoned)
+        finally:
+            self._service.host_followers.discard(changed.set)
+
+    def _hosts(self) -> dict[str, bool]:
+        return {host.name: host.cordoned for host in self._service.state.hosts.values()}
 
     async def _found(self, ids: list[str], answers: int) -> list[pb.InstancePlace]:
         return await self._service.shown(lambda: [self._place(one, answers) for one in ids])

@@ -14,7 +14,7 @@ from typing import Any
 
 from minicloud.event import errors, limits
 from minicloud.shell.operators import EVENTS, PolicyError
-from minicloud.shell.patterns import check_form, compile_object
+from minicloud.shell.patterns import Whole, check_form, compile_object
 
 Matches = Callable[[Mapping[str, Any]], bool]
 _REQUIRED = ("id", "account", "source", "time", "region", "resources", "detail-type")
@@ -34,7 +34,7 @@ def compile_pattern(text: str) -> Matches:
         raise errors.bad_pattern(str(error)) from None
     except (ValueError, RecursionError):
         raise errors.bad_pattern("it is no JSON object") from None
-    return lambda event: check(event, event)
+    return lambda event: check(event, Whole(event))
 
 
 def event_of(text: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from minicloud.function.functions import checked_tags, new_uuid
 from minicloud.function.model import Mapping
 from minicloud.function.state import State
 from minicloud.shell.operators import PolicyError
-from minicloud.shell.patterns import compile_object
+from minicloud.shell.patterns import Whole, compile_object
 
 _QUEUE = re.compile(r"arn:aws:sqs:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]+(\.fifo)?\Z")
 
@@ -118,7 +118,7 @@ def compile_pattern(text: str) -> Callable[[Any], bool]:
         check = compile_object(pattern)
     except (PolicyError, ValueError, RecursionError, TypeError) as error:
         raise errors.invalid(f"Invalid filter pattern definition. {error}", "filterCriteria") from None
-    return lambda event: check(event, event)
+    return lambda event: check(event, Whole(event))
 
 
 def _check_lists(pattern: dict[str, Any]) -> None:

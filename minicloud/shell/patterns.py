@@ -3,18 +3,61 @@
 A pattern is an object; every key must match (and), one of a key's conditions must (or, `operators.py`); `$or` holds two
 or more objects of which one must match. Keys may nest; a list in the message means any of its elements; keys of one
 nested object match within one and the same element. Lists in lists are flattened.
+
+What a list costs is counted before it is looked at: its elements, times the conditions on them (`Whole.left`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 from minicloud.shell.operators import KEYWORDS, TOPICS, Dialect, PolicyError, compile_conditions
 
-# A value under a key (or _MISSING) and the whole message, which `exists: false` looks at.
-Check = Callable[[Any, Any], bool]
 _MISSING: Any = object()
+
+
+class TooMuch(Exception):
+    """More is to be looked at than the message was given (`Whole.left`)."""
+
+
+class Whole:
+    """A message while it is looked at. `left`: how many tests of elements of lists there may be."""
+
+    __slots__ = ("_there", "body", "left")
+
+    def __init__(self, body: Any, left: float = inf) -> None:
+        self.body = body
+        self.left = left
+        self._there: dict[tuple[str, ...], bool] | None = None
+
+    def spend(self, tests: int) -> None:
+        """Raises TooMuch."""
+        self.left -= tests
+        if self.left < 0:
+            raise TooMuch
+
+    def has_leaf(self, path: tuple[str, ...]) -> bool:
+        """Looked for once, however many elements ask."""
+        if self._there is None:
+            self._there = {}
+        found = self._there.get(path)
+        if found is None:
+            found = self._there[path] = self._look(path)
+        return found
+
+    def _look(self, path: tuple[str, ...]) -> bool:
+        *parents, last = path
+        nodes = [self.body]
+        for key in parents:
+            nodes = [inner for node in nodes for inner in _objects(node.get(key, _MISSING))]
+            self.spend(len(nodes))
+        return any(True for node in nodes for _ in _leaves(node.get(last, _MISSING)))
+
+
+# A value under a key (or _MISSING) and the whole message, which `exists: false` looks at.
+Check = Callable[[Any, Whole], bool]
 
 
 def is_or(key: str, value: Any) -> bool:
@@ -48,41 +91,54 @@ def compile_object(policy: dict[str, Any], path: tuple[str, ...] = (), dialect: 
         if is_or(key, value):
             ors.append([compile_object(branch, path, dialect) for branch in value])
         elif isinstance(value, dict):
-            keys.append((key, _inside(compile_object(value, (*path, key), dialect))))
+            keys.append((key, _inside(compile_object(value, (*path, key), dialect), weight(value))))
         else:
             keys.append((key, _key(value, (*path, key), dialect)))
 
-    def every_key(node: Any, root: Any) -> bool:
+    def every_key(node: Any, whole: Whole) -> bool:
         for key, matches in keys:  # noqa: SIM110  # a generator would cost as much as the checks
-            if not matches(node.get(key, _MISSING), root):
+            if not matches(node.get(key, _MISSING), whole):
                 return False
         return True
 
-    def check(node: Any, root: Any) -> bool:
-        return every_key(node, root) and all(any(branch(node, root) for branch in branches) for branches in ors)
+    def check(node: Any, whole: Whole) -> bool:
+        return every_key(node, whole) and all(any(branch(node, whole) for branch in branches) for branches in ors)
 
     return check if ors else every_key
 
 
-def _inside(inner: Check) -> Check:
+def weight(pattern: Any) -> int:
+    """How many conditions it has."""
+    if isinstance(pattern, dict):
+        return 1 + sum(weight(one) for one in pattern.values())
+    return sum(weight(one) for one in pattern) if isinstance(pattern, list) else 1
+
+
+def _inside(inner: Check, tests: int) -> Check:
     """A nested policy: one of the objects under the key; or none, when all that it asks for is absence."""
 
-    def check(value: Any, root: Any) -> bool:
-        return any(inner(node, root) for node in _objects(value)) or inner({}, root)
+    def check(value: Any, whole: Whole) -> bool:
+        objects = [*_objects(value)]
+        if len(objects) > 1:
+            whole.spend(len(objects) * tests)
+        return any(inner(node, whole) for node in objects) or inner({}, whole)
 
     return check
 
 
 def _key(conditions: list[Any], path: tuple[str, ...], dialect: Dialect) -> Check:
     test, absent = compile_conditions(conditions, dialect)
+    tests = weight(conditions)
 
-    def check(value: Any, root: Any) -> bool:
+    def check(value: Any, whole: Whole) -> bool:
         kind = type(value)
         if kind is list:
-            found = any(test(leaf) for leaf in _leaves(value))
+            leaves = [*_leaves(value)]
+            whole.spend(len(leaves) * tests)
+            found = any(map(test, leaves))
         else:
             found = kind is not dict and value is not _MISSING and test(value)
-        return found or (absent and not _has_leaf(root, path))
+        return found or (absent and not whole.has_leaf(path))
 
     return check
 
@@ -104,11 +160,3 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
     return (one for one in _flat(value) if isinstance(one, dict))
-
-
-def _has_leaf(root: Any, path: tuple[str, ...]) -> bool:
-    *parents, last = path
-    nodes = [root]
-    for key in parents:
-        nodes = [inner for node in nodes for inner in _objects(node.get(key, _MISSING))]
-    return any(True for node in nodes for _ in _leaves(node.get(last, _MISSING)))

@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 
 from minicloud.shell.operators import PolicyError
-from minicloud.shell.patterns import Check, compile_object, is_or
+from minicloud.shell.patterns import Check, Whole, compile_object, is_or
 from minicloud.topic import errors, limits
 from minicloud.topic.message import Attribute
 
@@ -42,7 +42,7 @@ class Filter:
     _check: Check
 
     def matches(self, view: Any) -> bool:
-        return self._check(view, view)
+        return self._check(view, Whole(view))
 
 
 def compile_filter(text: str, scope: str, prefix: str = "") -> Filter | None:
@@ -123,7 +123,7 @@ def _compile(text: str, scope: str) -> Filter | None:
         raise PolicyError("FilterPolicy: Filter policy is too complex")
     if scope == ATTRIBUTES:
         inner = check
-        return Filter(scope, lambda view, root: bool(view) and inner(view, root))
+        return Filter(scope, lambda view, whole: bool(view) and inner(view, whole))
     return Filter(scope, check)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from minicloud.base.errors import CloudError
 from minicloud.event.patterns import compile_pattern, event_of
+from minicloud.shell.operators import EVENTS
+from minicloud.shell.patterns import TooMuch, Whole, compile_object
 
 # Guide, "Events": an EC2 instance's state change.
 STOPPED: dict[str, Any] = {
@@ -148,3 +150,29 @@ def test_an_event_to_try_a_pattern_on_has_its_fields() -> None:
         with pytest.raises(CloudError, match=r"Parameter Event is not valid\.") as caught:
             event_of(text)
         assert caught.value.code == "ValidationException"
+
+
+# --- what it costs
+
+
+def test_absence_is_looked_for_once_however_many_elements_ask() -> None:
+    check = compile_object({"a": {"b": [{"exists": False}], "c": [2]}}, dialect=EVENTS)
+    many = 1_000
+    whole = Whole({"a": [{"c": 1}] * many}, left=10 * many)
+    assert not check(whole.body, whole) and whole.left > 0
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        {"a": [{"numeric": ["<", -number]} for number in range(1, 9)]},
+        {"$or": [{"a": [{"prefix": "x"}]} for _ in range(8)]},
+        {"o": {"b": [{"prefix": str(number)} for number in range(8)]}},
+    ],
+)
+def test_elements_of_lists_are_counted_with_the_conditions_on_them(pattern: dict[str, Any]) -> None:
+    check = compile_object(pattern, dialect=EVENTS)
+    body = {"a": [1] * 100, "o": [{"b": "x"}] * 100}
+    assert not check(body, Whole(body, left=3_000))
+    with pytest.raises(TooMuch):
+        check(body, Whole(body, left=799))

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 ROWS_UNWRITTEN_MAX = 1_000_000  # ours: 56 MB
 ACTS_MAX = 64  # ours: actions carried out at once
-ACTS_WAITING_MAX = 10_000  # ours: beyond it repeated ones are left out
+ACTS_WAITING_MAX = 10_000  # ours: beyond it repeated ones are left out, and others have failed, as the history says
 _SCAN = 1_000
 
 
@@ -276,9 +276,11 @@ class MetricService:
 
     def _on_effects(self, acts: Sequence[Act]) -> None:
         for act in acts:
-            if act.repeated and len(self._acting) >= ACTS_WAITING_MAX:
+            full = len(self._acting) >= ACTS_WAITING_MAX
+            if act.repeated and full:
                 continue  # the next minute has it again
-            task = asyncio.create_task(self._act(act))
+            work = self._record(act, "Too many actions wait to be carried out.") if full else self._act(act)
+            task = asyncio.create_task(work)
             self._acting.add(task)
             task.add_done_callback(self._acting.discard)
 
@@ -292,6 +294,9 @@ class MetricService:
             except Exception:
                 log.exception("the action %s failed", act.arn)
                 error = "An internal error occurred."
+        await self._record(act, error)
+
+    async def _record(self, act: Act, error: str) -> None:
         try:
             await self.shell.submit(ActionDone(act, error))
         except CloudError as failed:

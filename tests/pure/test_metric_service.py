@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -20,15 +22,19 @@ from minicloud.shell.clock import VirtualClock
 from minicloud.store.memory import MemoryDisk, MemoryJournal
 from tests.pure.alarm_world import POLICY, TOPIC
 from tests.pure.metric_world import SCOPE, metric
+from tests.turns import until
 
 
 class Doer:
     def __init__(self) -> None:
         self.acts: list[Act] = []
         self.error: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def act(self, act: Act) -> None:
         self.acts.append(act)
+        await self.gate.wait()
         if self.error is not None:
             raise self.error
 
@@ -163,6 +169,23 @@ async def test_actions_that_a_crash_cut_off_are_done_by_the_next() -> None:
     await cloud.clock.advance(1)
     assert [(act.arn, act.state) for act in cloud.doer.acts] == [(TOPIC, "ALARM"), (POLICY, "ALARM")]
     await again.stop()
+
+
+async def test_actions_that_there_is_no_room_for_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "ACTS_WAITING_MAX", 3)
+    cloud = Cloud()
+    cloud.doer.gate.clear()
+    one = await cloud.start()
+    for number in range(5):
+        await one.submit(PutAlarm(SCOPE, replace(ALARM, name=f"a{number}", alarm_actions=[TOPIC])))
+        await one.submit(SetAlarmState(SCOPE, f"a{number}", "ALARM", "test"))
+    await until(lambda: len(one._acting) == 3)
+    cloud.doer.gate.set()
+    await until(lambda: not one._acting)
+    items, _ = await one.history(SCOPE, AskedHistory(kind="Action"))
+    told = {item.alarm.rpartition("/")[2]: item.summary.split(" ")[0] for item in items}
+    assert told == {"a0": "Successfully", "a1": "Successfully", "a2": "Successfully", "a3": "Failed", "a4": "Failed"}
+    await one.stop()
 
 
 async def test_pages_have_tokens() -> None:

@@ -13,11 +13,12 @@ from typing import Any
 
 import grpc
 import pytest
+import trustme
 
 from minicloud.balancer import attributes, service
 from minicloud.balancer import commands as ask
 from minicloud.balancer.commands import HealthSpec, TargetSpec
-from tests.cluster.balancer_world import HOME, QUICK, Client, Web, World, forward, secure, spread, until
+from tests.cluster.balancer_world import HOME, QUICK, Client, Web, World, forward, pems, secure, spread, until
 from tests.http2_server import Http2
 
 pytestmark = pytest.mark.timeout(60)
@@ -101,6 +102,26 @@ async def test_a_grpc_health_check_may_wait_for_success(world: World) -> None:
             assert found.description == "Health checks failed with these codes: [14]"
     await server.stop(0)
     await until(lambda: world.health(calls) == ["unhealthy Target.FailedHealthChecks"])
+
+
+async def test_a_grpc_health_check_over_tls_may_wait_for_success_too(world: World) -> None:
+    health, server = Health(), grpc.aio.server()
+    server.add_generic_rpc_handlers((health,))
+    certificate, key = (part.encode() for part in pems(trustme.CA(), "target.example"))
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
+    await server.start()
+    web, path = await world.balancer(), "/grpc.health.v1.Health/Check"
+    spec = HealthSpec(path=path, codes="0-5", interval_s=10, timeout_s=8, healthy=2, unhealthy=2)
+    calls = await world.group(protocol="HTTPS", version="GRPC", health=spec)
+    await secure(world, web, forward(calls), "a.example")
+    await world.service.submit(ask.RegisterTargets(HOME, calls.arn, (TargetSpec("127.0.0.1", port),)))
+    await world.healthy(calls, 1)
+    count = len(health.asked)
+    await until(lambda: len(health.asked) > count + 3)
+    assert world.health(calls) == ["healthy"]
+    health.code = grpc.StatusCode.UNAVAILABLE
+    await until(lambda: world.health(calls) == ["unhealthy Target.ResponseCodeMismatch"])
+    await server.stop(0)
 
 
 async def test_a_body_goes_on_while_it_comes(world: World) -> None:

@@ -4,6 +4,7 @@ connections."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ import grpc
 import pytest
 import trustme
 
-from minicloud.balancer import attributes, service
+from minicloud.balancer import attributes, layout, service
 from minicloud.balancer import commands as ask
 from minicloud.balancer.commands import HealthSpec, TargetSpec
 from tests.cluster.balancer_world import HOME, QUICK, Client, Web, World, forward, pems, secure, spread, until
@@ -189,6 +190,39 @@ async def test_who_comes_when_there_are_too_many_waits(world: World, monkeypatch
         client.close()
     async with asyncio.timeout(5):
         assert [reply.status for reply in await asyncio.gather(*late)] == [200, 200]
+
+
+async def raw(address: str, *parts: bytes) -> bytes:
+    """What is answered until the other side closes, which may be before it has read everything."""
+    reader, writer = await asyncio.open_connection(address, 8080)
+    writer.write(b"".join(parts))
+    found = b""
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            while part := await reader.read(1_000):
+                found += part
+    writer.close()
+    return found
+
+
+async def test_heads_without_an_end_long_ones_and_ambiguous_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "HEAD_MS_MAX", 300)
+    one = await world.web("one")
+    web, app = await world.balancer(), await world.group(one)
+    await world.listener(web, forward(app))
+    await world.healthy(app, 1)
+    assert (await raw(web.address, b"GET / HTTP/1.1\r\nHost: a\r\nX-Half: ")).startswith(b"HTTP/1.1 408 ")
+    assert (await Client(web.address, 8080).get("/", **{"X-Long": "x" * 60_000})).status == 200
+    head, last = b"GET / HTTP/1.1\r\nHost: a\r\n", b"Connection: close\r\n\r\n"
+    count = len(one.seen)
+    refused = await raw(web.address, head, b"X-Long: " + b"x" * 70_000 + b"\r\n", last)
+    assert not refused or refused.startswith(b"HTTP/1.1 400 ")
+    for bad in (b"Content-Length: 3\r\nContent-Length: 4\r\n", b"Content-Length: -1\r\n", b"Transfer-Encoding: x\r\n"):
+        assert (await raw(web.address, head, bad, last)).startswith(b"HTTP/1.1 400 "), bad
+    assert len(one.seen) == count, "no target has seen one of these"
+    both = b"POST /both HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n"
+    await raw(web.address, both, last, b"0\r\n\r\n")
+    assert "content-length" not in one.seen[-1].lower() and "/both" in one.seen[-1]
 
 
 async def two(world: World, **said: str) -> tuple[str, list[Web]]:

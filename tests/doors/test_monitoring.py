@@ -83,6 +83,7 @@ def test_an_instance_burns_cpu_until_an_alarm_tells_a_topic(cloud: RealCloud, cl
 def test_alarms_reboot_stop_recover_and_terminate_an_instance(cloud: RealCloud, client: Client) -> None:
     (guest,) = client.instances.launch("t3.nano", wait=True)
     failed = Metric("AWS/EC2", "StatusCheckFailed_System", {"InstanceId": guest.id})
+    ec2(cloud).monitor_instances(InstanceIds=[guest.id])
 
     def do(verb: str) -> None:
         action = f"arn:aws:automate:us-east-1:ec2:{verb}"
@@ -102,6 +103,8 @@ def test_alarms_reboot_stop_recover_and_terminate_an_instance(cloud: RealCloud, 
     assert client.instances.exec(guest.id, ["touch", "/tmp/kept"]).exit_code == 0
     do("reboot")
     until(lambda: not kept(), 30, "a boot that has emptied /tmp")
+    credits = Metric("AWS/EC2", "CPUCreditBalance", {"InstanceId": guest.id})
+    until(lambda: newest(client, credits, "SampleCount", 10), 30, "its CPU credits")
     do("stop")
     is_in("stopped")
     do("recover")

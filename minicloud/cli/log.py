@@ -30,6 +30,7 @@ STREAMS: Columns = (
     ("LAST EVENT", lambda s: _moment(s.last_event_ms)),
     ("STORED", lambda s: size(s.stored_bytes)),
 )
+_SPANS_S = (60, 600, 3_600)
 GROUP = click.argument("group")
 STREAM = click.argument("stream")
 
@@ -172,11 +173,14 @@ def tail(session: Session, group: str, pattern: str, follow: bool, lines: int, *
     began = time.time()
     last: deque[LogEvent] = deque(maxlen=lines)
     seen: set[str] = set()
-    if lines:
-        for event in session.client.logs.filter(group, pattern, start=began - 3_600, **which):
+    for span_s in _SPANS_S if lines else ():
+        last.clear()
+        for event in session.client.logs.filter(group, pattern, start=began - span_s, **which):
             last.append(event)
             if event.time_ms >= (began - LATE_S) * 1000:
                 seen.add(event.id)
+        if len(last) == lines:
+            break  # a longer look would read more, and find the same
     _show(session, last, named=True)
     if follow:
         coming = session.client.logs.tail(group, pattern, start=began - LATE_S if lines else began, **which)

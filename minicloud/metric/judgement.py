@@ -23,8 +23,7 @@ class Judge:
         """The new state with its reason and its reason's data; None: it stays. The last period ends at `moment`."""
         count = alarm.periods + limits.EVALUATION_EXTRA
         span = Span(moment - count * alarm.period, alarm.period, count)
-        found, windows = query.run_with_windows(alarm.plan, self._store, span, now_ms / 1000)
-        window = windows.get(alarm.watched.id)
+        found, window = query.run_with_window(alarm.plan, self._store, span, now_ms / 1000, alarm.watched.id)
         if alarm.low_samples == "ignore" and window is not None and self._too_few(alarm, window):
             return None
         values = _values(found[alarm.watched.id], count)

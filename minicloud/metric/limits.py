@@ -33,6 +33,7 @@ STATISTICS_MAX = 5  # API, GetMetricStatistics: Statistics
 EXTENDED_STATISTICS_MAX = 10  # API, GetMetricStatistics: ExtendedStatistics
 QUERIES_MAX = 500  # API, GetMetricData
 QUERY_POINTS_MAX = 100_800  # API, GetMetricData: of one answer
+COMPUTED_POINTS_MAX = 1_008_000  # ours: of all queries of a request, those that are not returned too; 40 MB
 LIST_PAGE = 500  # API, ListMetrics
 LIST_LOOKED_AT_MAX = 20_000  # ours: metrics that one call looks at, some 20 ms; it answers with what it found by then
 LIST_FILTERS_MAX = 10  # API, ListMetrics: Dimensions

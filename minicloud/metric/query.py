@@ -125,33 +125,38 @@ def _ordered(parsed: dict[str, expression.Node], known: set[str], field: str) ->
 
 def run(planned: Plan, store: Store, span: Span, now: float) -> dict[str, Value]:
     """The lines (or numbers) of all queries by id. Raises ValidationError."""
-    found, _ = run_with_windows(planned, store, span, now)
+    found, _ = run_with_window(planned, store, span, now, "")
     return found
 
 
-def run_with_windows(planned: Plan, store: Store, span: Span, now: float) -> tuple[dict[str, Value], dict[str, Window]]:
-    """The same, and what the metrics' lines were computed from."""
+def run_with_window(
+    planned: Plan, store: Store, span: Span, now: float, watched: str
+) -> tuple[dict[str, Value], Window | None]:
+    """The same, and what one metric's line was computed from (None: it is none)."""
     found: dict[str, Value] = {}
-    windows: dict[str, Window] = {}
+    kept: Window | None = None
     lines = []
     for query, statistic in planned.metrics:
         assert query.metric is not None
         ordinals = store.registry.series(query.metric, query.unit)
-        windows[query.id] = window(store, ordinals, span, now, statistic.kind == "p")
+        seen = window(store, ordinals, span, now, statistic.kind == "p")
+        kept = seen if query.id == watched else kept
         label = query.label or query.metric.name
-        line = Line(windows[query.id].statistic(statistic), query.id, label, query.period)
+        line = Line(seen.statistic(statistic), query.id, label, query.period)
         found[query.id] = line
         lines.append(line)
     for query, node in planned.expressions:
         world = arithmetic.World(found, lines, span.period, span.count, f"{query.id}.Expression")
         found[query.id] = arithmetic.evaluate(node, world)
-    return found, windows
+    return found, kept
 
 
 def get_data(
     store: Store, queries: Sequence[Query], start: float, end: float, now: float, newest_first: bool = True
 ) -> list[Result]:
-    """Raises ValidationError, MissingParameter, UnsupportedOperation; more than 100,800 points are refused."""
+    """Raises ValidationError, MissingParameter, UnsupportedOperation; more than 100,800 points are refused, and more
+    than COMPUTED_POINTS_MAX with those that are not returned.
+    """
     planned = plan(queries)
     check_labels(queries)
     if start >= end:
@@ -161,6 +166,10 @@ def get_data(
     if asked > limits.QUERY_POINTS_MAX:
         text = f"You have requested up to {asked:,} datapoints, which exceeds the limit of {limits.QUERY_POINTS_MAX:,}."
         raise errors.invalid(text, "MaxDatapoints")
+    computed = span.count * len(queries)
+    if computed > limits.COMPUTED_POINTS_MAX:
+        text = f"The queries look at {computed:,} datapoints together, which exceeds {limits.COMPUTED_POINTS_MAX:,}."
+        raise errors.invalid(text, "MetricDataQueries")
     found = run(planned, store, span, now)
     results = []
     for query in queries:

@@ -340,6 +340,13 @@ def test_queries_that_are_refused(queries: list[Query], text: str) -> None:
         plan(queries)
 
 
+def test_what_is_not_returned_is_bounded_too() -> None:
+    made = cloud()
+    hidden = [Query(f"m{number}", metric("m"), "Sum", 1, returned=False) for number in range(20)]
+    with pytest.raises(CloudError, match="1,110,000 datapoints together"):
+        get_data(made.store, [*hidden[:-1], Query("a", metric("m"), "Sum", 1)], NOW - 55_500, NOW, NOW)
+
+
 def test_results_must_be_series_and_bounded() -> None:
     made = cloud()
     with pytest.raises(CloudError, match="dynamic label"):

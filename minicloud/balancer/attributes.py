@@ -2,6 +2,8 @@
 
 Source: botocore's text of LoadBalancerAttribute, ListenerAttribute, TargetGroupAttribute. A key that AWS knows and we
 do not do is refused by name, unless the value given is what happens anyway; any other key "is not recognized".
+
+Where we differ: the first targets of a group start slowly too, all alike; AWS spares them.
 """
 
 from __future__ import annotations

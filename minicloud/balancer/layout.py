@@ -28,6 +28,7 @@ from minicloud.proxy.timing import LINE, RING, Ring, Sampled
 HEAD_MS_MAX = 60_000  # ours: a request's head that takes longer is a slow loris
 LEAVE_S_MAX = 3_600  # ours: how long a process that was reloaded may finish what it has; a WebSocket may last
 HEAD_BYTES_MAX = 64 * 1024  # ALB quotas: the whole of a request's headers, 64 KB
+URL_BYTES_MAX = 16 * 1024  # ALB quotas: a request line; of a longer one the access log has the beginning
 XFF = "X-Forwarded-For"
 
 
@@ -69,6 +70,7 @@ def layout(state: State, places: Places, left_out: Collection[str] = ()) -> Prox
         hard_stop_after_s=LEAVE_S_MAX,
         server_states=places.states,
         hot_bytes=64 * HEAD_BYTES_MAX,
+        logged_url_bytes=URL_BYTES_MAX,
     )
     rings = (Ring(places.times_socket),) if places.times_socket else ()
     return ProxyConfig(process, tuple(frontends), tuple(sections), rings)
@@ -124,8 +126,9 @@ def _frontend(state: State, balancer: Balancer, listener: Listener, places: Plac
 
 
 # What a line of an access log says of a request; the trace id is the client's, or ours, which comes later.
-_TOLD = (SetVar("txn.agent", "req.hdr(user-agent)"),)
-_TRACED = (SetVar("txn.trace", "req.hdr(x-amzn-trace-id)"),)
+# ALB guide, "Access log entries": of a user agent 8 KB; ours: of a trace id 1 KB.
+_TOLD = (SetVar("txn.agent", "req.hdr(user-agent),bytes(0,8192)"),)
+_TRACED = (SetVar("txn.trace", "req.hdr(x-amzn-trace-id),bytes(0,1024)"),)
 
 
 def _bind(balancer: Balancer, listener: Listener, places: Places) -> Bind:

@@ -23,7 +23,7 @@ _MATCH = frozenset({"str", "beg", "end", "sub", "dir", "dom", "reg", "ip", "int"
 _ALPN = re.compile(r"^[a-z0-9/.,]+$")
 _TLS = re.compile(r"^TLSv1\.[23]$")
 _COOKIE = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
-LOG_LINE_BYTES_MAX = 8_192  # ours; HAProxy's own is 1,024, which cuts long URLs
+LOG_LINE_BYTES_MAX = 60_000  # ours: more than the longest, with each character escaped; HAProxy's own is 1,024
 _LOG = re.compile(r"^(stdout|ring@[a-z]+)$")
 _BALANCE = frozenset({"roundrobin", "leastconn", "random", "random(1)", "source", "first"})
 
@@ -369,7 +369,7 @@ class Global:
 
     `stats_socket`: path of the runtime API's unix socket, mode 0600. `threads` 0: one per core. `server_states`: a file
     that says how servers are when the process starts. `hot_bytes`: memory that each thread keeps at hand, 0: HAProxy's
-    512 KiB, which are eight buffers of 64 KiB.
+    512 KiB, which are eight buffers of 64 KiB. `logged_url_bytes`: of a longer URL a log has the beginning.
     """
 
     stats_socket: str
@@ -379,6 +379,7 @@ class Global:
     hard_stop_after_s: int = 30
     server_states: str = ""
     hot_bytes: int = 0
+    logged_url_bytes: int = 1_024
     defaults: Timeouts = field(default_factory=lambda: Timeouts(client=60_000, server=60_000, connect=5_000))
 
     def render(self) -> Iterator[str]:
@@ -394,6 +395,7 @@ class Global:
         yield "noreuseport"
         yield f"tune.bufsize {whole(self.head_bytes_max, 4096, 1 << 20, 'head_bytes_max') + _REWRITE_BYTES}"
         yield f"tune.maxrewrite {_REWRITE_BYTES}"
+        yield f"tune.http.logurilen {whole(self.logged_url_bytes, 1_024, LOG_LINE_BYTES_MAX, 'logged_url_bytes')}"
         if self.hot_bytes:
             yield f"tune.memory.hot-size {whole(self.hot_bytes, 1 << 19, 1 << 30, 'hot_bytes')}"
         if self.server_states:

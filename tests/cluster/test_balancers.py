@@ -297,6 +297,21 @@ async def test_an_access_log_says_what_was_done_and_with_which_certificate(world
     assert {words[19] for words in told} == {f'"{listener.certificates[1]}"'} and told[0][18] == '"b.example"'
 
 
+async def test_the_longest_line_is_whole(world: World) -> None:
+    web = await world.balancer()
+    await world.listener(web, FIXED)
+    await world.attributes(web.arn, access_logs__s3__enabled="true", access_logs__s3__bucket="logs")
+    told: list[str] = []
+    world.service.on_access = lambda found: told.extend(line for one in found.values() for _, line in one)
+    path, agent, trace = "/" + "x" * 15_900, '"' * 20_000, '"' * 5_000
+    await Client(web.address, 8080).get(path, **{"User-Agent": agent, "X-Amzn-Trace-Id": trace})
+    await Client(web.address, 8080).get("/" + '"' * 40_000)
+    await until(lambda: len(told) == 2)
+    assert f":8080{path} HTTP/1.1" in told[0] and told[0].endswith(' "fixed-response" "-" "-" "-" "-" "-" "-" -')
+    assert '\\"' * 8_192 + '"' in told[0] and '\\"' * 8_193 not in told[0]
+    assert told[1].endswith(' "fixed-response" "-" "-" "-" "-" "-" "-" -')
+
+
 async def test_lines_that_come_faster_than_they_are_read_are_counted(world: World) -> None:
     web = await world.balancer()
     await world.listener(web, FIXED)
@@ -308,7 +323,7 @@ async def test_lines_that_come_faster_than_they_are_read_are_counted(world: Worl
         told += sum(map(len, found.values()))
 
     world.service.on_access = count
-    path, asked = "/" + "x" * 6_000, 1_500
+    path, asked = "/" + "x" * 6_000, 800
 
     def ask_and_ask() -> None:
         """In a thread of its own, while nobody reads."""

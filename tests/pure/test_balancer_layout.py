@@ -28,6 +28,7 @@ HEADS = {
     *("global", "defaults", "frontend", "backend", "log", "maxconn", "stats", "hard-stop-after", "noreuseport"),
     *(
         "tune.memory.hot-size",
+        "tune.http.logurilen",
         "tune.bufsize",
         "tune.maxrewrite",
         "server-state-file",

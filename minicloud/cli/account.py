@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from minicloud.cli.output import Columns, show_list, show_one
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 COLUMNS: Columns = (
     ("ACCOUNT", lambda a: a.account),
@@ -28,7 +28,7 @@ QUOTA_COLUMNS: Columns = (
 OF_ACCOUNT = click.option("--account", default="", help="Another account (administrators).")
 
 
-@click.group()
+@click.group(cls=Noun)
 def account() -> None:
     """Accounts and their access keys."""
 
@@ -94,7 +94,7 @@ def delete(session: Session, access_key_id: str) -> None:
     show_list(session, [session.client.identity.delete_access_key(access_key_id)], KEY_COLUMNS)
 
 
-@click.group()
+@click.group(cls=Noun)
 def quota() -> None:
     """How much an account may use."""
 

@@ -12,7 +12,7 @@ from minicloud.base.errors import NotFound
 from minicloud.cli import options
 from minicloud.cli.metric import DIMENSIONS
 from minicloud.cli.output import Columns, cell, say, show_list, show_one, show_tags
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 COLUMNS: Columns = (
     ("NAME", lambda a: a.name),
@@ -48,7 +48,7 @@ def _when(ctx: click.Context, option: click.Parameter, value: str | None) -> tup
     return _COMPARISONS[match[1]], float(match[2])
 
 
-@click.group()
+@click.group(cls=Noun)
 def alarm() -> None:
     """Alarms: what is done when a metric crosses a line."""
 

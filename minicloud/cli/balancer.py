@@ -12,7 +12,7 @@ import click
 from minicloud.base.errors import NotFound
 from minicloud.cli import options
 from minicloud.cli.output import Columns, cell, say, show_list, show_one, show_tags
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 if TYPE_CHECKING:
     from minicloud.client.balancer_models import BalancerAction, RuleCondition
@@ -86,7 +86,7 @@ def conditions(function: F) -> F:
     return function
 
 
-@click.group()
+@click.group(cls=Noun)
 def balancer() -> None:
     """Load balancers: listeners, rules, certificates."""
 

@@ -14,7 +14,7 @@ import click
 from minicloud.base.errors import CloudError, IncorrectState
 from minicloud.cli import options
 from minicloud.cli.output import show_one, size, write_json_line, write_line
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 from minicloud.cli.trouble import show_error
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_to(group: click.Group) -> None:
         group.add_command(command)
 
 
-@click.group()
+@click.group(cls=Noun)
 def _VERBS() -> None:
     """Holds the verbs until `add_to`."""
 

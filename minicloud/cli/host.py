@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from minicloud.cli.output import Columns, cell, memory, shape, show_list, show_one
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 from minicloud.client.models import Host
 
 COLUMNS: Columns = (
@@ -21,7 +21,7 @@ COLUMNS: Columns = (
 )
 
 
-@click.group()
+@click.group(cls=Noun)
 def host() -> None:
     """Nodes that instances run on."""
 

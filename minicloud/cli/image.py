@@ -6,7 +6,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, show_list, show_one, size
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 COLUMNS: Columns = (
     ("ID", lambda i: i.id),
@@ -19,7 +19,7 @@ COLUMNS: Columns = (
 )
 
 
-@click.group()
+@click.group(cls=Noun)
 def image() -> None:
     """Images: what an instance's disk starts as."""
 

@@ -9,7 +9,7 @@ import click
 from minicloud.cli import guest, options
 from minicloud.cli.output import Columns, shape, show_list, show_one, show_tags, write_json_line, write_line
 from minicloud.cli.progress import Progress
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 from minicloud.client.models import Instance
 
 COLUMNS: Columns = (
@@ -34,7 +34,7 @@ TIMEOUT = click.option("--timeout", type=float, default=300.0, show_default=True
 IDS = click.argument("instance_ids", nargs=-1, required=True, metavar="ID...")
 
 
-@click.group()
+@click.group(cls=Noun)
 def instance() -> None:
     """Virtual servers: launch, use, change, end."""
 

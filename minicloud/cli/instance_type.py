@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from minicloud.cli.output import Columns, memory, show_list, show_one
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 COLUMNS: Columns = (
     ("NAME", lambda t: t.name),
@@ -22,7 +22,7 @@ COLUMNS: Columns = (
 FAMILIES = ["general", "compute", "memory", "accelerated", "storage"]
 
 
-@click.group(name="type")
+@click.group(name="type", cls=Noun)
 def type_() -> None:
     """Instance types and their families."""
 

@@ -10,7 +10,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, show_list, show_one, write_line
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 COLUMNS: Columns = (
     ("NAME", lambda k: k.name),
@@ -21,7 +21,7 @@ COLUMNS: Columns = (
 )
 
 
-@click.group()
+@click.group(cls=Noun)
 def key() -> None:
     """SSH key pairs for instances."""
 

@@ -13,7 +13,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, say, show_list, show_tags, size, write_json_line, write_line
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 from minicloud.client.logs import LATE_S
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _moment(at_ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000)) if at_ms else "-"
 
 
-@click.group()
+@click.group(cls=Noun)
 def log() -> None:
     """Logs: groups and streams, what is in them, and what comes."""
 

@@ -7,6 +7,8 @@ stderr          progress, warnings, errors
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ import click
 
 from minicloud import __version__
 from minicloud.base.errors import CloudError
-from minicloud.cli.session import Session, common_options
+from minicloud.cli.session import Noun, Session, common_options
 from minicloud.cli.trouble import show_error
 
 # noun: where it is, and its line in `--help` (a test holds these against the commands' own)
@@ -57,7 +59,7 @@ NOUNS = {
 }
 
 
-class Nouns(click.Group):
+class Nouns(Noun):
     """A group whose commands are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -74,6 +76,16 @@ class Nouns(click.Group):
                 f"'minicloud {cmd_name}' needs the package {error.name!r}: pip install 'minicloud[server]'"
             ) from None
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if near := difflib.get_close_matches(args[0], NOUNS, n=1):
+                ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -110,7 +122,8 @@ def run(args: Sequence[str] | None = None) -> int:
         show_error(CloudError(str(error), code=type(error).__name__), session.output)
         return 1
     finally:
-        session.close()
+        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: the connections end with the process
+            session.close()
     return code if isinstance(code, int) else 0
 
 

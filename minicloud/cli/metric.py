@@ -14,7 +14,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, cell, say, show_list, write_json, write_line, write_table
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 from minicloud.client.convert import to_data
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def chosen(function: F) -> F:
     return function
 
 
-@click.group()
+@click.group(cls=Noun)
 def metric() -> None:
     """Metrics: what is measured, and what you report yourself."""
 

@@ -98,8 +98,16 @@ def cell(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={item}" for key, item in sorted(value.items())) or "-"
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "-"
+        lines = any(isinstance(item, Mapping) for item in value)
+        return ("\n" if lines else ", ").join(map(_item, value)) or "-"
     return str(value)
+
+
+def _item(value: object) -> str:
+    """One of a list; of an object what is set."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(f"{key}={cell(item)}" for key, item in value.items() if item not in ("", None, [], {}))
 
 
 def memory(mib: float) -> str:
@@ -126,6 +134,7 @@ def shape(value: Shape | None) -> str:
 def _flat(prefix: str, data: Any) -> Iterable[tuple[str, object]]:
     for name, value in data.items():
         if isinstance(value, dict) and name != "tags":
-            yield from _flat(f"{prefix}{name}.", value)
+            ordered = sorted(value.items()) if name == "attributes" else value.items()  # a map of the wire has no order
+            yield from _flat(f"{prefix}{name}.", dict(ordered))
         else:
             yield prefix + name, value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from minicloud.cli.output import Columns, show_list
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 COLUMNS: Columns = (
     ("NAME", lambda g: g.name),
@@ -16,7 +16,7 @@ COLUMNS: Columns = (
 )
 
 
-@click.group(name="placement-group")
+@click.group(name="placement-group", cls=Noun)
 def placement_group() -> None:
     """Instances near to, or far from, each other."""
 

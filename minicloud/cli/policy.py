@@ -14,7 +14,7 @@ from minicloud.cli import options
 from minicloud.cli.groups.noun import COLUMNS as GROUPS
 from minicloud.cli.groups.noun import target_arns
 from minicloud.cli.output import Columns, cell, say, show_list, show_one, write_json, write_table
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 if TYPE_CHECKING:
     from minicloud.client.group_models import LoadForecast, ScalingPolicy, Step
@@ -86,7 +86,7 @@ def _steps(ctx: click.Context, option: click.Parameter, value: Sequence[str]) ->
     return found
 
 
-@click.group()
+@click.group(cls=Noun)
 def policy() -> None:
     """Scaling policies and schedules of auto scaling groups, and forecasts."""
 

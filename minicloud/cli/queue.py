@@ -10,7 +10,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, say, show_list, show_one, show_tags, write_json_line, write_line
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 if TYPE_CHECKING:
     from minicloud.client.messages import Message, SendResult
@@ -59,7 +59,7 @@ ATTRIBUTES = click.option(
 VISIBILITY = click.option("--visibility", type=int, help="Seconds until it comes again (default: the queue's).")
 
 
-@click.group()
+@click.group(cls=Noun)
 def queue() -> None:
     """Queues: send, receive, delete messages; dead letters."""
 

@@ -8,7 +8,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, say, show_list, show_one, show_tags
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 COLUMNS: Columns = (
     ("NAME", lambda r: r.name),
@@ -27,7 +27,7 @@ RULE = click.argument("rule")
 _SID = "rule-"
 
 
-@click.group()
+@click.group(cls=Noun)
 def rule() -> None:
     """Rules: what is done when an event matches, or at a time."""
 

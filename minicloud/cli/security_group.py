@@ -6,7 +6,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, show_list, show_one
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 from minicloud.client.security_models import SecurityGroup, SecurityRule
 
 COLUMNS: Columns = (
@@ -39,7 +39,7 @@ def _words(rule: SecurityRule) -> str:
     return f"{_what(rule)} {rule.peer}"
 
 
-@click.group(name="security-group")
+@click.group(name="security-group", cls=Noun)
 def security_group() -> None:
     """What may reach instances, and what they may reach."""
 

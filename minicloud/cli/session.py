@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _COMMON = ("output", "endpoint", "region")
+_LINE_MAX = 300
 
 
 @dataclass(slots=True)
@@ -54,6 +55,17 @@ class Session:
 
     def _options(self) -> Any:
         return {"region": self.region} if self.region else {}
+
+
+class Noun(click.Group):
+    """A group of verbs; their lines in `--help` are wrapped, not cut."""
+
+    group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            verbs = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+            formatter.write_dl([(name, one.get_short_help_str(_LINE_MAX)) for name, one in verbs])
 
 
 def common_options(function: F) -> F:

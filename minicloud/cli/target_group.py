@@ -10,7 +10,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, say, show_list, show_one, show_tags
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,13 +18,13 @@ COLUMNS: Columns = (
     ("NAME", lambda group: group.name),
     ("TARGETS", lambda group: group.target_type),
     ("PROTOCOL", lambda group: " ".join(filter(None, (group.protocol, group.version)))),
-    ("PORT", lambda group: group.port),
+    ("PORT", lambda group: group.port or None),
     ("BALANCER", lambda group: group.balancer_arn.split("/")[-2] if group.balancer_arn else ""),
 )
 TARGETS: Columns = (
     ("TARGET", lambda one: one.id),
-    ("PORT", lambda one: one.port),
-    ("ADDRESS", lambda one: one.address),
+    ("PORT", lambda one: one.port or None),
+    ("ADDRESS", lambda one: one.address if one.address != one.id else ""),
     ("ZONE", lambda one: one.zone),
     ("STATE", lambda one: one.state),
     ("REASON", lambda one: one.description or one.reason),
@@ -52,7 +52,7 @@ def health_options(function: F) -> F:
     return function
 
 
-@click.group()
+@click.group(cls=Noun)
 def target_group() -> None:
     """Target groups: what balancers forward to, and its health."""
 

@@ -9,7 +9,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, show_list, show_one
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 from minicloud.client.models import TemplateData
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,7 +32,7 @@ VERSION_COLUMNS: Columns = (
 )
 
 
-@click.group()
+@click.group(cls=Noun)
 def template() -> None:
     """Launch templates and their versions."""
 

@@ -9,7 +9,7 @@ import click
 from minicloud.cli import options
 from minicloud.cli.output import Columns, say, show_list, show_one, show_tags, write_json
 from minicloud.cli.queue import show_sent
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 from minicloud.client.convert import to_data
 
 COLUMNS: Columns = (("NAME", lambda t: t.name), ("ARN", lambda t: t.arn))
@@ -28,7 +28,7 @@ ATTRIBUTES = click.option(
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Noun)
 def topic() -> None:
     """Topics: publish messages to all who are subscribed."""
 

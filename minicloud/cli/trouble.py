@@ -29,6 +29,12 @@ _BY_CODE = {
     "ActiveInstanceRefreshNotFound": "`minicloud group refresh list NAME` shows those that there were",
     "ScalingActivityInProgress": "wait, or look with `minicloud group watch NAME`",
     "CommandEnded": "the command did not wait for its input",
+    "CommandNotStarted": "a guest has what this machine has under /usr; `minicloud instance cp` brings it more",
+    "InvalidTarget": "`minicloud instance list` shows which instances run",
+    "InvalidGroup.NotFound": "`minicloud security-group list` shows the security groups",
+    "InvalidPlacementGroup.Unknown": "`minicloud placement-group list` shows the placement groups",
+    "LoadBalancerNotFound": "`minicloud balancer list` shows the balancers of this account and region",
+    "TargetGroupNotFound": "`minicloud target-group list` shows the target groups of this account and region",
 }
 # What was not found, or is no such thing, by the field that named it.
 _BY_FIELD = {
@@ -44,6 +50,8 @@ _BY_FIELD = {
     "instance_ids": "`minicloud group instances` shows the instances of groups",
     "logGroupName": "`minicloud log groups` shows the log groups of this account and region",
     "logStreamName": "`minicloud log streams GROUP` shows the streams of a group",
+    "function": "`minicloud function list` shows the functions of this account and region",
+    "runtime": "lambda_function.py, app.py, main.py, index.js or bootstrap says it; else --runtime and --handler",
     "AlarmName": "`minicloud alarm list` shows the alarms of this account and region",
     "subscription_arn": "`minicloud topic subscriptions` shows the subscriptions",
 }

@@ -40,6 +40,10 @@ R = TypeVar("R")
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 _LEFT_OUT = frozenset({"__pycache__", ".git", ".venv", "node_modules/.cache", ".mypy_cache", ".pytest_cache"})
 _ENTRY = "_minicloud_entry"
+_AT_IMPORT = (
+    "remote() was called while its module is imported, which the cloud does too: "
+    "put such calls under `if __name__ == '__main__':`, or into a function"
+)
 # The callable's module imports minicloud, which an environment need not have: then this stands in for it.
 _ENTRY_SOURCE = '''"""Calls one function of a module; made by minicloud."""
 
@@ -47,11 +51,21 @@ import importlib
 import sys
 import types
 
+loading = True  # the module below is being imported: what it calls now would call itself, for ever
+
 try:
     import minicloud
 except ImportError:
+    def _remote(*_args, **_kwargs):
+        raise RuntimeError(
+            {at_import!r} if loading else "minicloud's SDK is not installed in this execution environment"
+        )
+
     def _function(given=None, **_options):
-        return given if given is not None else _function
+        if given is None:
+            return _function
+        given.remote = given.deploy = _remote
+        return given
 
     class _Absent:
         def __init__(self, *args, **kwargs):
@@ -63,6 +77,7 @@ except ImportError:
     sys.modules["minicloud"] = _stub
 
 _called = getattr(importlib.import_module({module!r}), {name!r})
+loading = False
 
 
 def handler(event, context):
@@ -172,6 +187,8 @@ class RemoteFunction(Generic[P, R]):
 
         Raises FunctionFailed (with what the function raised), InvalidParameterValue (not JSON), CloudError.
         """
+        if getattr(sys.modules.get(_ENTRY), "loading", False):
+            raise RuntimeError(_AT_IMPORT)
         if not self._deployed:
             self.deploy()
         done = self._cloud().functions.invoke(self.name, {"args": args, "kwargs": kwargs})
@@ -234,7 +251,9 @@ def pack_callable(called: Callable[..., Any]) -> bytes:
     if not path or not Path(path).is_file():
         raise InvalidParameterValue(f"the source of {called.__module__} is in no file", field="function")
     module, files = _sources(called.__module__, Path(path))
-    entry = _ENTRY_SOURCE.replace("{module!r}", repr(module)).replace("{name!r}", repr(called.__name__))
+    entry = _ENTRY_SOURCE
+    for what, value in (("module", module), ("name", called.__name__), ("at_import", _AT_IMPORT)):
+        entry = entry.replace(f"{{{what}!r}}", repr(value))
     return pack({**files, f"{_ENTRY}.py": (entry.encode(), False)})
 
 

@@ -20,6 +20,7 @@ else:
     function_pb2 = lazy("minicloud.wire.function_pb2")
 
 _CHUNK_BYTES = 1024 * 1024
+_STORY_MAX = 2_000
 _TEXTS = (
     "runtime", "handler", "role", "description", "dead_letter_arn", "tracing",
     "log_format", "application_log_level", "system_log_level", "log_group",
@@ -315,7 +316,19 @@ class FunctionFailed(Exception):
     def __init__(self, kind: str, payload: bytes) -> None:
         self.kind = kind
         self.payload = payload
-        super().__init__(f"{kind}: {payload[:2000].decode(errors='replace')}")
+        super().__init__(f"{kind}: {_story(payload)}")
+
+
+def _story(payload: bytes) -> str:
+    """What went wrong as the function's runtime says it, else the payload's beginning."""
+    text = payload[:_STORY_MAX].decode(errors="replace")
+    try:
+        found = json.loads(payload)
+        kind, message = found["errorType"], found["errorMessage"]
+    except (ValueError, KeyError, TypeError):
+        return text
+    lines = [line.rstrip("\n") for line in found.get("stackTrace") or found.get("trace") or [] if isinstance(line, str)]
+    return "\n".join([f"{kind}: {message}", *lines])[:_STORY_MAX]
 
 
 def to_payload(value: object) -> bytes:

@@ -11,6 +11,7 @@ servers) still becomes a typed error, by its code.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NoReturn
 
 import grpc
@@ -62,6 +63,9 @@ _BARE: dict[grpc.StatusCode, type[CloudError]] = {
 }
 # gRPC core's own refusal of a big message is RESOURCE_EXHAUSTED too, told apart by nothing but its text.
 _TOO_LARGE = "larger than max"
+# What gRPC core tells of a connection that could not be made: only where to, and why, is of use to people.
+_NOT_CONNECTED = re.compile(r"failed to connect to all addresses; last error: .*?ipv[46]:(\S+): (.+)", re.DOTALL)
+_NOT_RESOLVED = re.compile(r"errors resolving (\S+): .*", re.DOTALL)
 
 
 def _tree(kind: type[CloudError]) -> list[type[CloudError]]:
@@ -166,7 +170,17 @@ def from_status(raw: bytes) -> CloudError:
 def _bare(code: grpc.StatusCode, text: str) -> CloudError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in text:
         return errors.MessageTooLarge(text)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        text = _plain(text)
     return _BARE.get(code, CloudError)(text or None)
+
+
+def _plain(text: str) -> str:
+    if found := _NOT_CONNECTED.fullmatch(text):
+        return f"cannot connect to {found[1]}: {found[2].removeprefix('Failed to connect to remote host: ')}"
+    if found := _NOT_RESOLVED.fullmatch(text):
+        return f"cannot connect to {found[1]}: there is no such name"
+    return text
 
 
 def from_code(code: str, message: str, field: str = "", sender_fault: bool = True) -> CloudError:

@@ -24,6 +24,8 @@ import pytest
 from minicloud.base import errors
 from minicloud.cli import main as cli_main
 from minicloud.cli.main import NOUNS, cli, run
+from minicloud.cli.output import show_one
+from minicloud.cli.session import Session
 from minicloud.cli.terminal import Escape, Left
 from minicloud.cli.trouble import hint
 from minicloud.wire import catalog_pb2, common_pb2, guest_pb2, host_pb2, identity_pb2, instance_pb2
@@ -164,6 +166,30 @@ def test_every_noun_says_in_help_what_its_command_says() -> None:
         assert (command.help or "").partition("\n")[0] == line
 
 
+def test_the_lines_of_verbs_are_whole(capsys: Capture) -> None:
+    assert run(["queue", "--help"]) == 0
+    assert "or those whose name begins with PREFIX." in " ".join(capsys.readouterr().out.split())
+    assert run(["policy", "put", "--help"]) == 0
+    assert "(without --metric and --customized: the average CPU)." in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("instances", "instance"), ("loadbalancer", "balancer"), ("xyz", "")])
+def test_a_noun_that_is_nearly_one_is_pointed_at(capsys: Capture, typed: str, meant: str) -> None:
+    assert run([typed, "list"]) == 2
+    err = capsys.readouterr().err
+    assert f"No such command '{typed}'" in err and (f"Did you mean '{meant}'?" in err) == bool(meant)
+
+
+def test_maps_are_shown_in_order_and_objects_by_what_is_set(capsys: Capture) -> None:
+    show_one(Session(), {"attributes": {"b": "2", "a": "1"}, "targets": [{"id": "x", "arn": ""}, {"id": "y"}]})
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["attributes.a", "1"],
+        ["attributes.b", "2"],
+        ["targets", "id=x"],
+        ["id=y"],
+    ]
+
+
 def test_lifecycle_commands_are_found() -> None:
     pytest.importorskip("minicloud.cli.lifecycle.commands")
     for noun in ("up", "down", "status", "doctor"):
@@ -302,6 +328,15 @@ def test_logs_follow_until_interrupted(fake_cloud: FakeCloud) -> None:
     ran.send_signal(signal.SIGINT)
     _, err = ran.communicate(timeout=30)
     assert (ran.returncode, err.strip()) == (130, b"")
+
+
+def test_a_second_interrupt_is_as_quiet_as_the_first(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "close", interrupted)
+    monkeypatch.setattr(cli, "main", interrupted)
+    assert (run(["host", "list"]), capsys.readouterr()) == (130, ("", ""))
 
 
 def test_port_forward_carries_connections_and_tells_failures(fake_cloud: FakeCloud) -> None:

@@ -11,13 +11,16 @@ import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 import minicloud
 from minicloud.base.errors import InvalidParameterValue
+from minicloud.cli.functions.triggers import settings_of
 from minicloud.client import Client
 from minicloud.client.deploy import guess, pack_callable, pack_path
+from minicloud.client.function_models import FunctionMapping
 from minicloud.client.functions import FunctionFailed
 from minicloud.function.ports import Outcome
 from tests.contract.function_world import World, failed, function_world
@@ -145,14 +148,44 @@ async def test_the_package_of_a_callable_runs_with_and_without_the_sdk(tmp_path:
     with zipfile.ZipFile(io.BytesIO(pack_callable(module.add._called))) as archive:
         archive.extractall(tmp_path / "unpacked")
     program = "import _minicloud_entry as e; print(e.handler({'args': [1], 'kwargs': {'b': 4}}, None))"
+    assert await unpacked(tmp_path / "unpacked", program, with_sdk) == (0, "5\n", "")
+
+
+async def unpacked(folder: Path, program: str, with_sdk: bool) -> tuple[int | None, str, str]:
+    """Exit code, output and errors of a program beside what was unpacked."""
     hide = "" if with_sdk else "import sys; sys.modules['minicloud'] = None; "
     root = str(Path(minicloud.__file__).parents[1])
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", hide + program, cwd=tmp_path / "unpacked", stdout=asyncio.subprocess.PIPE,
-        env={"PYTHONPATH": root},
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert (process.returncode, out) == (0, b"5\n")
+        sys.executable, "-c", hide + program, cwd=folder, stdout=pipe, stderr=pipe, env={"PYTHONPATH": root}
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("with_sdk", [True, False])
+async def test_a_module_that_calls_itself_while_it_is_imported_is_told_so(tmp_path: Path, with_sdk: bool) -> None:
+    module = imported(tmp_path / "sums_of_test.py")
+    with zipfile.ZipFile(io.BytesIO(pack_callable(module.add._called))) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    (tmp_path / "unpacked" / "sums_of_test.py").write_text(MODULE + "\nadd.remote(1)\n")
+    code, _, err = await unpacked(tmp_path / "unpacked", "import _minicloud_entry", with_sdk)
+    assert code == 1 and "under `if __name__ == '__main__':`" in err.splitlines()[-1]
+
+
+def test_a_failure_is_told_in_the_words_of_the_function() -> None:
+    story = {"errorType": "KeyError", "errorMessage": "'a'", "stackTrace": ['  File "f.py", line 1\n']}
+    told = str(FunctionFailed("Unhandled", json.dumps(story).encode()))
+    assert told.splitlines() == ["Unhandled: KeyError: 'a'", '  File "f.py", line 1']
+    for payload in (b"no json", b"[1]", b'"text"', b'{"errorMessage": "m"}'):
+        assert str(FunctionFailed("Handled", payload)) == f"Handled: {payload.decode()}"
+
+
+def test_a_queue_that_feeds_a_function_shows_how() -> None:
+    given: dict[str, Any] = {"batch_size": 10, "window_s": 2, "concurrency": 5, "report_failures": True}
+    given |= {"filters": ("{}",), "modified_time": None, "last_result": "", "tags": {}}
+    mapping = FunctionMapping(uuid="u", arn="a", source_arn="s", function_arn="f", state="Enabled", **given)
+    assert settings_of(mapping) == "batch 10, window 2 s, concurrency 5, filters 1, reports failures"
 
 
 def test_what_cannot_be_sent(tmp_path: Path) -> None:

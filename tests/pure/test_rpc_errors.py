@@ -106,6 +106,28 @@ def test_a_status_without_our_details(
     assert back.message == text
 
 
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:7077: Failed to connect to remote "
+            "host: Connection refused",
+            "cannot connect to 127.0.0.1:7077: Connection refused",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv6:%5B::1%5D:1: connection timed out",
+            "cannot connect to %5B::1%5D:1: connection timed out",
+        ),
+        (
+            "errors resolving nohost:7077: [field:hostname lookup error:address lookup failed for nohost:7077: none]",
+            "cannot connect to nohost:7077: there is no such name",
+        ),
+    ],
+)
+def test_why_there_is_no_connection_is_told_in_plain_words(text: str, plain: str) -> None:
+    assert from_rpc_error(Call(grpc.StatusCode.UNAVAILABLE, text, None)).message == plain
+
+
 def test_no_status_code_is_left_without_a_class() -> None:
     for code in grpc.StatusCode:
         if code is not grpc.StatusCode.OK:

@@ -10,7 +10,7 @@ import click
 
 from minicloud.cli import options
 from minicloud.cli.output import Columns, cell, memory, say, show_list, show_one, size, write_json, write_line
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 from minicloud.client.convert import to_data
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ FUNCTION = click.argument("function")
 _AGAIN_S = 0.5  # between two looks for a log that is not there yet
 
 
-@click.group()
+@click.group(cls=Noun)
 def function() -> None:
     """Functions: code that runs when it is called."""
 

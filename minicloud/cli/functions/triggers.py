@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from minicloud.cli.functions.commands import FUNCTION, function
 from minicloud.cli.output import Columns, say, show_list, show_one
 from minicloud.cli.session import Session, verb
+
+if TYPE_CHECKING:
+    from minicloud.client.function_models import FunctionMapping
 
 URLS: Columns = (
     ("URL", lambda u: u.url),
@@ -151,7 +154,7 @@ def remove(session: Session, trigger_id: str) -> None:
 def _triggers(session: Session, function: str) -> list[dict[str, str]]:
     client = session.client
     found = [
-        _row(one.uuid, "queue", one.source_arn, one.state, f"batch {one.batch_size}")
+        _row(one.uuid, "queue", one.source_arn, one.state, settings_of(one))
         for one in client.triggers.mappings(function)
     ]
     found += [
@@ -165,6 +168,20 @@ def _triggers(session: Session, function: str) -> list[dict[str, str]]:
         if one.protocol == "lambda" and arn in ("", one.endpoint)
     ]
     return found
+
+
+def settings_of(mapping: FunctionMapping) -> str:
+    """What differs from a mapping that was given nothing, after its batch."""
+    said = [f"batch {mapping.batch_size}"]
+    if mapping.window_s:
+        said.append(f"window {mapping.window_s} s")
+    if mapping.concurrency:
+        said.append(f"concurrency {mapping.concurrency}")
+    if mapping.filters:
+        said.append(f"filters {len(mapping.filters)}")
+    if mapping.report_failures:
+        said.append("reports failures")
+    return ", ".join(said)
 
 
 def _row(key: str, kind: str, source: str, state: str, settings: str) -> dict[str, str]:

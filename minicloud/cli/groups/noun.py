@@ -11,7 +11,7 @@ import click
 from minicloud.cli import options
 from minicloud.cli.output import Columns, say, show_list, show_one, show_tags
 from minicloud.cli.progress import Progress
-from minicloud.cli.session import Session, verb
+from minicloud.cli.session import Noun, Session, verb
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,7 +84,7 @@ def _given(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-@click.group()
+@click.group(cls=Noun)
 def group() -> None:
     """Auto scaling groups: as many instances as the load needs."""
 

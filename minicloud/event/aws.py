@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from minicloud.aws.call import Call, only, refused
 from minicloud.base import pages
 from minicloud.base.errors import InvalidPageToken
-from minicloud.event import commands, errors, limits, patterns, rules
+from minicloud.event import commands, errors, limits, rules
 from minicloud.event.errors import BUS
 from minicloud.event.events import Entry, Flaw
 from minicloud.event.model import Rule, Target
@@ -153,8 +153,8 @@ class EventBridge:
 
     async def TestEventPattern(self, params: Params, call: Call) -> Result:
         only(params, call, "EventPattern", "Event")
-        matches = patterns.compile_pattern(params["EventPattern"])
-        return {"Result": matches(patterns.event_of(params["Event"]))}
+        matches = await self._service.tested(call.caller.scope, params["EventPattern"], params["Event"])
+        return {"Result": matches}
 
     # --- tags
 

@@ -17,6 +17,9 @@ AGE_S = (60, 86_400)  # model, MaximumEventAgeInSeconds; the most is the default
 
 ENTRIES_MAX = 10  # model, PutEventsRequestEntryList
 ENTRIES_BYTES_MAX = 256 * 1024  # guide, "Calculating PutEvents event entry size": of all entries together
+TESTS_AT_ONCE = 10_000  # ours: of one event against conditions on the event loop, some 10 ms
+TESTS_BESIDE = 3_000_000  # ours: of one event in all, some 3 s
+BESIDE_MAX = 4  # ours: events of an account that are matched, or wait to be, beside the event loop
 TIME_BYTES = 14  # same page: what a time counts for
 
 PAGE = 100  # model, LimitMax100

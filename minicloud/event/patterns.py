@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from minicloud.event import errors, limits
 from minicloud.shell.operators import EVENTS, PolicyError
-from minicloud.shell.patterns import Whole, check_form, compile_object
+from minicloud.shell.patterns import Whole, check_form, compile_object, weight
 
-Matches = Callable[[Mapping[str, Any]], bool]
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Compiled. `weight`: how many conditions it has."""
+
+    takes: Callable[[Whole], bool]
+    weight: int
+
+    def __call__(self, event: Mapping[str, Any]) -> bool:
+        return self.takes(Whole(event))
+
+
 _REQUIRED = ("id", "account", "source", "time", "region", "resources", "detail-type")
 
 
 @lru_cache(maxsize=4096)
-def compile_pattern(text: str) -> Matches:
+def compile_pattern(text: str) -> Pattern:
     """A test of an event. Raises InvalidEventPatternException."""
     errors.check_length("eventPattern", text, limits.PATTERN_CHARS_MAX)
     try:
@@ -34,11 +46,12 @@ def compile_pattern(text: str) -> Matches:
         raise errors.bad_pattern(str(error)) from None
     except (ValueError, RecursionError):
         raise errors.bad_pattern("it is no JSON object") from None
-    return lambda event: check(event, Whole(event))
+    return Pattern(lambda whole: check(whole.body, whole), weight(pattern))
 
 
 def event_of(text: str) -> dict[str, Any]:
     """An event that somebody wants to try a pattern on. Raises ValidationException."""
+    errors.check_length("event", text, limits.ENTRIES_BYTES_MAX)
     try:
         event = json.loads(text)
     except (ValueError, RecursionError):

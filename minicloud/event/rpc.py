@@ -7,7 +7,7 @@ from typing import Any
 
 from minicloud.base import pages
 from minicloud.base.arn import Caller, Scope
-from minicloud.event import commands, patterns, rules
+from minicloud.event import commands, rules
 from minicloud.event.events import Entry, Flaw, Happening
 from minicloud.event.model import Rule, Target
 from minicloud.event.service import EventService
@@ -79,10 +79,10 @@ class RuleServicer:
         return wire.PutEventsReply(results=[_result(one) for one in results])
 
     async def TestEventPattern(
-        self, request: wire.TestEventPatternRequest, _caller: Caller
+        self, request: wire.TestEventPatternRequest, caller: Caller
     ) -> wire.TestEventPatternReply:
-        matches = patterns.compile_pattern(request.pattern)
-        return wire.TestEventPatternReply(matches=matches(patterns.event_of(request.event)))
+        matches = await self._service.tested(caller.scope, request.pattern, request.event)
+        return wire.TestEventPatternReply(matches=matches)
 
 
 class EventServicer:

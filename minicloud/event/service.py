@@ -23,17 +23,19 @@ from typing import Any, Protocol, TypeVar
 from minicloud.base.arn import Scope
 from minicloud.base.errors import CloudError, Unavailable
 from minicloud.base.machine import Journal, Touched
-from minicloud.event import events
+from minicloud.event import errors, events
 from minicloud.event.commands import PutRule, RuleFired
 from minicloud.event.links.delivery import Deliveries, Outside, Parcel, RawJournal
+from minicloud.event.links.matching import Matching, takes
 from minicloud.event.machine import Rules
 from minicloud.event.metering import MATCHED, TRIGGERED, Meter
 from minicloud.event.model import Rule
-from minicloud.event.patterns import compile_pattern
+from minicloud.event.patterns import compile_pattern, event_of
 from minicloud.event.ports import NoSources, NoTargets, Sources, Targets
 from minicloud.event.state import State
 from minicloud.shell.clock import Clock, SystemClock, Timer
 from minicloud.shell.firing import Firing
+from minicloud.shell.patterns import TooMuch, Whole
 from minicloud.shell.reports import NoReports, Reports
 from minicloud.shell.shell import Shell
 
@@ -71,6 +73,7 @@ class EventService:
         self.meter = Meter(self._arm_report)
         self._report_timer: Timer | None = None
         self.deliveries = Deliveries(journal, Outside(ports.targets, self.meter, ports.clock, self.ended.set))
+        self._matching = Matching()
         self._firing = Firing("rule", self.state, self._fire, ports.clock)
         self._listening: asyncio.Task[None] | None = None
         self._opening: Counter[Scope] = Counter()  # scopes whose first rule with a pattern may be on its way
@@ -88,6 +91,7 @@ class EventService:
             await asyncio.wait([self._listening])
         await self._firing.stop()
         await self.deliveries.stop()
+        self._matching.close()
         if self._report_timer is not None:
             self._report_timer.cancel()
         self._report()
@@ -144,14 +148,17 @@ class EventService:
             found = events.parsed(entry, self._new_id(), scope, now)
             results.append(found if isinstance(found, events.Flaw) else found["id"])
             if not isinstance(found, events.Flaw):
-                parcels += self._matched(scope, found, now)
+                try:
+                    parcels += await self._matched(scope, found, now)
+                except TooMuch:
+                    results[-1] = events.Flaw(events.INVALID, "It takes too long to match the event against the rules.")
         await self._put(parcels)
         return results
 
     async def happened(self, told: Sequence[events.Happening]) -> set[Scope]:
         """What the cloud tells, on disk when it returns. The reply: scopes in which nobody listens."""
         now = self._ports.clock.wall()
-        await self._put([one for each in told for one in self._matched(each.scope, each.event(), now)])
+        await self._put([one for each in told for one in await self._matched(each.scope, each.event(), now)])
         return await self.shown(lambda _: {one.scope for one in told if not self._listens(one.scope)})
 
     def _listens(self, scope: Scope) -> bool:
@@ -162,13 +169,26 @@ class EventService:
             raise Unavailable("The process lost its journal and starts again; retry.")
         await self.deliveries.put(parcels)
 
-    def _matched(self, scope: Scope, event: dict[str, Any], now: float) -> Iterator[Parcel]:
-        raw = b""
-        for rule in self.state.with_pattern(scope):
-            if rule.enabled and rule.targets and compile_pattern(rule.pattern)(event):
-                raw = raw or json.dumps(event, separators=(",", ":")).encode()
-                self.meter.count(scope, rule.arn, MATCHED, TRIGGERED)
-                yield from _parcels(rule, raw, now)
+    async def _matched(self, scope: Scope, event: dict[str, Any], now: float) -> list[Parcel]:
+        """Raises TooMuch, ThrottlingException."""
+        rules = [one for one in self.state.with_pattern(scope) if one.enabled and one.targets]
+        if not rules:
+            return []
+        raw = json.dumps(event, separators=(",", ":")).encode()
+        found = await self._matching.rules_for(scope.account, rules, event, len(raw))
+        for rule in found:
+            self.meter.count(scope, rule.arn, MATCHED, TRIGGERED)
+        return [parcel for rule in found for parcel in _parcels(rule, raw, now)]
+
+    async def tested(self, scope: Scope, pattern: str, event: str) -> bool:
+        """Whether a pattern takes an event. Raises InvalidEventPatternException, ValidationException, ..."""
+        compiled, given = compile_pattern(pattern), event_of(event)
+        try:
+            return await self._matching.look(
+                scope.account, lambda tests: takes(compiled, Whole(given, tests), len(event))
+            )
+        except TooMuch:
+            raise errors.not_valid("Event", "It takes too long to match it against the pattern.") from None
 
     async def _fire(self, rule: Rule) -> None:
         assert rule.next is not None

@@ -21,6 +21,7 @@ from minicloud.compute.model import Instance, Listener, Transition
 from minicloud.compute.state import Draft, State, Touched
 
 OWED_MAX = 100_000  # ours: 30 MB; what happens while so many wait (nobody takes them) is not told
+OWED_OF_SCOPE_MAX = 20_000  # ours: nobody's take the room of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ def noted(state: State, outcome: Outcome, now: float) -> Outcome:
         known = state.instances.get(one.id)
         before = states.get(one.id, "" if known is None else known.state)
         states[one.id] = one.state
-        if one.state != before and len(state.transitions) + len(states) <= OWED_MAX:
+        room = min(OWED_MAX - len(state.transitions), OWED_OF_SCOPE_MAX - state.owing.get(one.scope, 0))
+        if one.state != before and len(states) <= room:
             draft.put(Transition(f"{number:020d}", one.account, one.region, one.id, one.state, now))
             number += 1
     return outcome

@@ -10,6 +10,7 @@ NAME_CHARS_MAX = 512  # API, CreateLogGroup, CreateLogStream
 TAGS_MAX = 50  # API, CreateLogGroup
 GROUPS_MAX = 100_000  # ours: of a process; quotas: a million of an account in a region
 STREAMS_MAX = 200_000  # ours: of a process, 60 MB of memory; quotas: no limit
+ACCOUNT_GROUPS_MAX, ACCOUNT_STREAMS_MAX = 50_000, 100_000  # ours: of one account, so that others have room
 CROWDED = 0.8  # ours: of these; beyond it streams of whoever has most are forgotten, those silent longest first
 SILENT_S_MIN = DAY_S  # ours: for how long they must have been silent
 # API, PutRetentionPolicy: retentionInDays
@@ -36,6 +37,7 @@ PATTERN_DEPTH_MAX = 20  # ours
 LOOKED_AT_MAX = 50_000  # ours: events that one call looks at; it answers with what it found, and where to go on
 OPENED_BYTES_MAX = 64 * MIB  # ours: of messages in the blocks that one call opens
 TAILS_MAX = 1_000  # ours: who follows at once
+ACCOUNT_TAILS_MAX = 200  # ours: of one account; quotas: 15 of an account in a region
 TAIL_WAITING_MAX = 10_000  # ours: events that wait for one who follows; beyond it the oldest are left out, and counted
 TAIL_CHARS_MAX = 8 * MIB  # ours: of their messages
 

@@ -117,6 +117,8 @@ class Logs:
             raise errors.group_exists()
         if len(self.state.groups) >= limits.GROUPS_MAX:
             raise errors.too_many("log groups", limits.GROUPS_MAX, "logGroupName")
+        if self.state.groups_of[command.scope.account] >= limits.ACCOUNT_GROUPS_MAX:
+            raise errors.too_many("log groups of an account", limits.ACCOUNT_GROUPS_MAX, "logGroupName")
         if command.retention_days:
             rules.check_retention(command.retention_days)
         made = Group(
@@ -158,6 +160,8 @@ class Logs:
             raise errors.stream_exists()
         if len(self.state.streams) >= limits.STREAMS_MAX:
             raise errors.too_many("log streams", limits.STREAMS_MAX, "logStreamName")
+        if self.state.streams_of_account[command.scope.account] >= limits.ACCOUNT_STREAMS_MAX:
+            raise errors.too_many("log streams of an account", limits.ACCOUNT_STREAMS_MAX, "logStreamName")
         number = self.state.next_number
         made = Stream(group.key, command.name, number, round(context.now * 1000))
         clock = Record(CLOCK, CLOCK_KEY, {"next": number + 1})

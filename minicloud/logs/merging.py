@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 
@@ -114,11 +113,16 @@ class Merging:
 
 def crowding(state: State, index: Index, now_ms: int) -> tuple[str, ...]:
     """Keys of streams to forget where there are too many: of the account that has most, those silent longest."""
-    count = len(state.streams) - int(limits.CROWDED * limits.STREAMS_MAX)
+    if not state.streams:
+        return ()
+    ((most, of_most),) = state.streams_of_account.most_common(1)
+    count = max(
+        len(state.streams) - int(limits.CROWDED * limits.STREAMS_MAX),
+        of_most - int(limits.CROWDED * limits.ACCOUNT_STREAMS_MAX),
+    )
     if count <= 0:
         return ()
-    owners = Counter(stream.group.partition("/")[0] for stream in state.streams.values())
-    fullest = owners.most_common(1)[0][0] + "/"
+    fullest = f"{most}/"
     silent_ms = now_ms - limits.SILENT_S_MIN * 1000
 
     def heard(stream: Stream) -> int:

@@ -287,6 +287,10 @@ class LogService:
         group = self.shell.read(lambda: self._state.group(scope, which.group))
         if len(self._followers) >= limits.TAILS_MAX:
             raise Throttled(f"{limits.TAILS_MAX:,} callers follow logs already.", code="LimitExceededException")
+        owner = f"{scope.account}/"
+        if sum(one.group.startswith(owner) for one in self._followers) >= limits.ACCOUNT_TAILS_MAX:
+            text = f"{limits.ACCOUNT_TAILS_MAX:,} callers of this account follow logs already."
+            raise Throttled(text, code="LimitExceededException")
         wake, matches = asyncio.Event(), pattern.compiled(which.pattern)
         follower = Follower(group.key, set(which.streams), which.prefix, matches, wake.set)
         self._followers.add(follower)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -21,6 +22,8 @@ class State:
         self.streams: dict[str, Stream] = {}
         self.by_number: dict[int, Stream] = {}
         self.of_group: dict[str, list[str]] = {}  # group key -> names of streams, sorted
+        self.groups_of: Counter[str] = Counter()  # how many an account has
+        self.streams_of_account: Counter[str] = Counter()
         self.next_number = 1
         self._names: dict[Scope, list[str]] = {}
 
@@ -45,8 +48,10 @@ class State:
         if body is not None:
             group = self.groups[key] = Group.load(body)
             if before is None:
+                self.groups_of[group.account] += 1
                 insort(self._names.setdefault(group.scope, []), group.name)
         elif before is not None:
+            self.groups_of[before.account] -= 1
             names = self._names[before.scope]
             del names[bisect_left(names, before.name)]
 
@@ -54,12 +59,14 @@ class State:
         before = self.streams.pop(key, None)
         if before is not None:
             del self.by_number[before.number]
+            self.streams_of_account[account_of(before)] -= 1
             names = self.of_group[before.group]
             del names[bisect_left(names, before.name)]
             if not names:
                 del self.of_group[before.group]
         if body is not None:
             stream = self.streams[key] = self.by_number[body["number"]] = Stream.load(body)
+            self.streams_of_account[account_of(stream)] += 1
             insort(self.of_group.setdefault(stream.group, []), stream.name)
 
     # --- reading
@@ -87,6 +94,10 @@ class State:
         return [
             self.streams[stream_key(group.key, name)] for name in beginning(self.of_group.get(group.key, ()), prefix)
         ]
+
+
+def account_of(stream: Stream) -> str:
+    return stream.group.partition("/")[0]
 
 
 def beginning(names: Sequence[str], prefix: str, after: str = "") -> Iterator[str]:

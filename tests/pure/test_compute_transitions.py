@@ -82,6 +82,17 @@ def test_a_scope_stops_to_listen_only_if_nobody_said_so_again() -> None:
     assert bench.state.listeners[HOME.key()].number > number + 1
 
 
+def test_what_nobody_takes_of_one_scope_leaves_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transitions, "OWED_OF_SCOPE_MAX", 2)
+    bench = Bench()
+    bench.submit(Listen(HOME))
+    bench.submit(Listen(STRANGER))
+    bench.launch(count=2)
+    bench.launch()
+    (one,) = bench.launch(scope=STRANGER)
+    assert len(owed(bench)) == 3 and owed(bench)[-1] == (one.id, "pending")
+
+
 def test_what_nobody_takes_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transitions, "OWED_MAX", 3)
     bench = Bench()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import takewhile
+from math import inf
 from typing import Any
 
 from minicloud.base.arn import Scope
@@ -11,6 +13,7 @@ from minicloud.base.machine import ScopedTables, keep_sorted
 from minicloud.event.model import KINDS, Rule
 
 _PATTERN, _TARGET = "pattern", "target"
+_BEHIND = "\U0010ffff"  # behind every key
 
 
 class State(ScopedTables):
@@ -28,8 +31,9 @@ class State(ScopedTables):
     def of_target(self, arn: str) -> list[Rule]:
         return [self.rules[key] for key in self.keys_under(_TARGET, arn)]
 
-    def next(self) -> float | None:
-        return self._due[0][0] if self._due else None
+    def next(self, after: float = -inf) -> float | None:
+        at = bisect_right(self._due, (after, _BEHIND))
+        return self._due[at][0] if at < len(self._due) else None
 
     def due(self, now: float) -> list[Rule]:
         return [self.rules[key] for when, key in takewhile(lambda one: one[0] <= now, self._due)]

@@ -6,9 +6,11 @@ table.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
+from math import inf
 from typing import Any
 
 from minicloud.base.arn import Scope
@@ -28,6 +30,8 @@ from minicloud.function.model import (
     Url,
     Version,
 )
+
+_BEHIND = "\U0010ffff"  # behind every key
 
 
 class State(ScopedTables):
@@ -85,8 +89,9 @@ class State(ScopedTables):
         """The sum over all functions."""
         return self._reserved[scope]
 
-    def next_schedule(self) -> float | None:
-        return self._due[0][0] if self._due else None
+    def next_schedule(self, after: float = -inf) -> float | None:
+        at = bisect_right(self._due, (after, _BEHIND))
+        return self._due[at][0] if at < len(self._due) else None
 
     def due_schedules(self, now: float) -> list[Schedule]:
         return [self.schedules[key] for when, key in takewhile(lambda one: one[0] <= now, self._due)]

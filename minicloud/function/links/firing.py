@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from minicloud.base.errors import NotFound
@@ -37,8 +38,8 @@ class Schedules:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def next(self) -> float | None:
-        return self._state.next_schedule()
+    def next(self, after: float = -inf) -> float | None:
+        return self._state.next_schedule(after)
 
     def due(self, now: float) -> list[Schedule]:
         return self._state.due_schedules(now)

@@ -144,7 +144,7 @@ class EventBridge:
     # --- events
 
     async def PutEvents(self, params: Params, call: Call) -> Result:
-        """Global endpoints and trace headers are refused. At most 256 KB together."""
+        """Global endpoints and trace headers are refused. At most 256 KB together, and seconds to match one."""
         only(params, call, "Entries")
         entries = [_entry(one, call) for one in params["Entries"]]
         results = await self._service.put_events(call.caller.scope, entries)

@@ -1,4 +1,4 @@
-"""What matching an event may cost: long ones beside the event loop, so long and no longer, of each account so many."""
+"""What an event may cost: long ones are matched beside the event loop, so long and no longer, so many an account."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from minicloud.base.errors import InvalidRequest, Throttled
+from minicloud.base.errors import InsufficientStorage, InvalidRequest, Throttled
 from minicloud.event import limits
 from minicloud.event.events import Entry, Flaw
 from minicloud.event.links.matching import Matching, takes
@@ -57,6 +57,25 @@ async def test_an_event_that_costs_too_much_is_told_and_holds_up_no_other(
     event = {**bench.world.events()[0], "detail": NUMBERS}
     with pytest.raises(InvalidRequest):
         await bench.service.tested(HOME, BELOW, json.dumps(event))
+
+
+async def test_what_is_on_its_way_to_the_disk_counts_in_the_backlog(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ACCOUNT_DELIVERIES_MAX", 3)
+    await bench.rule(TO_QUEUE)
+    bench.journal.fail(InsufficientStorage("full"))
+    with pytest.raises(InsufficientStorage):
+        await bench.send()
+    bench.journal.hold()
+    sending = [asyncio.create_task(bench.send()) for _ in range(3)]
+    await bench.clock.settle()
+    with pytest.raises(Throttled):
+        await bench.send()
+    bench.journal.release()
+    await asyncio.gather(*sending)
+    await bench.until(lambda: len(bench.world.arrived) == 3 and not len(bench.service.deliveries))
+    await bench.send()
 
 
 async def test_an_account_has_so_many_long_events_matched_at_a_time_and_another_ones_goes_on() -> None:

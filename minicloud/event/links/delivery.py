@@ -146,6 +146,7 @@ class Deliveries:
         for key, raw in self._all(PARCEL):
             self._next = int(key) + 1
             parcel = Parcel.load(raw)
+            self._counts[parcel.scope.account] += 1
             self._enter(_Waiting(key, parcel.target.arn, parcel.apart))
         for target in list(self._lines):
             self._pump(target)
@@ -168,6 +169,7 @@ class Deliveries:
         full = any(self._counts[account] + count > limits.ACCOUNT_DELIVERIES_MAX for account, count in more.items())
         if full or len(self) + len(parcels) > limits.DELIVERIES_MAX:
             raise Throttled("Too many events wait for their targets.", code="ThrottlingException")
+        self._counts += more
         first, self._next = self._next, self._next + len(parcels)
         numbered = _apart({f"{first + place:020d}": one for place, one in enumerate(parcels)})
         rows = [(PARCEL, key, one.raw()) for key, one in numbered.items()]
@@ -177,13 +179,16 @@ class Deliveries:
 
     async def _keep(self, rows: list[tuple[str, str, bytes]], waiting: list[_Waiting]) -> None:
         """Goes on when its caller goes away: what is on disk is delivered."""
-        await self._commit([*rows])
+        try:
+            await self._commit([*rows])
+        except BaseException:
+            self._counts -= Counter(map(_account, waiting))
+            raise
         for one in waiting:
             self._enter(one)
             self._pump(one.target)
 
     def _enter(self, one: _Waiting) -> None:
-        self._counts[_account(one)] += 1
         if one.apart:
             self._apart[one.apart] += 1
         self._lines.setdefault(one.target, _Line()).ready.append(one)

@@ -59,7 +59,7 @@ def alarm() -> None:
 @DIMENSIONS
 @click.option("--stat", default="Average", show_default=True, help="Average, Sum, Minimum, Maximum, p99, ...")
 @click.option("--period", default="1m", show_default=True, callback=options.duration, help="10s, 20s, 30s, or minutes.")
-@click.option("--unit", default="")
+@click.option("--unit", default="", help="Only values in this unit.")
 @click.option("--when", callback=_when, metavar="COMPARISON", help="As --when '> 80'; with > >= < or <=.")
 @click.option("--periods", type=int, default=1, show_default=True, help="How many periods are looked at.")
 @click.option("--datapoints", type=int, default=0, help="How many of them must be over the line (default: all).")
@@ -74,10 +74,16 @@ def alarm() -> None:
 @click.option("--wait", type=int, help="Of --suppressor: seconds.")
 @click.option("--extension", type=int, help="Of --suppressor: seconds.")
 @click.option("--action", "alarm_actions", multiple=True, metavar="ARN", help="A topic's, ...; or policy:GROUP/NAME.")
-@click.option("--ok-action", "ok_actions", multiple=True, metavar="ARN")
-@click.option("--no-data-action", "insufficient_data_actions", multiple=True, metavar="ARN")
+@click.option("--ok-action", "ok_actions", multiple=True, metavar="ARN", help="What is told when it is OK again.")
+@click.option(
+    "--no-data-action",
+    "insufficient_data_actions",
+    multiple=True,
+    metavar="ARN",
+    help="What is told when data is missing.",
+)
 @click.option("--disabled", is_flag=True, help="Its actions are not carried out.")
-@click.option("--description", default="")
+@click.option("--description", default="", help="For people.")
 @options.tags
 def put(session: Session, name: str, source: tuple[str, str] | None, rule: str | None, **given: Any) -> None:
     """Make an alarm, or change it as a whole."""
@@ -128,7 +134,9 @@ def arns(session: Session, actions: Sequence[str]) -> list[str]:
 
 @verb(alarm, "list")
 @click.option("--prefix", default="", help="Of the name.")
-@click.option("--state", default="", type=click.Choice(["", "OK", "ALARM", "INSUFFICIENT_DATA"]))
+@click.option(
+    "--state", default="", type=click.Choice(["", "OK", "ALARM", "INSUFFICIENT_DATA"]), help="Only those in it."
+)
 def list_alarms(session: Session, prefix: str, state: str) -> None:
     """Alarms of this account and region."""
     show_list(session, session.client.alarms.list(prefix=prefix, state=state), COLUMNS)
@@ -149,7 +157,7 @@ def show(session: Session, name: str) -> None:
 @click.option(
     "--kind", default="", type=click.Choice(["", "ConfigurationUpdate", "StateUpdate", "Action"]), help="Only these."
 )
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
 def history(session: Session, name: str, kind: str, limit: int) -> None:
     """What happened, the newest first: changes of state, actions carried out."""
     from itertools import islice
@@ -168,7 +176,7 @@ def delete(session: Session, names: tuple[str, ...]) -> None:
 @verb(alarm, "set-state")
 @NAME
 @click.argument("state", type=click.Choice(["OK", "ALARM", "INSUFFICIENT_DATA"]))
-@click.option("--reason", default="set by hand", show_default=True)
+@click.option("--reason", default="set by hand", show_default=True, help="Shown with the state.")
 def set_state(session: Session, name: str, state: str, reason: str) -> None:
     """Try an alarm: its actions are carried out; the next evaluation looks at the metric again."""
     show_list(session, [session.client.alarms.set_state(name, state, reason)], COLUMNS)

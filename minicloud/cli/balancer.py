@@ -76,10 +76,18 @@ def conditions(function: F) -> F:
         (
             click.option("--host", "hosts", multiple=True, metavar="NAME", help="* and ? are wildcards."),
             click.option("--path", "paths", multiple=True, metavar="PATTERN", help="Such as '/img/*'."),
-            click.option("--method", "methods", multiple=True),
-            click.option("--query", "queries", multiple=True, metavar="[KEY]=VALUE"),
-            click.option("--source", "sources", multiple=True, metavar="CIDR"),
-            click.option("--header", "headers", multiple=True, metavar="NAME=VALUE"),
+            click.option("--method", "methods", multiple=True, help="HTTP method."),
+            click.option(
+                "--query",
+                "queries",
+                multiple=True,
+                metavar="[KEY]=VALUE",
+                help="In the query string; * and ? are wild.",
+            ),
+            click.option("--source", "sources", multiple=True, metavar="CIDR", help="Where the client is."),
+            click.option(
+                "--header", "headers", multiple=True, metavar="NAME=VALUE", help="Of the request; * and ? are wild."
+            ),
         )
     ):
         function = option(function)
@@ -93,7 +101,13 @@ def balancer() -> None:
 
 @verb(balancer, "create")
 @click.argument("name")
-@click.option("--type", type=click.Choice(["application", "network"]), default="application", show_default=True)
+@click.option(
+    "--type",
+    type=click.Choice(["application", "network"]),
+    default="application",
+    show_default=True,
+    help="For HTTP, or for TCP and TLS.",
+)
 @click.option("--internal", is_flag=True, help="Its scheme; the address is a loopback address either way.")
 @click.option("--zone", "zones", multiple=True, help="Only targets in these zones.")
 @options.tags
@@ -159,7 +173,7 @@ def delete(session: Session, balancer: str) -> None:
 @click.argument("port", type=int)
 @click.option("--protocol", default="HTTP", show_default=True, help="HTTP, HTTPS; of network balancers TCP, TLS.")
 @click.option("--certificate", "certificates", multiple=True, metavar="ARN", help="For HTTPS and TLS.")
-@click.option("--ssl-policy", default="")
+@click.option("--ssl-policy", default="", help="An AWS policy's name: protocols and ciphers.")
 @action
 def listen(session: Session, balancer: str, port: int, protocol: str, **given: Any) -> None:
     """Open a port of a balancer."""
@@ -179,12 +193,14 @@ def listeners(session: Session, balancer: str) -> None:
 
 @verb(balancer, "modify-listener")
 @LISTENER
-@click.option("--port", type=int)
-@click.option("--protocol")
+@click.option("--port", type=int, help="Another port.")
+@click.option("--protocol", help="Another protocol.")
 @click.option("--certificate", metavar="ARN", help="The default one.")
 @click.option("--add-certificate", "add_certificates", multiple=True, metavar="ARN", help="Chosen by name (SNI).")
-@click.option("--remove-certificate", "remove_certificates", multiple=True, metavar="ARN")
-@click.option("--ssl-policy")
+@click.option(
+    "--remove-certificate", "remove_certificates", multiple=True, metavar="ARN", help="Takes it off the listener."
+)
+@click.option("--ssl-policy", help="An AWS policy's name: protocols and ciphers.")
 @action
 def modify_listener(session: Session, listener: str, to: tuple[str, ...], **given: Any) -> None:
     """Change a listener; what is not given stays."""
@@ -226,7 +242,7 @@ def rules(session: Session, listener: str) -> None:
 
 @verb(balancer, "modify-rule")
 @RULE
-@click.option("--priority", type=int)
+@click.option("--priority", type=int, help="The lowest is tried first.")
 @conditions
 @action
 def modify_rule(session: Session, rule: str, priority: int | None, to: tuple[str, ...], **given: Any) -> None:
@@ -255,7 +271,11 @@ def delete_rule(session: Session, rule: str) -> None:
 @verb(balancer, "import-certificate")
 @click.argument("certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("key", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--chain", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--chain",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM file of the certificates between it and the CA.",
+)
 @options.tags
 def import_certificate(
     session: Session, certificate: Path, key: Path, chain: Path | None, tags: dict[str, str]

@@ -38,7 +38,7 @@ def _VERBS() -> None:
 @verb(_VERBS, "connect")
 @click.argument("instance_id")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
-@click.option("--user", default="")
+@click.option("--user", default="", help="Who runs it (default: root).")
 def connect(session: Session, instance_id: str, command: tuple[str, ...], user: str) -> int:
     """An interactive terminal; the exit code is the shell's. Enter ~ . leaves it."""
     from minicloud.cli import terminal
@@ -55,9 +55,11 @@ def connect(session: Session, instance_id: str, command: tuple[str, ...], user: 
 @verb(_VERBS, "exec")
 @click.argument("instance_id")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
-@click.option("--env", "-e", metavar="KEY=VALUE", multiple=True, callback=options.parse_pairs)
+@click.option(
+    "--env", "-e", metavar="KEY=VALUE", multiple=True, callback=options.parse_pairs, help="A variable of the command."
+)
 @click.option("--cwd", default="", help="Working directory in the guest.")
-@click.option("--user", default="")
+@click.option("--user", default="", help="Who runs it (default: root).")
 @click.option("--interactive", "-i", is_flag=True, help="Pass on a keyboard as standard input; a pipe always is.")
 def exec_(session: Session, instance_id: str, command: tuple[str, ...], interactive: bool, **how: Any) -> int:
     """Run a command; stdout, stderr, stdin and exit code are its own. JSON: an object with what it wrote."""

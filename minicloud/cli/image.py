@@ -41,7 +41,7 @@ def show(session: Session, image_id: str) -> None:
 @verb(image, "create")
 @click.argument("instance_id")
 @click.argument("name")
-@click.option("--description", default="")
+@click.option("--description", default="", help="For people.")
 @click.option("--no-reboot", is_flag=True, help="Do not freeze a running guest for the copy.")
 @click.option("--wait", is_flag=True, help="Return when it can be launched from.")
 @options.tags
@@ -57,8 +57,8 @@ def create(
 @verb(image, "register")
 @click.argument("name")
 @click.argument("tar", type=click.Path(exists=True, dir_okay=False))
-@click.option("--description", default="")
-@click.option("--architecture", type=click.Choice(["x86_64", "arm64"]), default=None)
+@click.option("--description", default="", help="For people.")
+@click.option("--architecture", type=click.Choice(["x86_64", "arm64"]), default=None, help="Of the CPU.")
 @options.tags
 def register(
     session: Session, name: str, tar: str, description: str, architecture: str | None, tags: dict[str, str]

@@ -44,23 +44,29 @@ def instance() -> None:
 @click.option("--type", "-t", "type_option", default="", help="The same as TYPE.")
 @click.option("--image", default="", help="An image's id or name (default: base).")
 @click.option("--count", type=int, help="Exactly so many.")
-@click.option("--min-count", type=int)
-@click.option("--max-count", type=int)
+@click.option("--min-count", type=int, help="At least so many; else none is launched.")
+@click.option("--max-count", type=int, help="As many as there is room for, up to this.")
 @options.user_data
 @click.option("--key", "key_name", help="A key pair.")
 @options.tags
 @click.option("--name", help="Short for --tag Name=...")
-@click.option("--zone")
+@click.option("--zone", help="Only in this zone.")
 @click.option("--host", "host_id", help="A host's id.")
 @click.option("--group", "group_name", help="A placement group.")
 @click.option("--security-group", "security_groups", multiple=True, help="An id or a name; several times.")
 @click.option("--partition", type=int, help="Of a partition group, 1 to 7.")
-@click.option("--strategy", type=click.Choice(["binpack", "spread"]))
-@click.option("--termination-protection", is_flag=True, default=None)
+@click.option(
+    "--strategy", type=click.Choice(["binpack", "spread"]), help="Fill hosts one by one, or spread over them."
+)
+@click.option("--termination-protection", is_flag=True, default=None, help="Refuse to terminate it.")
 @click.option("--http-tokens", type=click.Choice(["optional", "required"]), help="Of the metadata service.")
 @click.option("--http-endpoint", type=click.Choice(["enabled", "disabled"]), help="The metadata service.")
-@click.option("--shutdown-behavior", type=click.Choice(["stop", "terminate"]))
-@click.option("--cpu-credits", type=click.Choice(["standard", "unlimited"]))
+@click.option(
+    "--shutdown-behavior",
+    type=click.Choice(["stop", "terminate"]),
+    help="What it becomes when it shuts down from inside.",
+)
+@click.option("--cpu-credits", type=click.Choice(["standard", "unlimited"]), help="Of burstable types.")
 @click.option("--monitoring", is_flag=True, default=None, help="Detailed: metrics every 10 s.")
 @click.option("--template", help="A launch template's id or name.")
 @click.option("--template-version", help="A number, $Default or $Latest.")
@@ -223,13 +229,17 @@ def _until(session: Session, ids: tuple[str, ...], state: str, timeout: float) -
 @verb(instance, "modify")
 @click.argument("instance_id")
 @click.option("--type", help="Only while it is stopped.")
-@click.option("--termination-protection/--no-termination-protection", default=None)
+@click.option("--termination-protection/--no-termination-protection", default=None, help="Refuse to terminate it.")
 @options.user_data
-@click.option("--shutdown-behavior", type=click.Choice(["stop", "terminate"]))
-@click.option("--cpu-credits", type=click.Choice(["standard", "unlimited"]))
+@click.option(
+    "--shutdown-behavior",
+    type=click.Choice(["stop", "terminate"]),
+    help="What it becomes when it shuts down from inside.",
+)
+@click.option("--cpu-credits", type=click.Choice(["standard", "unlimited"]), help="Of burstable types.")
 @click.option("--monitoring/--no-monitoring", default=None, help="Detailed: metrics every 10 s.")
-@click.option("--http-tokens", type=click.Choice(["optional", "required"]))
-@click.option("--http-endpoint", type=click.Choice(["enabled", "disabled"]))
+@click.option("--http-tokens", type=click.Choice(["optional", "required"]), help="Of the metadata service.")
+@click.option("--http-endpoint", type=click.Choice(["enabled", "disabled"]), help="The metadata service.")
 @click.option("--security-group", "security_groups", multiple=True, help="An id or a name; those it has then.")
 def modify(session: Session, instance_id: str, **given: Any) -> None:
     """Change an instance: its type, protection, user data, metadata service."""

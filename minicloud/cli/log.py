@@ -141,7 +141,7 @@ def put(session: Session, group: str, stream: str, messages: tuple[str, ...]) ->
 @STREAM
 @SINCE
 @click.option("--head", is_flag=True, help="The oldest first; else the newest events.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=1_000, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=1_000, show_default=True, help="At most so many.")
 def get(session: Session, group: str, stream: str, since: float | None, head: bool, limit: int) -> None:
     """Events of one stream."""
     page = session.client.logs.get(group, stream, start=since, from_head=head, limit=limit)
@@ -154,7 +154,7 @@ def get(session: Session, group: str, stream: str, since: float | None, head: bo
 @SINCE
 @WHICH[0]
 @WHICH[1]
-@click.option("--limit", type=click.IntRange(1), default=10_000, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=10_000, show_default=True, help="At most so many.")
 def filter_events(session: Session, group: str, pattern: str, since: float | None, limit: int, **which: Any) -> None:
     """Events of all streams by time, those that match: 'ERROR timeout', '?a ?b', '-debug', '{ $.level = "error" }'."""
     found = session.client.logs.filter(group, pattern, start=since, **which)
@@ -165,7 +165,9 @@ def filter_events(session: Session, group: str, pattern: str, since: float | Non
 @GROUP
 @click.argument("pattern", default="")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes.")
-@click.option("--lines", "-n", type=click.IntRange(0, 10_000), default=10, show_default=True)
+@click.option(
+    "--lines", "-n", type=click.IntRange(0, 10_000), default=10, show_default=True, help="So many of what there is."
+)
 @WHICH[0]
 @WHICH[1]
 def tail(session: Session, group: str, pattern: str, follow: bool, lines: int, **which: Any) -> None:

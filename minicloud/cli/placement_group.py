@@ -23,7 +23,12 @@ def placement_group() -> None:
 
 @verb(placement_group, "create")
 @click.argument("name")
-@click.option("--strategy", type=click.Choice(["cluster", "spread", "partition"]), required=True)
+@click.option(
+    "--strategy",
+    type=click.Choice(["cluster", "spread", "partition"]),
+    required=True,
+    help="Near to each other, each on another host, or partitions that share no host.",
+)
 @click.option("--partitions", type=int, default=0, help="1 to 7; of a partition group.")
 def create(session: Session, name: str, strategy: str, partitions: int) -> None:
     """Make a group; `instance launch --group NAME` uses it."""

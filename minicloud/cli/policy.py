@@ -48,6 +48,7 @@ KIND = click.option(
     type=click.Choice(["ChangeInCapacity", "ExactCapacity", "PercentChangeInCapacity"]),
     default="ChangeInCapacity",
     show_default=True,
+    help="What an adjustment's number means.",
 )
 MAGNITUDE = click.option("--min-magnitude", type=int, default=0, help="Of a percentage: at least so many instances.")
 TARGET_GROUP = click.option("--target-group", metavar="NAME", help="Of a balancer's metric; a name or an ARN.")
@@ -119,10 +120,23 @@ def target_tracking(session: Session, group: str, name: str, target: float, disa
 @verb(put, "step")
 @GROUP
 @NAME
-@click.option("--step", "steps", multiple=True, required=True, callback=_steps, metavar="[LOWER]:[UPPER]=ADJUSTMENT")
+@click.option(
+    "--step",
+    "steps",
+    multiple=True,
+    required=True,
+    callback=_steps,
+    metavar="[LOWER]:[UPPER]=ADJUSTMENT",
+    help="How far the metric is past the threshold, and what then; several times.",
+)
 @KIND
 @MAGNITUDE
-@click.option("--aggregation", type=click.Choice(["Average", "Minimum", "Maximum"]), default="Average")
+@click.option(
+    "--aggregation",
+    type=click.Choice(["Average", "Minimum", "Maximum"]),
+    default="Average",
+    help="Of the metric over instances.",
+)
 @WARMUP
 @DISABLED
 def step(
@@ -223,7 +237,7 @@ def delete(session: Session, group: str, name: str) -> None:
 @NAME
 @click.option("--value", type=float, help="Of a step policy: what the metric is.")
 @click.option("--threshold", type=float, help="Of a step policy: its alarm's threshold.")
-@click.option("--honor-cooldown", is_flag=True)
+@click.option("--honor-cooldown", is_flag=True, help="Not while the group cools down.")
 def execute(session: Session, group: str, name: str, **given: Any) -> None:
     """Carry out a step or simple policy, as its alarm would."""
     show_list(session, [session.client.policies.execute(group, name, **given)], GROUPS)
@@ -233,8 +247,8 @@ def execute(session: Session, group: str, name: str, **given: Any) -> None:
 @GROUP
 @NAME
 @click.option("--plot", is_flag=True, help="Draw it in the terminal.")
-@click.option("--width", type=click.IntRange(20, 1_000), default=100, show_default=True)
-@click.option("--height", type=click.IntRange(8, 1_000), default=20, show_default=True)
+@click.option("--width", type=click.IntRange(20, 1_000), default=100, show_default=True, help="Of the picture.")
+@click.option("--height", type=click.IntRange(8, 1_000), default=20, show_default=True, help="Of the picture.")
 def forecast(session: Session, group: str, name: str, plot: bool, width: int, height: int) -> None:
     """The load of the next 48 hours, and the capacity that it asks for."""
     found = session.client.policies.forecast(group, name)
@@ -272,9 +286,9 @@ def _draw(found: LoadForecast, width: int, height: int) -> None:
 @click.option("--time-zone", default="", help="Of --cron, such as Europe/Berlin (UTC).")
 @click.option("--at", "start", type=click.DateTime(), help="Once, or from then on; in local time.")
 @click.option("--until", "end", type=click.DateTime(), help="Of --cron.")
-@click.option("--min", "min_size", type=int)
-@click.option("--desired", type=int)
-@click.option("--max", "max_size", type=int)
+@click.option("--min", "min_size", type=int, help="The group's minimum from then on.")
+@click.option("--desired", type=int, help="Its desired capacity from then on.")
+@click.option("--max", "max_size", type=int, help="Its maximum from then on.")
 def schedule(
     session: Session, group: str, name: str, start: datetime | None, end: datetime | None, **given: Any
 ) -> None:

@@ -37,8 +37,8 @@ def rule() -> None:
 @click.option("--pattern", default="", help='JSON: {"source": ["aws.ec2"], "detail": {"state": ["running"]}}.')
 @click.option("--schedule", default="", help="rate(5 minutes), cron(0 18 ? * MON-FRI *), in UTC.")
 @click.option("--instance-state", "states", multiple=True, help="Of an instance: running, stopped, terminated, ...")
-@click.option("--description", default="")
-@click.option("--disabled", is_flag=True)
+@click.option("--description", default="", help="For people.")
+@click.option("--disabled", is_flag=True, help="Make it, but let it do nothing yet.")
 @options.tags
 def put(
     session: Session,

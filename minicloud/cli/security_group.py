@@ -46,7 +46,7 @@ def security_group() -> None:
 
 @verb(security_group, "create")
 @click.argument("name")
-@click.option("--description", default="")
+@click.option("--description", default="", help="For people.")
 @options.tags
 def create(session: Session, name: str, description: str, tags: dict[str, str]) -> None:
     """Make a group that lets nothing in; `instance launch --security-group NAME` uses it."""
@@ -79,7 +79,7 @@ def _show_rules(session: Session, found: SecurityGroup) -> None:
 @click.argument("what", metavar="WHAT")
 @click.option("--peer", default="0.0.0.0/0", show_default=True, help="A range, or a group.")
 @click.option("--out", is_flag=True, help="What may go out, not what may come in.")
-@click.option("--description", default="")
+@click.option("--description", default="", help="For people.")
 def allow(session: Session, group: str, what: str, peer: str, out: bool, description: str) -> None:
     """Let WHAT in: all, tcp:80, tcp:8000-8010, udp:53, icmp."""
     protocol, _, text = what.partition(":")

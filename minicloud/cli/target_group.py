@@ -42,8 +42,8 @@ def health_options(function: F) -> F:
             click.option("--health-port", help="A number, or traffic-port."),
             click.option("--path", help="What is asked for."),
             click.option("--codes", help="Answers that are good, such as 200-299,301."),
-            click.option("--interval", "interval_s", type=int, metavar="SECONDS"),
-            click.option("--timeout", "timeout_s", type=int, metavar="SECONDS"),
+            click.option("--interval", "interval_s", type=int, metavar="SECONDS", help="Between two checks."),
+            click.option("--timeout", "timeout_s", type=int, metavar="SECONDS", help="For one check."),
             click.option("--healthy", type=int, metavar="COUNT", help="Checks in a row that make it healthy."),
             click.option("--unhealthy", type=int, metavar="COUNT", help="Checks in a row that make it unhealthy."),
         )
@@ -62,7 +62,12 @@ def target_group() -> None:
 @click.option("--port", type=int, default=0, help="Of targets that are registered without one; functions have none.")
 @click.option("--protocol", help="HTTP (default), HTTPS, TCP.")
 @click.option(
-    "--type", "target_type", type=click.Choice(["instance", "ip", "lambda"]), default="instance", show_default=True
+    "--type",
+    "target_type",
+    type=click.Choice(["instance", "ip", "lambda"]),
+    default="instance",
+    show_default=True,
+    help="What its targets are.",
 )
 @click.option("--version", default="", help="HTTP1, HTTP2, GRPC.")
 @health_options

@@ -40,15 +40,29 @@ def template() -> None:
 def preset(function: F) -> F:
     """What a template may preset; TAGS of the instances are --instance-tag."""
     for option in (
-        click.option("--instance-tag", metavar="KEY=VALUE", multiple=True, callback=options.parse_pairs),
-        click.option("--cpu-credits", type=click.Choice(["standard", "unlimited"])),
+        click.option(
+            "--instance-tag",
+            metavar="KEY=VALUE",
+            multiple=True,
+            callback=options.parse_pairs,
+            help="A tag of what is launched.",
+        ),
+        click.option("--cpu-credits", type=click.Choice(["standard", "unlimited"]), help="Of burstable types."),
         click.option("--monitoring/--no-monitoring", default=None, help="Detailed: metrics every 10 s."),
-        click.option("--shutdown-behavior", type=click.Choice(["stop", "terminate"])),
+        click.option(
+            "--shutdown-behavior",
+            type=click.Choice(["stop", "terminate"]),
+            help="What it becomes when it shuts down from inside.",
+        ),
         click.option("--http-tokens", type=click.Choice(["optional", "required"]), help="Of the metadata service."),
-        click.option("--termination-protection/--no-termination-protection", default=None),
-        click.option("--strategy", type=click.Choice(["binpack", "spread"])),
+        click.option(
+            "--termination-protection/--no-termination-protection", default=None, help="Refuse to terminate it."
+        ),
+        click.option(
+            "--strategy", type=click.Choice(["binpack", "spread"]), help="Fill hosts one by one, or spread over them."
+        ),
         click.option("--group", "group_name", help="A placement group."),
-        click.option("--zone"),
+        click.option("--zone", help="Only in this zone."),
         options.user_data,
         click.option("--key", "key_name", help="A key pair."),
         click.option("--image", "image_id", help="An image's id or name."),
@@ -80,7 +94,7 @@ def create(session: Session, name: str, description: str, tags: dict[str, str], 
 @verb(template, "create-version")
 @click.argument("template")
 @click.option("--source", "source_version", default="", help="What is not given comes from this version.")
-@click.option("--description", default="")
+@click.option("--description", default="", help="For people.")
 @preset
 def create_version(session: Session, template: str, source_version: str, description: str, **given: Any) -> None:
     """Add a version; the default version stays."""

@@ -97,7 +97,7 @@ def delete(session: Session, topic: str) -> None:
 @click.argument("messages", nargs=-1, metavar="[MESSAGE]...")
 @click.option("--body", help="The same as MESSAGE; '-': standard input is one message.")
 @click.option("--lines", is_flag=True, help="Each line of standard input is a message.")
-@click.option("--subject", default="")
+@click.option("--subject", default="", help="A line about it, for those who read it.")
 @click.option("--attribute", "-a", "attributes", metavar="NAME[:TYPE]=VALUE", multiple=True, help="n:Number=5.")
 @click.option("--json-structure", "json", is_flag=True, help="MESSAGE is JSON: a text for each protocol, and default.")
 @click.option("--group", "group_id", default="", help="Message group; FIFO topics need one.")

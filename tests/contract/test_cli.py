@@ -209,6 +209,18 @@ def test_every_verb_takes_the_common_options() -> None:
             assert leaf is not None and {"output", "endpoint", "region"} <= {param.name for param in leaf.params}
 
 
+def test_every_option_says_what_it_is() -> None:
+    def silent(command: click.Command, path: str) -> list[str]:
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            verbs = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+            return [text for name, one in verbs if one for text in silent(one, f"{path} {name}")]
+        own = [one for one in command.params if isinstance(one, click.Option) and not one.help]
+        return [f"{path} {one.opts[0]}" for one in own] + ([] if command.help else [path])
+
+    assert silent(cli, "minicloud") == []
+
+
 def test_help_is_quick_and_imports_little() -> None:
     code = (
         "import sys, time\nfrom minicloud.cli.main import run\nrun(['--help'])\n"

@@ -51,9 +51,16 @@ def function() -> None:
 @click.option("--memory", "memory_mib", type=int, help="MiB.")
 @click.option("--timeout", "timeout_s", type=int, help="Seconds.")
 @click.option("--ephemeral", "ephemeral_mib", type=int, help="MiB of /tmp.")
-@click.option("--env", "environment", metavar="NAME=VALUE", multiple=True, callback=options.parse_pairs)
+@click.option(
+    "--env",
+    "environment",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=options.parse_pairs,
+    help="A variable of the function.",
+)
 @click.option("--layer", "layers", multiple=True, help="ARN of a layer version; may be given several times.")
-@click.option("--description")
+@click.option("--description", help="For people.")
 @click.option("--dead-letter", "dead_letter_arn", help="ARN of a queue or topic.")
 @click.option("--publish", is_flag=True, help="As a new version.")
 def deploy(session: Session, path: Path, name: str | None, publish: bool, **given: Any) -> None:

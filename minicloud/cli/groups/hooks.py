@@ -91,7 +91,13 @@ def warm_pool() -> None:
 @NAME
 @click.option("--min", "min_size", type=int, default=0, show_default=True, help="At least so many in the pool.")
 @click.option("--max-prepared", type=int, help="Of group and pool together (the group's maximum).")
-@click.option("--state", type=click.Choice(["Stopped", "Running"]), default="Stopped", show_default=True)
+@click.option(
+    "--state",
+    type=click.Choice(["Stopped", "Running"]),
+    default="Stopped",
+    show_default=True,
+    help="What they wait as.",
+)
 def put_pool(session: Session, name: str, min_size: int, max_prepared: int | None, state: str) -> None:
     """Make a pool, or change it as a whole."""
     changed = session.client.groups.put_warm_pool(name, min_size=min_size, max_prepared=max_prepared, state=state)

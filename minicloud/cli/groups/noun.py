@@ -161,7 +161,7 @@ def _stable(session: Session, name: str) -> Any:
 
 @verb(group, "activities")
 @click.argument("name", default="")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
 def activities(session: Session, name: str, limit: int) -> None:
     """What happened and why, the newest first."""
     show_list(session, islice(session.client.groups.activities(name), limit), ACTIVITIES)

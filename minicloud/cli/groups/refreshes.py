@@ -43,8 +43,20 @@ def refresh() -> None:
 @click.option("--auto-rollback", is_flag=True, help="Go back if it fails.")
 @click.option("--alarm", "alarms", multiple=True, help="It fails, or goes back, when this alarm goes off.")
 @click.option("--bake", "bake_s", callback=options.seconds, help="So long alarms are looked at in the end.")
-@click.option("--protected", "protected_instances", type=click.Choice(["Refresh", "Ignore", "Wait"]), default="Wait")
-@click.option("--standby", "standby_instances", type=click.Choice(["Terminate", "Ignore", "Wait"]), default="Wait")
+@click.option(
+    "--protected",
+    "protected_instances",
+    type=click.Choice(["Refresh", "Ignore", "Wait"]),
+    default="Wait",
+    help="What becomes of instances protected from scale-in.",
+)
+@click.option(
+    "--standby",
+    "standby_instances",
+    type=click.Choice(["Terminate", "Ignore", "Wait"]),
+    default="Wait",
+    help="What becomes of instances in standby.",
+)
 @click.option("--wait", is_flag=True, help="Until it has ended; fails where it did not succeed.")
 def start(session: Session, name: str, types: tuple[str, ...], wait: bool, **given: Any) -> None:
     """Begin a refresh."""

@@ -37,7 +37,15 @@ from minicloud.cluster.child import Child
 from minicloud.cluster.ports import claim_port, free_port
 from minicloud.cluster.processes import ProcessTable, end_marked, marks
 from minicloud.cluster.ray_commands import LOOPBACK
-from minicloud.cluster.teardown import DataDirLock, ask_shutdown, end_processes, get_health, make_run, remove_run
+from minicloud.cluster.teardown import (
+    DataDirLock,
+    ask_shutdown,
+    awaited,
+    end_processes,
+    get_health,
+    make_run,
+    remove_run,
+)
 from minicloud.proxy.front_door import DoorPaths, front_door
 from minicloud.proxy.process import Haproxy, ProxyEvents
 from minicloud.settings import SHARD_KINDS, CloudSettings, ShardSettings, child_env, write_file
@@ -46,6 +54,7 @@ log = logging.getLogger("minicloud.cluster.supervisor")
 
 READY_S_MAX = 60.0
 HEALTH_RETRY_S = 0.05
+PATIENCE_S = 1.0  # before it is told what is waited for
 FROZEN_S = 10.0
 DOOR_PAUSE_S = 0.1
 GCS_DEATHS_MAX = 3  # within GCS_WINDOW_S: more of them, and it is not the process that is broken
@@ -137,11 +146,15 @@ class Supervisor:
     async def _await_health(self) -> None:
         """Readiness of another process has no event; asking costs less than a millisecond."""
         loop = asyncio.get_running_loop()
-        until, status = loop.time() + READY_S_MAX, 0
-        while loop.time() < until:
-            status, _ = await asyncio.to_thread(get_health, self.settings)
+        began, status, told = loop.time(), 0, ""
+        while loop.time() < began + READY_S_MAX:
+            status, body = await asyncio.to_thread(get_health, self.settings)
             if status == 200:
                 return
+            what = awaited(body)
+            if what not in ("", told) and loop.time() > began + PATIENCE_S:
+                told = what
+                self.say("waiting", what=what)
             await asyncio.sleep(HEALTH_RETRY_S)
         where = self.settings.log_path / "control-plane.log"
         raise CloudError(f"the control plane is not healthy after {READY_S_MAX:.0f} s (HTTP {status}); see {where}")

@@ -117,6 +117,17 @@ def _ask(settings: CloudSettings, method: str, path: str, headers: dict[str, str
         connection.close()
 
 
+def awaited(body: str) -> str:
+    """What a cloud that is not ready yet waits for, by the body of its health; '' where that does not say it."""
+    try:
+        health = json.loads(body)
+        parts = [name for name, states in health.items() if isinstance(states, list) and "down" in states]
+        hosts = health["hosts_down"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    return ", ".join(parts + ([f"{hosts} host{'s' if hosts > 1 else ''}"] if hosts else []))
+
+
 def get_health(settings: CloudSettings, seconds: float = 2.0) -> tuple[int, str]:
     """GET /_minicloud/health through the front door: (status, body); status 0: nobody answers. Blocks."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)

@@ -12,6 +12,7 @@ _TEXTS = {
     "hosts": "joined the Ray cluster",
     "actor": "{name} runs (pid {pid})",
     "front-door": "front door open: gRPC {grpc}, HTTP {http}",
+    "waiting": "waits for: {what}",
     "ready": "ready",
     "died": "{role} died (pid {pid}, status {status})",
     "restarted": "{role} is back",

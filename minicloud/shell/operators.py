@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import operator
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, NamedTuple
 
 Test = Callable[[Any], bool]
 KEYWORDS = frozenset(
     ("anything-but", "cidr", "equals-ignore-case", "exactly", "exists", "numeric", "prefix", "suffix", "wildcard")
 )
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    "=": operator.eq,
-    ">": operator.gt,
-    ">=": operator.ge,
+Span = tuple[float, float]  # in units of a dialect, both ends in it
+_COMPARISONS: dict[str, Callable[[float], Span]] = {
+    "<": lambda bound: (-inf, bound - 1),
+    "<=": lambda bound: (-inf, bound),
+    "=": lambda bound: (bound, bound),
+    ">": lambda bound: (bound + 1, inf),
+    ">=": lambda bound: (bound, inf),
 }
 
 
@@ -71,13 +73,17 @@ def compile_conditions(conditions: list[Any], dialect: Dialect = TOPICS) -> Cond
     exact = [condition for condition in conditions if not isinstance(condition, dict | list)]
     absent = False
     tests: list[Test] = [_exact(exact, dialect)] if exact else []
+    spans: list[Span] = []
     for condition in conditions:
         if isinstance(condition, list):
             raise PolicyError("Match value must be String, number, true, false, or null")
-        if isinstance(condition, dict):
+        if isinstance(condition, dict) and list(condition) == ["numeric"]:
+            spans.append(_span(condition["numeric"], dialect))
+        elif isinstance(condition, dict):
             test = _expression(condition, dialect)
             absent = absent or test is None
             tests += [test] if test is not None else []
+    tests += [_within(spans, dialect)] if spans else []
     return Conditions(_any(tests), absent)
 
 
@@ -102,8 +108,6 @@ def _expression(condition: dict[str, Any], dialect: Dialect) -> Test | None:
         if not value:
             return None
         return _anything if dialect.blank else _is_there
-    if name == "numeric":
-        return _numeric(value, dialect)
     if name == "cidr":
         return _cidr(value)
     if name == "anything-but":
@@ -272,8 +276,28 @@ def _same_kind(values: list[Any]) -> list[Any]:
 # --- numbers, addresses
 
 
-def _numeric(terms: Any, of: Dialect) -> Test:
-    """`[op, number]` or `[op, number, op, number]`, a range from below to above."""
+def _within(spans: list[Span], of: Dialect) -> Test:
+    """In one of them: however many there are, a number is looked for once."""
+    merged: list[Span] = []
+    for low, high in sorted(spans):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    lows, highs = [low for low, _ in merged], [high for _, high in merged]
+
+    def test(leaf: Any) -> bool:
+        if not of.holds(leaf):
+            return False
+        number = round(leaf * of.scale)
+        at = bisect_right(lows, number) - 1
+        return at >= 0 and number <= highs[at]
+
+    return test
+
+
+def _span(terms: Any, of: Dialect) -> Span:
+    """`[op, number]` or `[op, number, op, number]`, a range from below to above: the units within."""
     if not isinstance(terms, list):
         raise PolicyError("Value of numeric must be an array.")
     if not terms:
@@ -285,12 +309,11 @@ def _numeric(terms: Any, of: Dialect) -> Test:
         raise PolicyError(f"Unrecognized numeric range operator: {name}")
     bottom = _bound(name, terms[1:2], of)
     if len(terms) == 2:
-        compare = _COMPARISONS[name]
-        return lambda leaf: of.holds(leaf) and compare(round(leaf * of.scale), bottom)
+        return _COMPARISONS[name](bottom)
     return _range(name, bottom, terms[2:], of)
 
 
-def _range(name: str, bottom: float, terms: list[Any], of: Dialect) -> Test:
+def _range(name: str, bottom: float, terms: list[Any], of: Dialect) -> Span:
     if name not in (">", ">="):
         raise PolicyError("Too many elements in numeric expression")
     if not isinstance(terms[0], str):
@@ -302,8 +325,7 @@ def _range(name: str, bottom: float, terms: list[Any], of: Dialect) -> Test:
         raise PolicyError("Bottom must be less than top")
     if len(terms) > 2:
         raise PolicyError("Too many terms in numeric range expression")
-    above, below = _COMPARISONS[name], _COMPARISONS[terms[0]]
-    return lambda leaf: of.holds(leaf) and above(round(leaf * of.scale), bottom) and below(round(leaf * of.scale), top)
+    return _COMPARISONS[name](bottom)[0], _COMPARISONS[terms[0]](top)[1]
 
 
 def _bound(name: str, term: list[Any], of: Dialect) -> float:

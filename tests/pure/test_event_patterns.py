@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import operator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minicloud.base.errors import CloudError
 from minicloud.event.patterns import compile_pattern, event_of
@@ -176,3 +179,23 @@ def test_elements_of_lists_are_counted_with_the_conditions_on_them(pattern: dict
     assert not check(body, Whole(body, left=3_000))
     with pytest.raises(TooMuch):
         check(body, Whole(body, left=799))
+
+
+TERMS = st.one_of(
+    st.tuples(st.sampled_from(["<", "<=", "=", ">", ">="]), st.integers(-6, 6)),
+    st.tuples(st.sampled_from([">", ">="]), st.integers(-6, 0), st.sampled_from(["<", "<="]), st.integers(1, 6)),
+)
+HOLDS = {"<": operator.lt, "<=": operator.le, "=": operator.eq, ">": operator.gt, ">=": operator.ge}
+
+
+@given(st.lists(TERMS, min_size=1, max_size=5), st.integers(-60, 60), st.sampled_from([1.0, 0.1, 0.000_001]))
+def test_many_ranges_are_the_same_as_one_after_the_other(
+    terms: list[tuple[Any, ...]], number: int, unit: float
+) -> None:
+    leaf = number * unit
+    matches = compile_pattern(json.dumps(detail(n=[{"numeric": list(one)} for one in terms])))
+    expected = any(
+        all(HOLDS[sign](round(leaf, 6), bound) for sign, bound in zip(one[::2], one[1::2], strict=True))
+        for one in terms
+    )
+    assert matches(of(n=leaf)) is expected

@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import boto3
 import uvloop
@@ -41,6 +41,8 @@ SECTIONS = ("cycles", "boto3", "describe", "latency", "sigv4")
 CONNECTIONS, BATCHES = (1, 16, 64), (1, 10)
 CYCLES_MIN = {MiniStack.name: 5.0, Rabbit.name: 1.0}
 DESCRIBE_MIN, LATENCY_MS_MAX, SIGV4_US_MAX = 3.0, 1.0, 40.0
+SETTLE_S = 5.0
+T = TypeVar("T")
 OURS, DIRECT = "minicloud", "minicloud, broker's port"
 
 
@@ -182,9 +184,9 @@ def boto3_cycles(url: str, seconds: float) -> float:
     return count / (time.perf_counter() - began)
 
 
-def describes(url: str, seconds: float) -> float:
-    """DescribeInstances of 100, a second, by raw HTTP. They are stopped: all that is shown of one but its state is
-    there, and this machine has no room for so many that run.
+def hundred(url: str) -> None:
+    """A hundred instances. They are stopped: all that is shown of one but its state is there, and this machine has no
+    room for so many that run.
     """
     ec2 = boto(url, "ec2")
     image = ec2.describe_images()["Images"][0]["ImageId"]
@@ -194,10 +196,10 @@ def describes(url: str, seconds: float) -> float:
         ec2.stop_instances(InstanceIds=ids, Force=True)
         ec2.get_waiter("instance_stopped").wait(InstanceIds=ids, WaiterConfig={"Delay": 1})
     ec2.close()
-    return uvloop.run(_describes(url, seconds))
 
 
-async def _describes(url: str, seconds: float) -> float:
+async def describes(url: str, seconds: float) -> float:
+    """DescribeInstances, a second, by raw HTTP."""
     ec2, count, began = Ec2(url), 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         assert (await ec2("DescribeInstances")).count(b"<instanceId>") == 100
@@ -206,11 +208,19 @@ async def _describes(url: str, seconds: float) -> float:
     return count / (time.perf_counter() - began)
 
 
-def tried(measure: Callable[[str, float], float], systems: Sequence[System], seconds: float) -> dict[str, float]:
+def all_describes(systems: Sequence[System], rounds: int, seconds: float) -> dict[str, float]:
+    """The median of each, by turns, once what the launches set off has ended."""
+    there = tried(lambda system: hundred(system.url), systems)
+    time.sleep(SETTLE_S)
+    runs = [tried(lambda system: uvloop.run(describes(system.url, seconds)), list(there)) for _ in range(rounds)]
+    return {system.name: statistics.median(run[system] for run in runs) for system in there}
+
+
+def tried(measure: Callable[[System], T], systems: Sequence[System]) -> dict[System, T]:
     found = {}
     for system in systems:
         try:
-            found[system.name] = measure(system.url, seconds)
+            found[system] = measure(system)
         except Exception as error:  # noqa: BLE001  # a peer that cannot do it is told, and left out
             print(f"{system.name}: {error}", file=sys.stderr)
     return found
@@ -263,9 +273,11 @@ def measured(options: argparse.Namespace, root: Path) -> dict[str, Any]:
         if "cycles" in options.only:
             found["cycles"] = uvloop.run(all_cycles(there, 1 if quick else 3, 1.0 if quick else 2.0))
         if "boto3" in options.only:
-            found["boto3"] = tried(boto3_cycles, real, 1.0 if quick else 3.0)
+            seconds = 1.0 if quick else 3.0
+            rates = tried(lambda one: boto3_cycles(one.url, seconds), real)
+            found["boto3"] = {one.name: rate for one, rate in rates.items()}
         if "describe" in options.only:
-            found["describe"] = tried(describes, real, 1.0 if quick else 3.0)
+            found["describe"] = all_describes(real, 1 if quick else 3, 1.0 if quick else 2.0)
         if "latency" in options.only:
             runs = {one.name: uvloop.run(latency(one.url, 300 if quick else 2_000)) for one in spoken}
             found["latency"] = runs | {"parts_us": uvloop.run(parts(root))}

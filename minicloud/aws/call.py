@@ -69,7 +69,8 @@ def harmless(params: Mapping[str, Any], call: Call, values: Mapping[str, Any]) -
 
 
 def only(params: Mapping[str, Any], call: Call, *names: str) -> None:
-    """Every parameter that is given is one of `names`. Raises UnsupportedOperation, with the service's code."""
+    """Every parameter that is given is one of `names`; an empty one asks for nothing. Raises UnsupportedOperation, with
+    the service's code."""
     for name in params:
-        if name not in names:
+        if name not in names and params[name] not in ("", [], {}):
             raise refused(name, call)

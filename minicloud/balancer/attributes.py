@@ -43,6 +43,7 @@ class Attribute:
 
 XFF_MODE = "routing.http.xff_header_processing.mode"
 XFF_PORT = "routing.http.xff_client_port.enabled"
+DROP_ODD_HEADERS = "routing.http.drop_invalid_header_fields.enabled"
 TLS_HEADERS = "routing.http.x_amzn_tls_version_and_cipher_suite.enabled"
 HTTP2 = "routing.http2.enabled"
 IDLE = "idle_timeout.timeout_seconds"
@@ -94,6 +95,7 @@ APPLICATION_BALANCER = {
     XFF_MODE: Attribute("append", _one_of("append", "preserve", "remove")),
     XFF_PORT: Attribute(FALSE, _flag),
     TLS_HEADERS: Attribute(FALSE, _flag),
+    DROP_ODD_HEADERS: Attribute(FALSE, _flag),
 }
 NETWORK_BALANCER = {**_BOTH_BALANCERS, CROSS_ZONE: Attribute(FALSE, _flag)}
 _HEALTHY_MIN = Attribute("1", _seconds(1, limits.TARGETS_MAX))
@@ -128,8 +130,7 @@ NOT_DONE = {
     "health_check_logs.s3.enabled": FALSE,
     "ipv6.deny_all_igw_traffic": FALSE,
     "zonal_shift.config.enabled": FALSE,
-    "routing.http.desync_mitigation_mode": "",
-    "routing.http.drop_invalid_header_fields.enabled": TRUE,  # HAProxy answers 400 to them
+    "routing.http.desync_mitigation_mode": "defensive",  # HAProxy mends what is ambiguous, and answers 400 to the rest
     "routing.http.preserve_host_header.enabled": TRUE,
     "waf.fail_open.enabled": FALSE,
     "dns_record.client_routing_policy": "any_availability_zone",
@@ -193,7 +194,7 @@ def _refuse(entity: Balancer | Listener | Group, key: str, text: str) -> None:
     if key not in NOT_DONE:
         raise errors.unknown_attribute(_whose(entity), key)
     if not text or text != NOT_DONE[key]:
-        raise errors.not_supported(f"{_whose(entity)} attribute '{key}' = '{text[:64]}'", key)
+        raise errors.attribute_not_done(_whose(entity), key, text)
 
 
 def _check_together(values: Mapping[str, str]) -> None:

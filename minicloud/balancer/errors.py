@@ -29,6 +29,12 @@ def unknown_attribute(whose: str, key: str) -> InvalidParameterValue:
     return invalid(f"{whose} attribute key '{key[:256]}' is not recognized", "attributes")
 
 
+def attribute_not_done(whose: str, key: str, value: str) -> UnsupportedOperation:
+    """In the words by which Terraform knows that it has to go on without this key."""
+    text = f"{whose} attribute key '{key}' is not supported here with the value '{value[:64]}'"
+    return UnsupportedOperation(text, code="ValidationError", field=key)
+
+
 def no_balancer() -> NotFound:
     return NotFound("One or more load balancers not found", code="LoadBalancerNotFound", field="load_balancer")
 

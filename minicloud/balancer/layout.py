@@ -22,7 +22,7 @@ from minicloud.balancer.ports import Functions
 from minicloud.balancer.routing import lines, plain, straight
 from minicloud.balancer.state import State
 from minicloud.proxy.config import Acl, Backend, Bind, DelHeader, Frontend, Global, ProxyConfig, Rule, Timeouts, When
-from minicloud.proxy.directives import DropAnswerHeader, Fetch, Header, SetVar, TraceId
+from minicloud.proxy.directives import DropAnswerHeader, DropOddHeaders, Fetch, Header, SetVar, TraceId
 from minicloud.proxy.timing import LINE, RING, Ring, Sampled
 
 HEAD_MS_MAX = 60_000  # ours: a request's head that takes longer is a slow loris
@@ -145,6 +145,8 @@ def _bind(balancer: Balancer, listener: Listener, places: Places) -> Bind:
 
 def _headers(balancer: Balancer, listener: Listener) -> Iterator[Rule]:
     """Source: ALB guide, "HTTP headers and Application Load Balancers"."""
+    if attributes.value(balancer, attributes.DROP_ODD_HEADERS) == attributes.TRUE:
+        yield DropOddHeaders()
     yield from _forwarded_for(balancer)
     yield Header("X-Forwarded-Proto", (listener.protocol.lower(),))
     yield Header("X-Forwarded-Port", (str(listener.port),))

@@ -123,6 +123,14 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class DropOddHeaders:
+    """Headers of requests whose names have other characters than letters, digits and hyphens."""
+
+    def render(self) -> str:
+        return "http-request del-header [^-A-Za-z0-9] -m reg"
+
+
+@dataclass(frozen=True, slots=True)
 class DropAnswerHeader:
     name: str
 

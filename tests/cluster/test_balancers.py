@@ -51,6 +51,12 @@ async def test_requests_reach_targets_with_the_headers_of_a_balancer(world: Worl
     await world.attributes(web.arn, routing__http__xff_header_processing__mode="remove")
     client.close()
     assert "x-forwarded-for" not in (await client.get("/")).body.lower()
+    odd = {"X_Odd~Name": "1", "X_Plain": "2"}
+    assert "x-odd~name: 1" in (await client.get("/", **odd)).body.lower()
+    await world.attributes(web.arn, routing__http__drop_invalid_header_fields__enabled="true")
+    client.close()
+    said = (await client.get("/", **odd)).body.lower()
+    assert "x-odd~name" not in said and "x-plain: 2" in said
     client.close()
 
 

@@ -351,6 +351,14 @@ async def test_a_policy_that_makes_no_sense_is_told_so(world: World) -> None:
     steps = [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}]
     with refused("ValidationError", "TargetTrackingConfiguration"):
         await asg.put_scaling_policy(**named, PolicyName="x", PolicyType="TargetTrackingScaling")
+    tracking = {
+        "TargetValue": 50.0,
+        "PredefinedMetricSpecification": {"PredefinedMetricType": "ASGAverageCPUUtilization"},
+    }
+    await asg.put_scaling_policy(
+        **named, PolicyName="zero", PolicyType="TargetTrackingScaling", TargetTrackingConfiguration=tracking, Cooldown=0
+    )
+    await asg.delete_policy(**named, PolicyName="zero")
     with refused("ValidationError", "Cooldown"):
         await asg.put_scaling_policy(
             **named, PolicyName="x", PolicyType="StepScaling", AdjustmentType="ChangeInCapacity",

@@ -16,10 +16,15 @@ from minicloud.base.arn import Scope
 from minicloud.base.errors import Unavailable
 from minicloud.cloud_calls import Calls
 from minicloud.cloud_events import CloudSources
+from minicloud.cloud_groups import Notices
 from minicloud.event.rpc import EVENTS, EventServicer
 from minicloud.rpc import fleet_auth
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.server import Listen, RpcServer
+from minicloud.scaling.commands import Unheard
+from minicloud.scaling.model import Activity, Group, Listener
+from minicloud.scaling.notices import activity_event, bus_of
+from minicloud.scaling.state import State
 from minicloud.settings import FUNCTIONS, CloudSettings, ShardSettings
 from minicloud.wire import fleet_pb2, fleet_pb2_grpc, instance_pb2
 from tests.contract.test_control_plane import SECRET, Cloud, cloud_on
@@ -134,3 +139,33 @@ async def test_users_cannot_tell_events_or_listen(tmp_path: Path) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Listen(fleet_pb2.ListenRequest(account=HOME.account, region=HOME.region))
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_the_autoscaler_tells_how_activities_end_and_hears_where_nobody_listens(tmp_path: Path) -> None:
+    rules, state, said = Rules(), State(), list[Unheard]()
+
+    async def submit(command: Unheard) -> None:
+        said.append(command)
+
+    settings = CloudSettings(cloud_id="0123abcd", data_dir=str(tmp_path), functions=(ShardSettings(),))
+    calls = Calls(settings, SECRET, "autoscaler")
+    notices = Notices(calls, SECRET, "autoscaler", state, submit)
+    group = Group(HOME.key("web"), "web", HOME.account, HOME.region, "uid", 0.0, 0, 1, 1, [])
+    activity = Activity(
+        f"{group.key}/1", group.key, "ab12", "Launching a new EC2 instance: i-1", "", 1.0, 2.0, "Successful",
+        instance_id="i-1",
+    )  # fmt: skip
+    async with serving(tmp_path, rules):
+        await notices.tell(HOME, bus_of(HOME), "", activity_event(group, activity))
+        await notices.tell(HOME, bus_of(HOME), "", activity_event(group, activity))
+        first, second = rules.told
+        assert first == second and first.detail_type == "EC2 Instance Launch Successful"
+        assert (first.scope, first.source, first.time) == (HOME, "aws.autoscaling", 2.0)
+        assert first.resources == (group.arn, HOME.arn("ec2", "instance/i-1"))
+        rules.unheard = {HOME}
+        await notices.tell(HOME, bus_of(HOME), "", activity_event(group, activity))
+        assert said == []
+        state.listeners[HOME.key()] = Listener(HOME.key(), 7)
+        await notices.tell(HOME, bus_of(HOME), "", activity_event(group, activity))
+        assert said == [Unheard(HOME, 7)]
+    await calls.close()

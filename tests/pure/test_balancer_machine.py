@@ -104,6 +104,7 @@ def test_strangers_see_nothing() -> None:
         ({"idle_timeout.timeout_seconds": "4001"}, "ValidationError", "is not valid for"),
         ({"access_logs.s3.enabled": "true"}, "InvalidConfigurationRequest", "access_logs.s3.bucket"),
         ({"waf.fail_open.enabled": "true"}, "ValidationError", "is not supported here"),
+        ({"client_keep_alive.seconds": "60"}, "ValidationError", "attribute key 'client_keep_alive.seconds' is"),
         ({"load_balancing.cross_zone.enabled": "false"}, "ValidationError", "is not valid for"),
         ({"idle_timeout.timeout_seconds": "00000006099999"}, "ValidationError", "is not valid for"),
     ],

@@ -41,7 +41,9 @@ class PolicyDoor(Noun):
         if kind not in _CONFIGS:
             raise invalid(f"PolicyType must be one of {', '.join(_CONFIGS)}", "PolicyType")
         parts, config = _CONFIGS[kind]
-        only(params, call, GROUP, "PolicyName", "PolicyType", "Enabled", *parts)
+        others = {name: 0 for name in _NUMBERS if name not in parts}  # Terraform says zero of what a policy has not
+        harmless(params, call, others)
+        only(params, call, GROUP, "PolicyName", "PolicyType", "Enabled", *parts, *others)
         command = commands.PutPolicy(
             call.caller.scope,
             params[GROUP],
@@ -310,6 +312,7 @@ def _predictive(params: Params, call: Call) -> dict[str, Any]:
 
 
 _MAGNITUDE = ("AdjustmentType", "MinAdjustmentMagnitude", "MinAdjustmentStep")
+_NUMBERS = ("Cooldown", "ScalingAdjustment", "MinAdjustmentMagnitude", "MinAdjustmentStep")
 _CONFIGS: dict[str, tuple[tuple[str, ...], Any]] = {
     "SimpleScaling": ((*_MAGNITUDE, "ScalingAdjustment", "Cooldown"), _simple),
     "StepScaling": ((*_MAGNITUDE, "StepAdjustments", "MetricAggregationType", "EstimatedInstanceWarmup"), _steps),

@@ -89,7 +89,8 @@ async def test_metrics_are_put_and_read(both: Both) -> None:
     with refused("InvalidParameterValue", "MaxDatapoints"):
         await cw.get_metric_data(MetricDataQueries=queries, **span, MaxDatapoints=1)
     with refused("InvalidParameterValue", "EntityMetricData"):
-        await cw.put_metric_data(Namespace="My/App", EntityMetricData=[])
+        of_entity = [{"MetricData": [{"MetricName": "Load", "Value": 1.0}]}]
+        await cw.put_metric_data(Namespace="My/App", EntityMetricData=of_entity)
 
 
 async def test_many_metrics_are_listed_by_the_paginator(both: Both) -> None:

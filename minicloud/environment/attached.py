@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import CloudError, Unavailable
+from minicloud.base.errors import CloudError, Internal, Unavailable
 from minicloud.environment import carried
 from minicloud.environment.environment import Environment
 from minicloud.environment.maker import HostParts, Maker
@@ -121,11 +121,17 @@ class Attached:
         try:
             outcome = await self._outcome(order.environment, invocation)
         except CloudError as error:
-            self._say(outcome=wire.InvocationOutcome(invocation=number, error=carried.error_out(error)))
+            self._failed(number, error)
+        except Exception:  # whoever waits for it at the other end has no other word
+            log.exception("an invocation in an environment of %s", order.arn)
+            self._failed(number, Internal("internal error"))
         else:
             self._say(outcome=carried.outcome_out(number, outcome))
         finally:
             self._sinks.pop(number, None)
+
+    def _failed(self, number: int, error: CloudError) -> None:
+        self._say(outcome=wire.InvocationOutcome(invocation=number, error=carried.error_out(error)))
 
     async def _outcome(self, number: int, invocation: Invocation) -> Outcome:
         never = self._nevers.pop(number, None)
@@ -136,7 +142,7 @@ class Attached:
             raise Unavailable("the environment is gone")
         try:
             return await environment.run(invocation)
-        except Unavailable:
+        except (Exception, asyncio.CancelledError):
             environment.kill()  # there it is at work, and nothing else would make it free again
             raise
 

@@ -17,17 +17,18 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from minicloud.base.errors import Conflict, InvalidRequest, Unauthenticated, Unavailable
+from minicloud.base.errors import Conflict, Internal, InvalidRequest, Unauthenticated, Unavailable
 from minicloud.cloud_function_host import CHANNEL_OPTIONS, functions_channel
 from minicloud.environment import hosts_rpc
 from minicloud.environment.attached import Attached
+from minicloud.environment.environment import Environment
 from minicloud.environment.hosts_rpc import DESCRIPTOR, FunctionHostServicer
 from minicloud.environment.link import Link
 from minicloud.environment.maker import HostParts
 from minicloud.environment.member import HostGone
 from minicloud.environment.sites import Site
 from minicloud.function.errors import TooManyRequests
-from minicloud.function.ports import EnvironmentSpec
+from minicloud.function.ports import EnvironmentSpec, Invocation, Outcome
 from minicloud.rpc import fleet_auth
 from minicloud.rpc.certs import ensure_certs
 from minicloud.rpc.door import Entry, door
@@ -142,6 +143,23 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 def slow(world: World, **changes: Any) -> EnvironmentSpec:
     return world.near.spec(SLOW, timeout_s=60, **changes)
+
+
+async def test_what_nobody_foresaw_there_is_an_error_here_and_costs_one_environment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.only_far()
+    spec = slow(world)
+    assert await world.near.result(spec, 0) == [0, "far"]
+
+    async def broken(self: Environment, given: Invocation) -> Outcome:
+        raise RuntimeError("not foreseen")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Environment, "run", broken)
+        with pytest.raises(Internal):
+            await asyncio.wait_for(world.near.result(spec, 0), 10)
+    assert await world.near.result(spec, 0) == [0, "far"]
 
 
 async def test_one_invocation_is_near_and_a_burst_is_spread_over_both(world: World) -> None:

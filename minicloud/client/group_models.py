@@ -170,12 +170,13 @@ class PolicyLoad:
 
 @dataclass(frozen=True, slots=True)
 class GroupView:
-    """A group at one moment. activities: the newest ten, the newest first."""
+    """A group at one moment. activities: the newest ten, the newest first. refresh: the newest, under way or ended."""
 
     group: ScalingGroup
     members: tuple[GroupMember, ...]
     loads: tuple[PolicyLoad, ...]
     activities: tuple[ScalingActivity, ...]
+    refresh: InstanceRefresh | None
 
 
 @dataclass(frozen=True, slots=True)

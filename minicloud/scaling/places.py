@@ -91,6 +91,12 @@ def room_for_launches(turn: Turn) -> int:
     return 0 if trying else 1
 
 
+def next_try(turn: Turn) -> float | None:
+    """When a launch that cannot be made now may be: the end of the back-off, or of the first cold place."""
+    ends = [turn.group.retry_at, *(until for until, _ in turn.group.cold.values())]
+    return min((end for end in ends if end > turn.now), default=None)
+
+
 def is_stable(member: Member, now: float) -> bool:
     return member.in_service is not None and now >= member.in_service + limits.STABLE_S
 

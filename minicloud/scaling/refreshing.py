@@ -3,7 +3,8 @@
 After the EC2 Auto Scaling User Guide, "Instance refresh". Members numbered below the refresh's `before` are to go,
 except (skip matching) those that are as the desired configuration wants them. At any time `min_healthy` percent of
 desired are in service, healthy and warmed up; above that as many are taken out at once as the group can miss, but
-always at least one. With `max_healthy` above 100 replacements are launched first, as far as the group's maximum allows.
+always at least one. With `max_healthy` above 100 replacements are launched first, as far as the group's maximum allows;
+then none is taken out because a launch is held back (a back-off, no room in any zone): the refresh waits.
 
     InProgress --all replaced--> Baking (if asked) --> Successful (the group takes the desired configuration)
                --checkpoint--> waits its delay
@@ -29,7 +30,7 @@ from minicloud.scaling.commands import GroupSettings, StartRefresh
 from minicloud.scaling.errors import invalid, no_refresh, refresh_in_progress
 from minicloud.scaling.lifecycle import ASIDE
 from minicloud.scaling.model import Member, Refresh
-from minicloud.scaling.places import room_for_launches
+from minicloud.scaling.places import next_try, room_for_launches
 from minicloud.scaling.state import Turn
 
 ENDED = frozenset({"Successful", "Failed", "Cancelled", "RollbackSuccessful", "RollbackFailed"})
@@ -170,10 +171,7 @@ def advance(turn: Turn) -> float | None:
         return _finish(turn, refresh)
     able = [one for one in left if _may_go(refresh, one)]
     if not able:
-        return _wait(turn, refresh)
-    if refresh.waiting_until is not None:
-        refresh = replace(refresh, waiting_until=None)
-        turn.write(refresh)
+        return _wait(turn, refresh, "Instances that are protected or in standby were not released within an hour.")
     return _replace_some(turn, refresh, able, len(left))
 
 
@@ -206,7 +204,8 @@ def _progress(turn: Turn, refresh: Refresh, left: int) -> Refresh:
     """Count, and stop at a checkpoint that has been reached: its instances are replaced and have warmed up."""
     total = max(refresh.total, left)
     percent = 100 if not total else (total - left) * 100 // total
-    after = replace(refresh, total=total, left=left, percent=percent)
+    waiting_until = refresh.waiting_until if left == refresh.left else None
+    after = replace(refresh, total=total, left=left, percent=percent, waiting_until=waiting_until)
     ahead = after.checkpoints[after.passed :]
     if ahead and ahead[0] < 100 and percent >= ahead[0] and _ready(turn, after) >= turn.group.desired:
         passed = after.passed + sum(point <= percent for point in ahead)
@@ -226,19 +225,28 @@ def _replace_some(turn: Turn, refresh: Refresh, able: list[Member], left: int) -
     replaced = {one.replaces for one in turn.active()}
     able = [one for one in able if one.state not in ASIDE and one.key not in replaced][: count - len(aside)]
     most = min(group.max_size, group.desired * refresh.max_healthy // 100)
+    held_back = False
     for member in list(able[: max(0, most - len(turn.active()))]):
         if not room_for_launches(turn) or not replacing.replace_one(turn, member, texts.REFRESH):
+            held_back = True
             break
         able.remove(member)
     spare = _ready(turn, refresh) - math.ceil(group.desired * refresh.min_healthy / 100)
     if spare <= 0 and replacing.is_settled(turn) and _ready(turn, refresh) >= group.desired:
+        if held_back:
+            until = _wait(turn, refresh, "Replacements could not be launched within an hour.")
+            return _earliest(next_try(turn), until)
         spare = 1
     for member in able:
         if member.state == "InService" and spare <= 0:
             break
         spare -= member.state == "InService"
         moves.terminate(turn, member, texts.replaced(turn.now, texts.REFRESH))
-    return _next_ready(turn, refresh)
+    return _earliest(_next_ready(turn, refresh), next_try(turn) if held_back else None)
+
+
+def _earliest(*times: float | None) -> float | None:
+    return min((time for time in times if time is not None), default=None)
 
 
 def _until_checkpoint(refresh: Refresh, left: int) -> int:
@@ -284,14 +292,14 @@ def _finish(turn: Turn, refresh: Refresh) -> float | None:
     return None
 
 
-def _wait(turn: Turn, refresh: Refresh) -> float | None:
-    """Only protected and standby instances are left, and the refresh was told to wait for them: an hour."""
+def _wait(turn: Turn, refresh: Refresh, why: str) -> float | None:
+    """For instances that are protected or in standby, or for room: an hour without progress."""
     until = refresh.waiting_until
     if until is None:
         until = turn.now + limits.REFRESH_WAIT_S
         turn.write(replace(refresh, waiting_until=until))
     if turn.now >= until:
-        return _fail(turn, refresh, "Instances that are protected or in standby were not released within an hour.")
+        return _fail(turn, refresh, why)
     return until
 
 

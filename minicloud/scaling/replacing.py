@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from minicloud.scaling import limits, moves, texts
 from minicloud.scaling.model import Member
-from minicloud.scaling.places import choose, counts, room_for_launches, trusted_from, warm_type
+from minicloud.scaling.places import choose, counts, next_try, room_for_launches, trusted_from, warm_type
 from minicloud.scaling.state import Turn
 from minicloud.scaling.termination import select
 
@@ -79,10 +79,13 @@ def lifetime(turn: Turn) -> float | None:
     active = turn.active()
     old = [one for one in active if turn.now >= one.created + life]
     at_once = max(1, len(active) * limits.REPLACED_AT_ONCE_PERCENT // 100)
+    wakes = [one.created + life for one in active if turn.now < one.created + life]
     if old and is_settled(turn) and turn.allows("Launch"):
-        for member in old[:at_once]:
-            replace_one(turn, member, texts.LIFETIME)
-    return min((one.created + life for one in active if turn.now < one.created + life), default=None)
+        begun = [replace_one(turn, member, texts.LIFETIME) for member in old[:at_once]]
+        again = next_try(turn)
+        if again is not None and not all(begun):
+            wakes.append(again)
+    return min(wakes, default=None)
 
 
 def balance(turn: Turn) -> float | None:

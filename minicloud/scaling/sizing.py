@@ -5,7 +5,7 @@ from __future__ import annotations
 from minicloud.scaling import moves, texts
 from minicloud.scaling.lifecycle import ASIDE, WARM
 from minicloud.scaling.model import Member
-from minicloud.scaling.places import choose, counts, room_for_launches
+from minicloud.scaling.places import choose, counts, next_try, room_for_launches
 from minicloud.scaling.state import Turn
 from minicloud.scaling.termination import select
 
@@ -53,18 +53,12 @@ def _grow(turn: Turn, base: list[Member], wanted: int) -> float | None:
         moves.launch(turn, place, _cause(turn, count))
         held[place[0]] += 1
         count, missing = count + 1, missing - 1
-    return _retry(turn) if missing > 0 else None
+    return next_try(turn) if missing > 0 else None
 
 
 def _cause(turn: Turn, count: int) -> str:
     because = texts.grown(turn.now, count, count + 1)
     return texts.joined(turn.group.cause or texts.replaced_unhealthy(turn.now), because)
-
-
-def _retry(turn: Turn) -> float | None:
-    """The end of the back-off, or of the first cold place."""
-    ends = [turn.group.retry_at, *(until for until, _ in turn.group.cold.values())]
-    return min((end for end in ends if end > turn.now), default=None)
 
 
 def _prepared(turn: Turn) -> list[Member]:
@@ -108,4 +102,4 @@ def warm(turn: Turn) -> float | None:
         )
         held[place[0]] += 1
         missing -= 1
-    return _retry(turn) if missing else None
+    return next_try(turn) if missing else None

@@ -169,13 +169,18 @@ async def test_the_picture_of_a_group(world: World) -> None:
         world.cloud.metrics.load = 40.0
         await world.run(130)
         view = await anext(cloud.groups.watch("web"))
+        await cloud.groups.start_refresh("web", min_healthy=50)
+        during = await anext(cloud.groups.watch("web"))
+    assert line(view).startswith("desired 2 (0-4), in service 2; ASG")
+    assert "; refresh InProgress, 50 % done, 1 left; " in line(during)
     history = History()
     history.add(view)
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(picture(view, history))
     text = console.export_text()
     assert "●●··" in text and "InService" in text and "20 of 50  ▄" in text and "Successful" in text
-    assert line(view).startswith("desired 2 (0-4), in service 2")
+    console.print(picture(during, history))
+    assert "refresh InProgress, 50 % done, 1 left" in console.export_text()
 
 
 async def test_what_makes_no_sense_is_told_so(shell: Shell) -> None:

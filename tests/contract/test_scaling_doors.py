@@ -181,6 +181,27 @@ async def test_a_warm_pool_and_refreshes(world: World) -> None:
         assert [one.status async for one in cloud.groups.refreshes("web")][1:] == ["Cancelled", "Successful"]
 
 
+async def test_who_waits_for_a_refresh_hears_of_its_end_though_no_instance_changes(world: World) -> None:
+    """The old instance dies while its replacement boots: then nothing but the warm-up's end ends the refresh."""
+    async with world.client() as cloud:
+        await cloud.groups.create("web", "lt-1", min_size=0, max_size=4, desired=1, warmup_s=0)
+        await world.run(40)
+        (old,) = [one.instance_id async for one in cloud.groups.members("web")]
+        started = await cloud.groups.start_refresh("web", min_healthy=100, max_healthy=200, warmup_s=30)
+        waiting = asyncio.create_task(cloud.groups.wait_refresh("web", started.id))
+        await world.run(2)
+        world.cloud.compute.turn(old, "stopped")
+        for _ in range(60):
+            await world.run(1)
+            states = [one.lifecycle_state async for one in cloud.groups.members("web")]
+        assert states == ["InService"]
+        async with asyncio.timeout(10):
+            ended = await waiting
+            assert (ended.status, ended.percent) == ("Successful", 100)
+            view = await anext(cloud.groups.watch("web"))
+        assert view.refresh == ended
+
+
 async def test_policies_of_every_kind(world: World) -> None:
     async with world.client() as cloud:
         await cloud.groups.create("web", "lt-1", min_size=1, max_size=8, desired=2, warmup_s=0)

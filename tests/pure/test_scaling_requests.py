@@ -132,6 +132,31 @@ def test_a_refresh_keeps_its_bounds_and_replaces_all(low: int, high: int, least:
     assert {one.version for one in world.members()} == {"2"} == {world.group().template["version"]}
 
 
+@pytest.mark.parametrize("code", ["InvalidAMIID.NotFound", "InsufficientInstanceCapacity"])
+def test_a_refresh_that_may_miss_none_waits_while_nothing_can_be_launched(code: str) -> None:
+    world = running(4, max_size=8)
+    world.broken = {"": code}
+    world.do(start(min_healthy=100, max_healthy=150))
+    for round_ in range(120):
+        world.work(1)
+        assert len(in_service(world)) >= 4
+        if round_ == 10:
+            assert refreshed(world).status == "InProgress" and refreshed(world).left == 4
+            world.broken = {}
+    assert refreshed(world).status == "Successful"
+
+
+def test_a_refresh_for_which_there_is_no_room_fails_after_an_hour() -> None:
+    world = running(2, max_size=4)
+    world.broken = {"": "InsufficientInstanceCapacity"}
+    world.do(start(min_healthy=100, max_healthy=200))
+    world.work(700)
+    assert refreshed(world).status == "InProgress"
+    world.work(30)
+    assert refreshed(world).status == "Failed" and "within an hour" in refreshed(world).reason
+    assert len(in_service(world)) == 2
+
+
 def test_a_checkpoint_stops_a_refresh_for_its_delay() -> None:
     world = running(10)
     world.do(start(checkpoints=(20, 100), checkpoint_delay_s=600, min_healthy=80))
@@ -206,6 +231,16 @@ def test_instances_do_not_grow_older_than_they_may() -> None:
         world.work(1)
         assert len(in_service(world)) >= 3
     assert all(one.created > 1_700_000_000 + 86_000 for one in in_service(world))
+
+
+def test_what_is_too_old_is_replaced_once_there_is_room_for_it() -> None:
+    world = running(2, max_lifetime_s=86_400)
+    world.broken = {"": "InsufficientInstanceCapacity"}
+    world.wait(86_400)
+    world.work(40)
+    world.broken = {}
+    world.work(60)
+    assert all(one.created > 1_700_000_000 + 86_000 for one in in_service(world)) and len(in_service(world)) == 2
 
 
 # --- policies and schedules

@@ -57,7 +57,13 @@ def line(view: GroupView) -> str:
     for name in ("pending", "leaving", "standby", "warm"):
         text += f", {name} {getattr(counts, name)}" if getattr(counts, name) else ""
     newest = view.activities[0].description if view.activities else ""
-    return "; ".join(part for part in (text, loads, newest) if part)
+    return "; ".join(part for part in (text, refreshing(view), loads, newest) if part)
+
+
+def refreshing(view: GroupView) -> str:
+    """The instance refresh under way, in some words."""
+    one = view.refresh
+    return "" if one is None or one.ended_time else f"refresh {one.status}, {one.percent} % done, {one.left} left"
 
 
 def _live(views: Iterable[GroupView], once: bool) -> None:
@@ -104,6 +110,8 @@ def picture(view: GroupView, history: History) -> RenderableType:
         f", {counts.pending} pending, {counts.leaving} leaving, {counts.standby} in standby, {counts.warm} warm",
     )
     parts: list[RenderableType] = [head, _capacity(view)]
+    if refreshing(view):
+        parts.append(Text(refreshing(view), "cyan"))
     for load in view.loads:
         value = "no data" if load.value is None else f"{load.value:g}"
         parts.append(Text(f"{load.metric} {value} of {load.target:g}  {history.drawn(load.policy, load.target)}"))

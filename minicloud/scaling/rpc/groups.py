@@ -273,6 +273,7 @@ class GroupServicer:
             members=[translate.member(group, one) for _, one in sorted(its.members.items())],
             loads=[one for one in loads if one is not None],
             activities=[translate.activity(one) for one in newest],
+            refresh=None if not its.refreshes else translate.refresh(its.refreshes[max(its.refreshes)]),
         )
 
 

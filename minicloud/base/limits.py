@@ -23,6 +23,7 @@ NAME_CHARS_MAX = 255
 DESCRIPTION_CHARS_MAX = 255
 PARTITIONS_MAX = 7  # EC2 User Guide, placement groups: seven partitions a zone
 SPREAD_PER_ZONE_MAX = 7  # same page: seven running instances a zone a spread group
+GUEST_FIRST_S_MAX = 0.05  # ours: how long an actor waits for the host's word that its guest boots; usual 5 ms
 PENDING_S_MAX = 300  # ours: a launch that has no guest by then is given up; Ray starts 2-5 cold workers a second
 
 # --- default quotas of an account (EC2 Service Quotas: 5 vCPUs for new accounts; generous here, it is your machine)

@@ -71,6 +71,7 @@ class ComputeService:
         self.closing = False
         self._ports = ports
         self._launching: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._beginning: dict[tuple[str, int], asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dead_sessions: set[str] = set()
         self._orders_made = 0
@@ -173,10 +174,26 @@ class ComputeService:
             memory_bytes=int(instance.memory_mib * 2**20 / host.overcommit_memory),
             gpus=instance.gpus / host.overcommit_gpu,
         )
+        await self._guest_first(spec.instance_id, spec.generation)
         try:
             await self._launch_with_retries(spec)
         except CloudError as error:
             await self._launch_failed(spec.instance_id, spec.generation, error)
+
+    async def _guest_first(self, instance_id: str, generation: int) -> None:
+        """Ray's work would take the CPU from a guest that only needs to boot: wait for the host's word that it does."""
+        begun = self._beginning[instance_id, generation] = asyncio.get_running_loop().create_future()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(begun, limits.GUEST_FIRST_S_MAX)
+        finally:
+            del self._beginning[instance_id, generation]
+
+    def guest_begun(self, instance_id: str, generation: int) -> None:
+        """Its host has done what goes before the actor."""
+        begun = self._beginning.get((instance_id, generation))
+        if begun is not None and not begun.done():
+            begun.set_result(None)
 
     async def _launch_with_retries(self, spec: ActorSpec) -> None:
         for attempt in range(LAUNCH_TRIES):
@@ -268,6 +285,7 @@ class ComputeService:
     async def guest_report(self, link: HostLink, guest: commands.GuestSeen) -> None:
         if self.closing:
             return
+        self.guest_begun(guest.instance_id, guest.generation)
         await self._settle(guest)
         self._answer_guest(link, guest)
 

@@ -124,7 +124,7 @@ class HostAgent:
         )
         files = RecordFiles(config.host_dir / "guests")
         self._builder = parts.builder(self._images)
-        tools = LifeTools(self._builder, parts.watch, parts.walls, files, self._on_changed)
+        tools = LifeTools(self._builder, parts.watch, parts.walls, files, self._on_changed, self._on_begun)
         self.guests = Guests(tools) if parts.credits is None else Guests(tools, parts.credits.check)
         self._door = InstanceDoor(
             config.agent_socket,
@@ -226,6 +226,10 @@ class HostAgent:
         if self._parts.pool is not None:
             self._parts.pool.busy()
             self._parts.pool.under_way(self.guests.coming())
+
+    def _on_begun(self, record: GuestRecord) -> None:
+        begun = wire.GuestBegun(instance_id=record.instance_id, generation=record.generation)
+        self.line.report(wire.HostReport(begun=begun))
 
     # ------------------------------------------------------------ orders
 

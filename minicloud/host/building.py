@@ -3,8 +3,9 @@
 Fulfils `ports.GuestBuilder`. `prepare` runs while Ray makes the actor, so that a first boot's plan is ready before the
 actor asks; a plan that depends on the actor (which GPUs Ray gave it) and that of every further boot is made when asked.
 
-A first boot is handed to a guest that was started ahead where one fits (ahead.py); its "plan" is where the actor finds
-its keeper. What goes wrong with it costs the guest that was started ahead, and the launch goes the other way.
+A first boot is that of a guest that was started ahead where one fits (ahead.py): it begins before Ray makes the actor,
+and its "plan" is where the actor finds its keeper. What goes wrong with it costs the guest that was started ahead, and
+the launch goes the other way.
 
 Disks outlive guests: <host>/disks/<instance>/ is deleted by `delete_disk` only. It is renamed first, so that a deletion
 that was cut short is finished at the next start and never mistaken for a disk.
@@ -112,11 +113,13 @@ class Builder:
 
     # ------------------------------------------------------------ ports.GuestBuilder
 
-    async def prepare(self, record: GuestRecord, cancelled: threading.Event, save: Callable[[], None]) -> None:
+    async def begin(self, record: GuestRecord, save: Callable[[], None]) -> bool:
+        self._coming[record.instance_id] = record
+        return await self._begin_ahead(record, spec_of(record), save)
+
+    async def prepare(self, record: GuestRecord, cancelled: threading.Event) -> None:
         spec = spec_of(record)
         self._coming[record.instance_id] = record
-        if await self._begin_ahead(record, spec, save):
-            return
         root = self._parts.places.root(record.instance_id)
         if not spec.image_builtin and not root.exists():
             await self._parts.images.unpack(spec.image_id, root, cancelled)
@@ -143,7 +146,7 @@ class Builder:
         if begun is not None:
             await asyncio.to_thread(begun.end)
             with contextlib.suppress(FileNotFoundError):  # of a keeper that was killed
-                os.unlink(self._offer_of(record)["path"])
+                os.unlink(self._begin_of(record)["path"])
         await asyncio.to_thread(self._release, record)
 
     async def delete_disk(self, instance_id: str) -> None:
@@ -314,7 +317,7 @@ class Builder:
         )
 
     async def _begin_ahead(self, record: GuestRecord, spec: GuestSpec, save: Callable[[], None]) -> bool:
-        """Hand the instance a guest that waits, up to where its actor takes it. False: there is none that fits."""
+        """Let a guest that waits boot as the instance's; its actor takes it. False: there is none that fits."""
         if self.ahead is None or not spec.image_builtin or spec.shape.gpus:
             return False
         if self._parts.places.disk(record.instance_id).exists():
@@ -323,19 +326,24 @@ class Builder:
         if blank is None:
             return False
         try:
-            await asyncio.to_thread(self._name, blank, record, spec)
-            save()  # who comes after us must know the group before the guest can be anybody's but ours
-            offer = self._offer_of(record)
-            await asyncio.to_thread(blank.ask, offer, "offered")
+            order = self._begin_of(record)
+            await asyncio.to_thread(self._begin, blank, record, spec, save, order)
         except (CloudError, OSError) as error:
             log.warning("guest %s is not one that was started ahead: %s", record.instance_id, error)
             record.group = ""
             await asyncio.to_thread(self.ahead.drop, blank)
             return False
         self._begun[record.instance_id] = blank
-        self._plans[_key(record)] = {"adopt": offer["path"]}
+        self._plans[_key(record)] = {"adopt": order["path"]}
         self._keep_console(record)
         return True
+
+    def _begin(
+        self, blank: Blank, record: GuestRecord, spec: GuestSpec, save: Callable[[], None], order: dict[str, Any]
+    ) -> None:
+        self._name(blank, record, spec)
+        save()  # who comes after us must know the group before the guest can be anybody's but ours
+        blank.ask(order, "begun")
 
     def _name(self, blank: Blank, record: GuestRecord, spec: GuestSpec) -> None:
         """Make it the instance's. Raises CloudError, OSError."""
@@ -356,11 +364,11 @@ class Builder:
         blank.shape(sandbox.hostname, bwrap.rlimits(sandbox))
         self._hand_over(sandbox.control_dir, facts)
 
-    def _offer_of(self, record: GuestRecord) -> dict[str, Any]:
+    def _begin_of(self, record: GuestRecord) -> dict[str, Any]:
         assert self._parts.secret is not None
         path = keeper_socket(str(self._parts.places.socket_dir), record.instance_id, record.generation)
         secret = self._parts.secret(record.instance_id, record.generation)
-        return {"op": "offer", "path": path, "secret": secret}
+        return {"op": "begin", "path": path, "secret": secret}
 
     def _prepare_blank(self, root: Path) -> None:
         isolation = self._parts.isolation

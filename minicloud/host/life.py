@@ -1,5 +1,6 @@
 """The life of one guest on its host, from the order to start it until its end was reported.
 
+    begin or
     prepare ─┐
              ├─> plan ─> spawned ─> ready ──┬─> over ─────┬─> bury ─> ended
     actor  ──┘      ^                       ├─> end asked ┤
@@ -51,13 +52,17 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class LifeTools:
-    """What every life on this host shares. `changed` is told after the record changed in a way worth reporting."""
+    """What every life on this host shares. `changed` is told after the record changed in a way worth reporting.
+
+    begun: its guest boots, or will not before its actor is there: the actor may be made.
+    """
 
     builder: GuestBuilder
     watch: GuestWatch
     walls: GuestWalls
     files: RecordFiles
     changed: Callable[[GuestRecord], None]
+    begun: Callable[[GuestRecord], None]
 
 
 class Life:
@@ -167,7 +172,11 @@ class Life:
         if self._adopted:
             await self._until(lambda: self._link is not None or self._cut_short())
         if not self._spawned():
-            await self._tools.builder.prepare(self.record, self._cancelled, self._save)
+            builder = self._tools.builder
+            begun = await builder.begin(self.record, self._save)
+            self._tools.begun(self.record)
+            if not begun:
+                await builder.prepare(self.record, self._cancelled)
             self._save()
             await self._until(lambda: self._link is not None or self._cut_short())
         while True:

@@ -33,17 +33,21 @@ class GuestStatus:
 class GuestBuilder(Protocol):
     """Makes the place where a guest lives, and takes it down. Everything is idempotent; nothing blocks the loop."""
 
-    async def prepare(self, record: GuestRecord, cancelled: threading.Event, save: Callable[[], None]) -> None:
-        """Disk, control group, network; fills the record's address, network, isolation. Raises CloudError, OSError.
+    async def begin(self, record: GuestRecord, save: Callable[[], None]) -> bool:
+        """Make it of a guest that waits, which boots at once. False: there is none that fits, `prepare` it.
 
         `save` keeps the record; called before anything begins that only the record tells of.
         """
         ...
 
+    async def prepare(self, record: GuestRecord, cancelled: threading.Event) -> None:
+        """Disk, control group, network; fills the record's address, network, isolation. Raises CloudError, OSError."""
+        ...
+
     async def plan(self, record: GuestRecord) -> dict[str, Any]:
         """What its actor needs for this boot: a launch plan (`minicloud.sandbox.spawn`) and a fresh control directory.
 
-        Or {"adopt": path}: the guest waits already, its keeper (`minicloud.sandbox.keeper`) listens there.
+        Or {"adopt": path}: the guest runs already, its keeper (`minicloud.sandbox.keeper`) listens there.
         """
         ...
 

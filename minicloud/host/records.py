@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -138,6 +139,7 @@ class RecordFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._saved: dict[str, str] = {}
+        self._lock = threading.Lock()  # a guest that begins is saved from a thread
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self, check: Callable[[GuestRecord], None]) -> tuple[list[GuestRecord], list[Damaged]]:
@@ -163,14 +165,15 @@ class RecordFiles:
 
     def save(self, record: GuestRecord) -> None:
         """Whole or not at all. Not fsynced: after a power cut no guest lives, and disks are found by their folder."""
-        text = json.dumps({name: getattr(record, name) for name in _NAMES})  # asdict copies every value: 0.2 ms
-        if self._saved.get(record.instance_id) == text:
-            return
-        path = self._path(record.instance_id)
-        scratch = path.with_suffix(".new")
-        scratch.write_text(text)
-        os.replace(scratch, path)
-        self._saved[record.instance_id] = text
+        with self._lock:
+            text = json.dumps({name: getattr(record, name) for name in _NAMES})  # asdict copies every value: 0.2 ms
+            if self._saved.get(record.instance_id) == text:
+                return
+            path = self._path(record.instance_id)
+            scratch = path.with_suffix(".new")
+            scratch.write_text(text)
+            os.replace(scratch, path)
+            self._saved[record.instance_id] = text
 
     def delete(self, instance_id: str) -> None:
         self._saved.pop(instance_id, None)

@@ -16,7 +16,7 @@ Steps that make a guest's place are ordered so that a crash between any two leav
 recognises: the alias first, then the address and the route; `allocate` repeats them all, and what is there stays.
 
 One thread does everything in order (its own namespace changes while it works); a second one makes spares. Measured: a
-spare takes 4 ms to make, an attached guest 4 ms more; deleting a link takes 34 ms.
+spare takes 2 to 4 ms to make, an attached guest 0.3 ms more; deleting a link takes 34 ms.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute, NetlinkError
 
 from minicloud.base.errors import Unavailable
-from minicloud.sandbox import forwarding, linux, netns, nftables, subnets
+from minicloud.sandbox import attach, forwarding, netns, nftables, subnets
 from minicloud.sandbox.network import BRIDGE, Endpoint, NetworkConfig, checked_word, same_place
 
 log = logging.getLogger("minicloud.sandbox.bridge")
@@ -205,13 +205,9 @@ class BridgeNetwork:
 
     def _attach(self, bridge: _Bridge, endpoint: Endpoint, link: _Link) -> None:
         alias = f"{self._label} guest {endpoint.account} {endpoint.instance_id} {endpoint.address}"
-        self._main.ip.link("set", index=link.index, ifalias=alias, master=bridge.index, state="up")
-        with linux.inside_netns(netns.path_of(link.name)), IPRoute() as inside:
-            eth0 = inside.link_lookup(ifname="eth0")[0]
-            prefix = bridge.subnet.prefixlen
-            _unless_there(lambda: inside.addr("add", index=eth0, address=endpoint.address, prefixlen=prefix))
-            inside.link("set", index=eth0, state="up")
-            _unless_there(lambda: inside.route("add", dst="default", gateway=endpoint.gateway))
+        attach.host_end(link.index, alias, bridge.index)
+        prefix = bridge.subnet.prefixlen
+        attach.guest_end(netns.path_of(link.name), endpoint.address, prefix, endpoint.gateway)
 
     def _release(self, instance_id: str) -> None:
         known = self._guests.pop(instance_id, None)

@@ -6,21 +6,22 @@ the tie what the kernel did: it ends the guest as soon as its holder is gone. Th
 and holding means to have a connection open, so however the holder ends the keeper knows:
 
     blank    holder: the agent    --plan-->   the guest's init runs and waits for its boot document
-    offered  holder: the agent    --offer-->  the keeper listens for the actor; init prepares all but the user's code
-    kept     holder: the actor    --adopt-->  "go" to init: the user's code runs. The agent may come and go
+    begun    holder: the agent    --begin-->  it boots, the user's code runs; the keeper listens for the actor
+    kept     holder: the actor    --adopt-->  the agent may come and go
 
-What can never happen: user code runs while no actor holds the guest; a guest goes on when its holder, or its keeper
-(bubblewrap dies with its parent), is gone. Two actors that adopt at once: one is answered, the other finds no listener.
+What can never happen: a guest goes on when its holder, or its keeper (bubblewrap dies with its parent), is gone. Two
+actors that adopt at once: one is answered, the other finds no listener. How a guest ended before its actor came, the
+actor is told when it comes.
 
 Keepers are forked by one process per agent, the spawner: a small one, so that they are cheap (copy on write), and no
 Ray worker, whose children Ray ends with it. It reaps them, and stays after its agent as long as one of them does.
 
     agent  -> spawner  a descriptor: the end of a socket pair that a new keeper talks on
-    agent  -> keeper   {"op": "plan", "plan": LaunchPlan}, {"op": "offer", "path", "secret"}, {"op": "end"}: at once
-    keeper -> agent    {"op": "spawned", "pid"} | {"op": "failed", "error"}, {"op": "ready"}, {"op": "offered"}
+    agent  -> keeper   {"op": "plan", "plan": LaunchPlan}, {"op": "begin", "path", "secret"}, {"op": "end"}: at once
+    keeper -> agent    {"op": "spawned", "pid"} | {"op": "failed", "error"}, {"op": "ready"}, {"op": "begun"}
     actor  -> keeper   {"op": "adopt", "secret"} over the unix socket at `path`, {"op": "kill"}
     keeper -> actor    {"op": "kept", "pid"}, {"op": "exited", "status"}: exit code, or -n for signal n
-    keeper -> init     b (the document is there), g (go), over the descriptor @gate
+    keeper -> init     b (the document is there: boot), over the descriptor @gate
     init   -> keeper   r (it waits)
 
 One JSON object a line. Standard library only: it runs as `python -I -S`, without site-packages.
@@ -40,7 +41,7 @@ from minicloud.sandbox import spawn
 from minicloud.sandbox.kept import Lines
 
 GATE = "gate"  # the name of init's descriptor in a plan: @gate
-READY, BOOT, GO = b"r", b"b", b"g"
+READY, BOOT = b"r", b"b"
 CREDENTIALS = struct.Struct("3i")
 
 
@@ -85,6 +86,7 @@ class Keeper:
         self._gate: socket.socket | None = None
         self._pid = 0
         self._pidfd = -1
+        self._ended: int | None = None  # its status
         self._over = False
 
     def run(self) -> None:
@@ -122,8 +124,8 @@ class Keeper:
         for order in orders:
             if order["op"] == "plan":
                 self._spawn(order["plan"])
-            elif order["op"] == "offer":
-                self._offer(str(order["path"]), str(order["secret"]))
+            elif order["op"] == "begin":
+                self._begin(str(order["path"]), str(order["secret"]))
             elif order["op"] == "end":
                 self._over = True
 
@@ -142,7 +144,7 @@ class Keeper:
         self._gate = mine
         self._agent.say({"op": "spawned", "pid": self._pid})
 
-    def _offer(self, path: str, secret: str) -> None:
+    def _begin(self, path: str, secret: str) -> None:
         assert self._agent is not None
         self._path, self._secret = path, secret
         with contextlib.suppress(FileNotFoundError):
@@ -151,7 +153,7 @@ class Keeper:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(path)
         self._listener.listen(4)
-        self._agent.say({"op": "offered"})
+        self._agent.say({"op": "begun"})
 
     # ------------------------------------------------------------ the actor
 
@@ -166,10 +168,11 @@ class Keeper:
             sock.close()
             return
         sock.settimeout(None)
-        self._tell_init(GO)
         caller.say({"op": "kept", "pid": self._pid})
         self._actor = caller
         self._stop_listening()
+        if self._ended is not None:
+            self._tell_end(self._ended)
 
     def _on_actor(self) -> None:
         assert self._actor is not None
@@ -207,12 +210,17 @@ class Keeper:
     def _on_exit(self) -> None:
         _, status = os.waitpid(self._pid, 0)
         os.close(self._pidfd)
-        self._pid, self._pidfd, self._over = 0, -1, True
+        self._pidfd, self._ended = -1, os.waitstatus_to_exitcode(status)
+        if self._actor is not None or self._listener is None:
+            self._tell_end(self._ended)
+
+    def _tell_end(self, status: int) -> None:
+        self._over = True
         if self._actor is not None:
-            self._actor.say({"op": "exited", "status": os.waitstatus_to_exitcode(status)})
+            self._actor.say({"op": "exited", "status": status})
 
     def _kill(self) -> None:
-        if self._pid:
+        if self._pidfd >= 0:
             for kill in (os.killpg, os.kill):
                 with contextlib.suppress(ProcessLookupError):
                     kill(self._pid, signal.SIGKILL)
@@ -220,7 +228,7 @@ class Keeper:
     def _end(self) -> None:
         """The holder is gone: nothing of the guest stays."""
         self._stop_listening()
-        if self._pid:
+        if self._pidfd >= 0:
             self._kill()
             self._on_exit()
 

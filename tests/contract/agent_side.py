@@ -49,6 +49,7 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
         self.hellos: list[fleet_pb2.HostHello] = []
         self.guests: dict[tuple[str, int], list[fleet_pb2.GuestReport]] = {}
         self.results: dict[str, fleet_pb2.OrderResult] = {}
+        self.begun: list[str] = []
         self.beats: list[fleet_pb2.HostBeat] = []
         self.images: dict[str, bytes] = {}
         self.port = 0
@@ -123,6 +124,8 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
                 self.results[report.result.order_id] = report.result
             elif kind == "beat":
                 self.beats.append(report.beat)
+            elif kind == "begun":
+                self.begun.append(report.begun.instance_id)
             self._news.notify_all()
 
     def send(self, order_id: str = "", **order: Any) -> str:

@@ -9,6 +9,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,20 +49,25 @@ async def host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[H
     await control.stop()
 
 
-async def offered(host: Host, instance_id: str, **more: str) -> Path:
+async def begun(host: Host, instance_id: str, **more: Any) -> Path:
     """Order it, and return where its keeper listens for the actor, once it does."""
     await host.guest_ahead()
     path = Path(keeper_socket(str(host.places.socket_dir), instance_id, 1))
-    notify, there = Notify(), asyncio.Event()
-    notify.watch(path.parent, CREATE, there.set)
+    host.control.send(start=fleet_pb2.StartGuest(spec=guest_spec(instance_id, **more)))
+    await there(path)
+    return path
+
+
+async def there(path: Path) -> None:
+    """Until it is."""
+    notify, changed = Notify(), asyncio.Event()
+    notify.watch(path.parent, CREATE, changed.set)
     try:
-        host.control.send(start=fleet_pb2.StartGuest(spec=guest_spec(instance_id, **more)))
         while not path.exists():
-            there.clear()
-            await asyncio.wait_for(there.wait(), 10)
+            changed.clear()
+            await asyncio.wait_for(changed.wait(), 10)
     finally:
         notify.close()
-    return path
 
 
 def adopt(path: Path, instance_id: str) -> KeptGuest:
@@ -83,16 +89,37 @@ def inits(host: Host) -> list[int]:
 # ---------------------------------------------------------------- whose they are
 
 
-async def test_the_users_code_waits_for_the_actor(host: Host) -> None:
-    path = await offered(host, "i-0001", user_data=SCRIPT)
+async def test_the_users_code_runs_before_its_actor_is_there(host: Host) -> None:
+    path = await begun(host, "i-0001", user_data=SCRIPT)
     runs = host.places.root("i-0001") / "root/runs"
-    assert not runs.exists() and host.control.last("i-0001") is None
+    await there(runs)
+    assert path.exists() and host.control.last("i-0001") is None
     await host.start_actor("i-0001")
     await host.control.until(
         lambda: (report := host.control.last("i-0001")) is not None and report.user_data_status == "done"
     )
     assert runs.read_text() == "once\n"
     assert host.record("i-0001")["group"].startswith(AHEAD) and not path.exists()
+
+
+async def test_the_actor_is_asked_for_once_the_guest_boots_or_none_waits(host: Host) -> None:
+    await begun(host, "i-0020")
+    await host.control.until(lambda: host.control.begun == ["i-0020"])
+    assert (await host.control.result(host.end("i-0020"))).ok
+    host.control.send(start=fleet_pb2.StartGuest(spec=guest_spec("i-0020", generation=2)))  # its disk is there already
+    await host.control.until(lambda: host.control.begun == ["i-0020"] * 2)
+
+
+async def test_an_actor_hears_how_a_guest_ended_that_ended_before_it_came(host: Host) -> None:
+    await begun(host, "i-0021", user_data="#!/bin/sh\npoweroff\n")
+    await host.control.until(lambda: host.control.begun)
+    assert host.builder is not None
+    pid = host.builder._begun["i-0021"].pid
+    await gone(pid)
+    await host.start_actor("i-0021")
+    report = await host.control.until_state("i-0021", "ended")
+    assert (report.reason.code, report.exit_code) == ("Client.InstanceInitiatedShutdown", 0)
+    assert host.groups == []
 
 
 async def test_who_waits_ends_with_the_agent(host: Host) -> None:
@@ -111,18 +138,21 @@ async def test_who_waits_ends_with_the_agent(host: Host) -> None:
 async def test_an_agent_that_dies_before_the_actor_came_takes_the_guest_along_and_the_next_starts_it(
     host: Host,
 ) -> None:
-    await offered(host, "i-0002", user_data=SCRIPT)
+    await begun(host, "i-0002", user_data=f"{SCRIPT}exec sleep 600\n")
+    runs = host.places.root("i-0002") / "root/runs"
+    await there(runs)
     await host.stop_agent()
     await host.start_agent()
     await host.start_actor("i-0002")
     await host.control.until(
-        lambda: (report := host.control.last("i-0002")) is not None and report.user_data_status == "done"
+        lambda: (report := host.control.last("i-0002")) is not None and report.user_data_status == "failed"
     )
-    assert (host.places.root("i-0002") / "root/runs").read_text() == "once\n"
+    assert runs.read_text() == "once\n"  # what was cut off is not run again
+    assert "cut off" in host.places.console("i-0002").read_text()
 
 
 async def test_an_actor_that_dies_before_the_agent_heard_of_it_takes_the_guest_along(host: Host) -> None:
-    path = await offered(host, "i-0003")
+    path = await begun(host, "i-0003")
     held = adopt(path, "i-0003")
     held._line.sock.close()
     await gone(held.pid)
@@ -130,7 +160,7 @@ async def test_an_actor_that_dies_before_the_agent_heard_of_it_takes_the_guest_a
 
 
 async def test_only_the_actor_gets_it_and_only_one(host: Host) -> None:
-    path = await offered(host, "i-0004")
+    path = await begun(host, "i-0004")
     with pytest.raises(OSError, match="no guest is kept"):
         for _ in range(1000):
             try:
@@ -145,7 +175,7 @@ async def test_only_the_actor_gets_it_and_only_one(host: Host) -> None:
 
 
 async def test_an_end_before_the_actor_came_leaves_nothing(host: Host) -> None:
-    path = await offered(host, "i-0005")
+    path = await begun(host, "i-0005")
     assert (await host.control.result(host.end("i-0005"))).ok
     assert host.groups == [] and not path.exists() and not host.places.control("i-0005").exists()
     await host.start_actor("i-0005")

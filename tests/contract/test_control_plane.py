@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from minicloud.base import limits
 from minicloud.base.arn import Scope
 from minicloud.base.errors import (
     CloudError,
@@ -30,6 +31,7 @@ from minicloud.settings import CloudSettings
 from minicloud.wire import (
     catalog_pb2,
     catalog_pb2_grpc,
+    fleet_pb2,
     host_pb2,
     host_pb2_grpc,
     instance_pb2,
@@ -45,6 +47,7 @@ class Actors:
 
     def __init__(self) -> None:
         self.launched: list[tuple[str, int]] = []
+        self.asked = asyncio.Event()
         self.kills: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
         self.refuse: CloudError | None = None
 
@@ -52,6 +55,7 @@ class Actors:
         if self.refuse is not None:
             raise self.refuse
         self.launched.append((spec.instance_id, spec.generation))
+        self.asked.set()
 
     async def kill(self, instance_id: str, generation: int) -> None:
         self.kills.put_nowait((instance_id, generation))
@@ -121,6 +125,27 @@ async def test_launch_watch_stop_start_terminate(tmp_path: Path) -> None:
         await asyncio.wait_for(cloud.until(made.id, "terminated"), 10)
         (first, second) = await host.ordered("end", 2)
         assert not first.end.delete_disk and second.end.delete_disk
+
+
+async def test_an_actor_is_made_once_its_guest_boots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GUEST_FIRST_S_MAX", 60.0)
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        host.deaf = True
+        (made,) = await cloud.launch()
+        await host.ordered("start")
+        for generation in (2, 1):  # the first is of another life
+            assert not cloud.actors.launched
+            await host.say(fleet_pb2.HostReport(begun=fleet_pb2.GuestBegun(instance_id=made.id, generation=generation)))
+        await asyncio.wait_for(cloud.actors.asked.wait(), 10)
+        assert cloud.actors.launched == [(made.id, 1)]
+
+
+async def test_an_actor_is_made_though_its_host_says_nothing(tmp_path: Path) -> None:
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        host.deaf = True
+        (made,) = await cloud.launch()
+        await asyncio.wait_for(cloud.actors.asked.wait(), 10)
+        assert cloud.actors.launched == [(made.id, 1)]
 
 
 async def test_a_restarted_control_plane_goes_on_where_it_was(tmp_path: Path) -> None:

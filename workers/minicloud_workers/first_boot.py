@@ -1,7 +1,6 @@
 """User data: run once for each instance id that a disk sees, at most once whatever happens.
 
     no marker -> the marker says `running`, on disk -> files are written, the script starts -> marker `done` | `failed`
-     (in a guest that was started ahead, a process that waits for "go" has all of it ready but the marker's name)
 
 A boot that finds `running` was cut off in the middle: the work is not repeated, and counts as failed. The forms of user
 data are those of boot.json (see `init`): the host has parsed and checked them, here they are only carried out.
@@ -33,37 +32,9 @@ class FirstBoot:
         self._instance_id = instance_id
         self._data = data
         self._directory = under(init.root, STATE_DIRECTORY)
-        self._waiting = -1  # the pipe of a process that waits
-        self._over = False
-
-    def wait_for_go(self) -> None:
-        """Start a process that carries it out after `go`; where there is nothing to carry out, or no process, none."""
-        if self._earlier() is not None or self._data.get("kind") == "refused":
-            return
-        start = Start([], self._init.env, self._init.home, run=self._wait_and_carry_out)
-        start.stdin, writing = os.pipe()
-        try:
-            self._init.children.start(start, self._ended, lambda _error: None)
-        except OSError:
-            os.close(writing)
-            raise
-        finally:
-            os.close(start.stdin)
-        self._waiting = writing
-
-    def go(self) -> None:
-        """Only what waits goes; `begin` follows."""
-        if self._waiting >= 0:
-            os.write(self._waiting, b"g")
 
     def begin(self) -> None:
-        """Start it, or tell how it ended before, or that it went."""
-        if self._waiting >= 0:
-            os.close(self._waiting)
-            self._waiting = -1
-            if not self._over:
-                self._tell("running", 0)
-            return
+        """Start it, or tell how it ended before."""
         earlier = self._earlier()
         if earlier is not None:
             self._tell(*earlier)
@@ -102,7 +73,6 @@ class FirstBoot:
         self._tell("running", 0)
 
     def _ended(self, code: int) -> None:
-        self._over = True
         state = "failed" if code else "done"
         log(f"user data {state}, exit code {code}")
         try:
@@ -131,17 +101,8 @@ class FirstBoot:
 
     # --- in the child
 
-    def _wait_and_carry_out(self) -> int:
-        """Raises OSError."""
-        script = self._lay_out()
-        if not os.read(0, 1):
-            return FAILED  # init is gone
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        return self._run(script)
-
     def _carry_out(self) -> int:
+        """Raises OSError."""
         return self._run(self._lay_out())
 
     def _lay_out(self) -> str:

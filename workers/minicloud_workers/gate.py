@@ -1,11 +1,10 @@
-"""Where a guest that was started ahead waits: until its host says who it is, then until its actor holds it.
+"""Where a guest that was started ahead waits until its host says who it is.
 
     init -> host   r  it waits
-    host -> init   b  the boot document is there: all of the boot is prepared that runs nothing of the user's
-                   g  go
+    host -> init   b  the boot document is there: boot
 
-The host ends a guest that is not wanted; init needs no word for that. After "go" the gate is closed: no program of the
-guest ever sees it.
+The host ends a guest that is not wanted; init needs no word for that. Then the gate is closed: no program of the guest
+ever sees it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from minicloud_workers.init import Init
 from minicloud_workers.loop import READ
 
 VARIABLE = "MINICLOUD_GATE"
-READY, BOOT, GO = b"r", b"b", b"g"
+READY, BOOT = b"r", b"b"
 
 
 class Gate:
@@ -32,10 +31,7 @@ class Gate:
 
     def _read(self) -> None:
         words = self._sock.recv(16)
+        self._init.loop.forget(self._sock.fileno())
+        self._sock.close()
         if BOOT in words:
-            self._init.prepare()
-        if GO in words:
-            self._init.go()
-        if GO in words or not words:
-            self._init.loop.forget(self._sock.fileno())
-            self._sock.close()
+            self._init.boot()

@@ -162,21 +162,9 @@ class Init:
 
     def boot(self) -> None:
         """Everything after the door is open."""
-        self._begin()
-        self.go()
-
-    def prepare(self) -> None:
-        """The part of a boot that runs nothing of the user's, and a process that waits to become user data."""
-        self._begin()
-        if self._first_boot is not None:
-            self._try(self._first_boot.wait_for_go)
-
-    def go(self) -> None:
-        """The rest. Who was prepared is quicker."""
         restart_clock()
         self._started = time.monotonic()
-        if self._first_boot is not None:
-            self._try(self._first_boot.go)
+        self._begin()
         self._try(self._run_boot_scripts)
         if self._first_boot is not None:
             self._try(self._first_boot.begin)

@@ -62,8 +62,11 @@ class FleetServicer:
         many reports that wait, end the link; the next hello says all that was on it."""
         try:
             async for report in requests:
-                if report.WhichOneof("report") == "beat":
+                kind = report.WhichOneof("report")
+                if kind == "beat":
                     self._service.beat(link, report.beat)
+                elif kind == "begun":
+                    self._service.guest_begun(report.begun.instance_id, report.begun.generation)
                 else:
                     reports.put_nowait(report)
         except asyncio.QueueFull:

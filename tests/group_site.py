@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
@@ -11,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from http.client import HTTPException
 
-from minicloud.base.errors import NotFound
+from minicloud.base.errors import CloudError, NotFound
 from minicloud.client import Client
 from minicloud.client.balancer_models import forward
 from minicloud.client.group_models import GroupMember, LifecycleHook
@@ -30,6 +29,14 @@ chmod +x /etc/rc.local
 GROUP_TAG = "aws:autoscaling:groupName"
 
 
+@dataclass(frozen=True)
+class Death:
+    """When a victim was killed, and when nothing that went with it answered any more (monotonic seconds)."""
+
+    killed: float
+    over: float
+
+
 @dataclass
 class Load:
     """Requests at a constant rate until told to stop, each on a connection of its own and not waiting for others.
@@ -38,7 +45,7 @@ class Load:
     """
 
     url: str
-    per_s: float = 40.0
+    per_s: float = 25.0
     served: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[float, float, str]] = field(default_factory=list)
 
@@ -62,6 +69,12 @@ class Load:
             self.served[ask(self.url)] += 1
         except (OSError, HTTPException, ValueError) as error:  # ValueError: what came was cut
             self.failed.append((asked, time.monotonic(), repr(error)))
+
+    def unexcused(self, death: Death | None) -> list[tuple[float, float, str]]:
+        """What failed, and was not in flight when what answered it died. None: nothing that carries traffic died."""
+        if death is None:
+            return self.failed
+        return [one for one in self.failed if one[0] > death.over or one[1] < death.killed]
 
     def stop(self) -> None:
         self._over.set()
@@ -107,8 +120,11 @@ class Site:
 
     def end(self) -> None:
         self.client.groups.delete(self.name, force=True)
-        self.client.groups.wait_gone(self.name, 90)
-        assert not self.running() and not self.targets(), str(self)
+        try:
+            self.client.groups.wait_gone(self.name, 90)
+        except CloudError as error:
+            raise AssertionError(self.story()) from error
+        assert not self.running() and not self.targets(), self.story()
         self.client.balancers.delete(self.name)
         self.client.target_groups.delete(self.name)
         self.client.templates.delete(self.name)
@@ -133,7 +149,7 @@ class Site:
         return len(ids) == size and self.running() == ids and self.targets() == dict.fromkeys(ids, "healthy")
 
     def await_whole(self, size: int, seconds: float = 90) -> None:
-        until(lambda: self.whole(size), seconds, f"{size} in service, running and healthy: {self}")
+        until(lambda: self.whole(size), seconds, lambda: f"{size} in service, running and healthy: {self.story()}")
 
     def is_gone(self) -> bool:
         try:
@@ -142,8 +158,14 @@ class Site:
             return not self.running()
         return False
 
-    def __str__(self) -> str:
-        states: dict[str, str] = {}
-        with contextlib.suppress(NotFound):
-            states = {one.instance_id or f"#{one.number}": one.lifecycle_state for one in self.members()}
-        return f"members {states}, running {self.running()}, targets {self.targets()}"
+    def story(self) -> str:
+        """All that there is to know of it, for the failure of a test."""
+        groups = self.client.groups
+        try:
+            lines = [groups.get(self.name), *groups.members(self.name), *groups.refreshes(self.name)]
+            lines += list(groups.activities(self.name))[:20]
+        except CloudError as error:
+            lines = [error]
+        ids = self.running()
+        lines += [self.client.instances.get(one) for one in sorted(ids)]
+        return "\n".join(["", *map(str, lines), f"running {ids}", f"targets {self.targets()}"])

@@ -113,14 +113,14 @@ def _name(entry: Path) -> bytes:
     return (entry / "comm").read_bytes()
 
 
-def until(what: Callable[[], T], seconds: float, text: str = "") -> T:
-    """The first true value of `what`. Raises AssertionError when it does not come in time."""
+def until(what: Callable[[], T], seconds: float, text: str | Callable[[], str] = "") -> T:
+    """The first true value of `what`. Raises AssertionError when it does not come in time. text: asked for then."""
     deadline = time.monotonic() + seconds
     while True:
         value = what()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {text or what}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {(text() if callable(text) else text) or what}"
         time.sleep(0.05)
 
 

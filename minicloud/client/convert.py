@@ -15,6 +15,7 @@ import types
 from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from minicloud.base.errors import InvalidParameterValue
@@ -78,6 +79,8 @@ def _reader(name: str, hint: Any) -> Read:
         convert = _item(get_args(inner)[1])
         return lambda message: {key: convert(item) for key, item in getattr(message, name).items()}
     convert = _item(inner)
+    if not optional and convert is _same:
+        return attrgetter(name)
     if optional:
         return lambda message: convert(getattr(message, name)) if message.HasField(name) else None
     return lambda message: convert(getattr(message, name))
@@ -86,7 +89,11 @@ def _reader(name: str, hint: Any) -> Read:
 def _item(hint: Any) -> Callable[[Any], object]:
     if dataclasses.is_dataclass(hint):
         return lambda message: to_model(cast("type[object]", hint), message)
-    return lambda value: value
+    return _same
+
+
+def _same(value: object) -> object:
+    return value
 
 
 def _moment(seconds: float) -> datetime | None:

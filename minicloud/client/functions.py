@@ -21,6 +21,7 @@ else:
 
 _CHUNK_BYTES = 1024 * 1024
 _STORY_MAX = 2_000
+_JSON = json.JSONEncoder(allow_nan=False)
 _TEXTS = (
     "runtime", "handler", "role", "description", "dead_letter_arn", "tracing",
     "log_format", "application_log_level", "system_log_level", "log_group",
@@ -338,7 +339,7 @@ def to_payload(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     try:
-        return json.dumps(value, allow_nan=False).encode()
+        return _JSON.encode(value).encode()
     except (TypeError, ValueError) as error:
         raise InvalidParameterValue(f"the payload cannot be JSON: {error}", field="payload") from None
 

@@ -41,13 +41,13 @@ class Invocations:
         """Raises CloudError."""
         loop = asyncio.get_running_loop()
         started, attempt, renewed = loop.time(), 0, False
-        budget = self._broker.transport.config.timeout_s + wait_s
+        until = started + self._broker.transport.config.timeout_s + wait_s
         while True:
             try:
-                async with asyncio.timeout_at(started + budget):
-                    return await (await self._opened()).call(request)
-            except TimeoutError:
-                raise DeadlineExceeded("the function did not answer in time") from None
+                line = self._line
+                if line is None or self._spent(line):
+                    line = await self._opened(until)
+                return await line.call(request, until)
             except Unauthenticated:
                 if renewed:
                     raise
@@ -62,11 +62,13 @@ class Invocations:
                 attempt += 1
                 await asyncio.sleep(pause)
 
-    async def _opened(self) -> _Line:
-        if self._line is None or self._spent(self._line):
-            async with self._opening:  # many that come at once share one
+    async def _opened(self, until: float) -> _Line:
+        try:
+            async with asyncio.timeout_at(until), self._opening:  # many that come at once share one
                 if self._line is None or self._spent(self._line):
                     await self._open()
+        except TimeoutError:
+            raise _late() from None
         assert self._line is not None
         return self._line
 
@@ -95,10 +97,13 @@ class _Line:
         self._finishing = False
         self._reading = asyncio.ensure_future(self._read())
 
-    async def call(self, request: function_pb2.InvokeRequest) -> function_pb2.InvokeReply:
+    async def call(self, request: function_pb2.InvokeRequest, until: float) -> function_pb2.InvokeReply:
+        """`until`: by the loop's clock. Raises CloudError."""
+        loop = asyncio.get_running_loop()
         self._count += 1
         number = self._count
-        answer: asyncio.Future[function_pb2.InvokeReply] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[function_pb2.InvokeReply] = loop.create_future()
+        timer = loop.call_at(until, self._late, answer)
         self._waiting[number] = answer
         self._unsent.append(invocation_pb2.InvokeCall(number=number, request=request))
         if self._sending is None or self._sending.done():
@@ -106,6 +111,7 @@ class _Line:
         try:
             return await answer
         finally:
+            timer.cancel()
             self._waiting.pop(number, None)
             if self._finishing and not self._waiting:
                 self._call.cancel()
@@ -137,8 +143,15 @@ class _Line:
             failure = Unavailable("the client was closed")
         self.over = True
         for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(failure.copy())
+            self._fail(answer, failure.copy())
+
+    def _late(self, answer: asyncio.Future[function_pb2.InvokeReply]) -> None:
+        self._fail(answer, _late())
+
+    @staticmethod
+    def _fail(answer: asyncio.Future[function_pb2.InvokeReply], failure: CloudError) -> None:
+        if not answer.done():
+            answer.set_exception(failure)
 
     def _answered(self, one: invocation_pb2.InvokedCall) -> None:
         answer = self._waiting.get(one.number)
@@ -148,3 +161,7 @@ class _Line:
             answer.set_exception(wire_errors.from_status(one.error))
         else:
             answer.set_result(one.reply)
+
+
+def _late() -> CloudError:
+    return DeadlineExceeded("the function did not answer in time")

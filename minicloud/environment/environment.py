@@ -16,7 +16,9 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from minicloud.base.errors import Unavailable
@@ -33,11 +35,12 @@ from minicloud.environment.runtime_api import RuntimeApi
 from minicloud.environment.runtime_http import Connection
 from minicloud.environment.zygotes import Zygote
 from minicloud.function.limits import INIT_S_MAX
-from minicloud.function.ports import UNHANDLED, EnvironmentSpec, Invocation, Outcome
+from minicloud.function.ports import UNHANDLED, Done, EnvironmentSpec, Invocation, Outcome
 
 log = logging.getLogger("minicloud.environment")
 
 MEMORY_EVERY_S = 0.1  # how old the memory of a REPORT line may be
+Told = Callable[[bytes, Failure | None, float], None]  # payload, failure, milliseconds
 
 
 class Resources(Protocol):
@@ -83,9 +86,11 @@ class Environment:
         self._listener: asyncio.Server | None = None
         self._doors: Doors | None = None
         self._born = time.perf_counter()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # runs on when its invocation has ended: see `_check`
+        self._time_over: float | None = None
         self._invocation: Invocation | None = None
-        self._result: asyncio.Future[tuple[bytes, Failure | None]] | None = None
+        self._told: Told | None = None  # who waits for the answer
+        self._began = 0.0
         self._doom: Failure | None = None  # why it was killed
         self._memory = (0.0, 0)
         self.idle_since = self._loop.time()
@@ -101,7 +106,7 @@ class Environment:
     @property
     def turning(self) -> bool:
         """It has answered, and will ask for the next event any moment."""
-        return self.state == BUSY and self._result is not None and self._result.done() and self._doom is None
+        return self.state == BUSY and self._told is None and self._doom is None
 
     # ------------------------------------------------------------ coming up
 
@@ -115,7 +120,7 @@ class Environment:
             mine, api_end = socket.socketpair()
             theirs.enter_context(api_end)
             await self._connect(mine, order["kind"] == "python")
-            self._timer = self._loop.call_later(INIT_S_MAX, self._late)
+            self._give(INIT_S_MAX)
             handed = {"api": api_end.fileno(), "log": log_end, **fds}
             self._zygote.make({**order, "id": self.name}, handed, self._news)
             undo.pop_all()
@@ -130,8 +135,7 @@ class Environment:
 
     def _stillborn(self) -> None:
         self.state = ENDED
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
         self._close()
 
     def _news(self, words: dict[str, Any], listeners: list[socket.socket]) -> None:
@@ -159,9 +163,6 @@ class Environment:
         else:
             self._listener = server
 
-    def _late(self) -> None:
-        self.kill(outcomes.timed_out(self._request_id(), INIT_S_MAX))
-
     # ------------------------------------------------------------ one invocation
 
     async def run(self, invocation: Invocation) -> Outcome:
@@ -173,52 +174,62 @@ class Environment:
         """
         if not self.ready:
             raise Unavailable("the environment is gone")
-        assert self._log is not None
-        spec, self.state = self.spec, BUSY
-        result = self._result = self._loop.create_future()
-        self._invocation = invocation
-        as_json = spec.log.format == "JSON"
-        self._log.begin(outcomes.start_line(invocation.request_id, spec.version, as_json))
-        began = time.perf_counter()
-        self._timer = self._loop.call_later(spec.timeout_s, self._out_of_time)
-        self._api.dispatch(invocation, int((time.time() + spec.timeout_s) * 1000))
+        result: asyncio.Future[tuple[bytes, Failure | None, float]] = self._loop.create_future()
+        self._set_off(invocation, partial(_settle, result))
         try:
-            payload, failed = await result
+            payload, failed, duration_ms = await result
         except asyncio.CancelledError:
             self.kill(outcomes.failure("Sandbox.Cancelled", "the invocation was cancelled"))
             raise
-        duration_ms = (time.perf_counter() - began) * 1000
-        return await self._outcome(invocation, payload, failed, duration_ms)
-
-    async def _outcome(
-        self, invocation: Invocation, payload: bytes, failed: Failure | None, duration_ms: float
-    ) -> Outcome:
-        init_ms, self.init_ms = self.init_ms, None
-        outcome = self._reported(invocation, payload, failed, duration_ms, init_ms)
+        outcome = self._reported(invocation, payload, failed, duration_ms)
         if invocation.sink is not None and failed is None and payload:
             await invocation.sink.open("application/json")
             await invocation.sink.write(payload)
             return replace(outcome, payload=b"")
         return outcome
 
+    def begin(self, invocation: Invocation, done: Done) -> None:
+        """`run` of one without a sink, in an environment that is ready; `done` hears the outcome at once."""
+        self._set_off(invocation, partial(self._done, invocation, done))
+
+    def _done(
+        self,
+        invocation: Invocation,
+        done: Done,
+        payload: bytes,
+        failed: Failure | None,
+        duration_ms: float,
+    ) -> None:
+        said: Outcome | BaseException
+        try:
+            said = self._reported(invocation, payload, failed, duration_ms)
+        except Exception as error:
+            log.exception("an invocation of %s", self.spec.arn)
+            self.kill()
+            said = error
+        done(said)
+
+    def _set_off(self, invocation: Invocation, told: Told) -> None:
+        assert self._log is not None
+        spec, self.state = self.spec, BUSY
+        self._invocation, self._told = invocation, told
+        self._log.begin(outcomes.start_line(invocation.request_id, spec.version, spec.log.format == "JSON"))
+        self._began = time.perf_counter()
+        self._give(spec.timeout_s)
+        self._api.dispatch(invocation, int((time.time() + spec.timeout_s) * 1000))
+
     async def stillborn(self, invocation: Invocation, failed: Failure) -> Outcome:
         """What an invocation gets that waited for this environment, which never came up."""
         assert self._log is not None
         self._log.write([outcomes.start_line(invocation.request_id, self.spec.version, self.spec.log.format == "JSON")])
-        init_ms = (time.perf_counter() - self._born) * 1000
-        return self._reported(invocation, b"", failed.of(invocation.request_id), 0.0, init_ms)
+        self.init_ms = (time.perf_counter() - self._born) * 1000
+        return self._reported(invocation, b"", failed.of(invocation.request_id), 0.0)
 
-    def _reported(
-        self,
-        invocation: Invocation,
-        payload: bytes,
-        failed: Failure | None,
-        duration_ms: float,
-        init_ms: float | None,
-    ) -> Outcome:
+    def _reported(self, invocation: Invocation, payload: bytes, failed: Failure | None, duration_ms: float) -> Outcome:
         """The last lines of its log, and the outcome."""
         assert self._log is not None
         spec = self.spec
+        init_ms, self.init_ms = self.init_ms, None
         timed_out = failed is not None and failed.kind == outcomes.TIMED_OUT
         ours = self._doom is not None or self.state == ENDED  # else the runtime said so itself
         report = Report(
@@ -245,8 +256,28 @@ class Environment:
             memory_max_mib=report.memory_max_mib,
         )
 
-    def _out_of_time(self) -> None:
-        self.kill(outcomes.timed_out(self._request_id(), self.spec.timeout_s))
+    def _give(self, seconds: float) -> None:
+        """It has this much time from now on."""
+        self._time_over = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._time_over:
+            self._stop_timer()
+            self._timer = self._loop.call_at(self._time_over, self._check)
+
+    def _check(self) -> None:
+        """The timer: one for many invocations, which is cheaper than one for each."""
+        self._timer = None
+        if self._time_over is None:
+            return
+        if self._loop.time() < self._time_over:
+            self._timer = self._loop.call_at(self._time_over, self._check)
+        else:
+            limit_s = INIT_S_MAX if self.state == STARTING else self.spec.timeout_s
+            self.kill(outcomes.timed_out(self._request_id(), limit_s))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _request_id(self) -> str:
         return self._invocation.request_id if self._invocation is not None else ""
@@ -275,8 +306,7 @@ class Environment:
         if self.state == ENDED:
             return
         was, self.state = self.state, ENDED
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
         if self._log is not None:
             self._log.drain()
         out_of_memory = self._doom is None and status == 137 and self.resources.out_of_memory()
@@ -298,27 +328,29 @@ class Environment:
         self.resources.free()
 
     def _conclude(self, failed: Failure) -> None:
-        if self._result is not None and not self._result.done():
-            self._result.set_result((b"", failed))
+        self._tell(b"", failed)
+
+    def _tell(self, payload: bytes, failed: Failure | None) -> None:
+        """Once for each invocation."""
+        told, self._told = self._told, None
+        if told is not None:
+            told(payload, failed, (time.perf_counter() - self._began) * 1000)
 
     # ------------------------------------------------------------ runtime_api.Runner
 
     def runtime_ready(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         if self.state == STARTING:
             self.init_ms = (time.perf_counter() - self._born) * 1000
+            if self._log is not None:
+                self._log.drain()  # what it said while it came up is before its first START
         elif self.state != BUSY:
             return
         self.state, self.idle_since = IDLE, self._loop.time()
-        self._invocation = self._result = None
+        self._time_over = self._invocation = self._told = None
         self._owner.idle(self)
 
     def runtime_answered(self, payload: bytes, failed: Failure | None) -> None:
-        if self._result is not None and not self._result.done():
-            if len(payload) > RESPONSE_BYTES_MAX:
-                failed = outcomes.too_large()
-            self._result.set_result((payload, failed))
+        self._tell(payload, outcomes.too_large() if len(payload) > RESPONSE_BYTES_MAX else failed)
 
     def runtime_never(self, failed: Failure) -> None:
         self._doom = failed
@@ -331,6 +363,11 @@ class Environment:
 
     def _write(self, lines: list[tuple[float, str]]) -> None:
         self._owner.logs.write(self.spec.scope, self.spec.log.group, self.stream, lines)
+
+
+def _settle(result: asyncio.Future[tuple[bytes, Failure | None, float]], *told: Any) -> None:
+    if not result.done():
+        result.set_result(told)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

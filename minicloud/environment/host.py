@@ -23,6 +23,7 @@ from typing import Any
 
 from minicloud.base.errors import CloudError, Conflict, Unavailable
 from minicloud.environment import choice
+from minicloud.environment.environment import Environment
 from minicloud.environment.fleet import Fleet, NeverUp
 from minicloud.environment.limits import VARIABLES_S
 from minicloud.environment.maker import HostParts as HostParts
@@ -32,7 +33,7 @@ from minicloud.environment.outcomes import Failure
 from minicloud.environment.sites import Site, by_site
 from minicloud.environment.zygotes import Zygote
 from minicloud.function.errors import no_room, no_runtime
-from minicloud.function.ports import Counts, EnvironmentSpec, Invocation, Outcome
+from minicloud.function.ports import Counts, Done, EnvironmentSpec, Invocation, Outcome
 
 log = logging.getLogger("minicloud.environment")
 
@@ -130,6 +131,17 @@ class FunctionHost:
                 fleet.took(time.perf_counter() - began)
         raise AssertionError("not reached")
 
+    def begin(self, spec: EnvironmentSpec, invocation: Invocation, done: Done) -> bool:
+        fleet = self._fleets.get(spec)
+        if fleet is None or fleet.retired or invocation.sink is not None or not fleet.idle:
+            return False
+        environment = fleet.idle[-1]
+        if not isinstance(environment, Environment) or not environment.ready:
+            return False
+        fleet.idle.pop()
+        environment.begin(invocation, partial(_over, fleet, done))
+        return True
+
     async def prepare(self, spec: EnvironmentSpec, count: int) -> int:
         fleet = self._fleet(spec)
         fleet.wanted = count
@@ -149,6 +161,8 @@ class FunctionHost:
     def counts(self, arn: str = "", version: str = "") -> Counts:
         fleets = self._of_function.get(arn, {}) if arn else self._fleets
         counts = [fleet.counts() for spec, fleet in fleets.items() if version in ("", spec.version)]
+        if len(counts) == 1:
+            return counts[0]
         return Counts(*(sum(column) for column in zip(*counts, strict=True))) if counts else Counts()
 
     def runtimes(self) -> Sequence[str]:
@@ -288,3 +302,9 @@ class FunctionHost:
     def _specs(self) -> Iterator[EnvironmentSpec]:
         yield from self._fleets
         yield from (one.spec for one in self._fleet_of)
+
+
+def _over(fleet: Fleet, done: Done, said: Outcome | BaseException) -> None:
+    if isinstance(said, Outcome):
+        fleet.took(said.duration_ms / 1000)
+    done(said)

@@ -32,8 +32,7 @@ class LogPipe:
         self._loop.add_reader(fd, self._readable)
 
     def begin(self, line: str) -> None:
-        """A new invocation: the tail begins with this line."""
-        self.drain()
+        """A new invocation: the tail begins with this line, and has what the guest said since the last one ended."""
         self._cut()
         self._tail.clear()
         self.write([line])

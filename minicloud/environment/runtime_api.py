@@ -68,6 +68,7 @@ class RuntimeApi:
         self._parked: Connection | None = None
         self._invocation: Invocation | None = None
         self._begun = False
+        self._asked = False  # for an event, and the runner does not know yet
         self._refusals = 0
 
     @property
@@ -139,13 +140,13 @@ class RuntimeApi:
         if self._invocation is not None or (self._parked is not None and self._parked is not connection):
             return self._refused(403, "InvalidStateTransition", "Transition from Running to Ready is not allowed")
         self._parked = connection
-        self._begun = True
-        # Not before this packet was read to its end: what is told now may come back as `dispatch`.
-        asyncio.get_running_loop().call_soon(self._ready, connection)
+        self._begun = self._asked = True
         return None
 
-    def _ready(self, connection: Connection) -> None:
-        if self._parked is connection:
+    def read(self, connection: Connection) -> None:
+        """Not before: what the runner is told may come back as `dispatch`."""
+        if self._asked and self._parked is connection:
+            self._asked = False
             self._runner.runtime_ready()
 
     def _answer(self, request_id: str, what: str, headers: Mapping[str, str], body: bytes) -> bytes:

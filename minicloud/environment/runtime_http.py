@@ -41,6 +41,10 @@ class Api(Protocol):
         """The reply to a body that was thrown away."""
         ...
 
+    def read(self, connection: Connection) -> None:
+        """A packet was read to its end, or to a request whose reply will come later."""
+        ...
+
     def streams(self, connection: Connection, method: str, path: str, headers: Mapping[str, str]) -> BodySink | None:
         """Who takes this request's body while it comes; None: it is wanted whole."""
         ...
@@ -87,6 +91,10 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None
         self._buffer = bytearray()
         self._request: _Request | None = None
+        self._usual: tuple[bytes, tuple[str, str, dict[str, str]]] = (
+            b"",
+            ("", "", {}),
+        )  # a runtime asks again and again
         self._unsent: list[bytes] = []
         self._waiting = False  # for `answer`: what comes behind it waits, too
         self._last = False
@@ -116,8 +124,10 @@ class Connection(asyncio.Protocol):
             self._waiting = False
         if not self._waiting:
             self._send()
-        elif len(self._buffer) > HEAD_BYTES_MAX:
+            return
+        if len(self._buffer) > HEAD_BYTES_MAX:
             self.hold("ahead")
+        self._api.read(self)
 
     # ------------------------------------------------------------ for the API
 
@@ -188,8 +198,11 @@ class Connection(asyncio.Protocol):
             if len(self._buffer) >= HEAD_BYTES_MAX:
                 raise BadRequest("a head without end")
             return None
-        first, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
+        raw = bytes(self._buffer[:end])
         del self._buffer[: end + 4]
+        if raw == self._usual[0]:
+            return _Request(*self._usual[1])
+        first, *lines = raw.decode("latin-1").split("\r\n")
         words = first.split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             raise BadRequest("not HTTP/1")
@@ -202,6 +215,8 @@ class Connection(asyncio.Protocol):
         request = _Request(words[0], words[1], headers)
         if headers:
             self._details(request, words[2])
+        if words[0] == "GET" and not (request.left or request.chunked or request.last or "expect" in headers):
+            self._usual = raw, (words[0], words[1], headers)
         return request
 
     def _details(self, request: _Request, version: str) -> None:
@@ -215,7 +230,7 @@ class Connection(asyncio.Protocol):
         if request.left or request.chunked:
             request.sink = self._api.streams(self, request.method, request.path, headers)
             request.too_long = request.sink is None and request.left > RESPONSE_BYTES_MAX
-        if headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
+        if "expect" in headers and headers["expect"].lower() == "100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 

@@ -130,7 +130,7 @@ def want(state: State, target: Target, version: Version) -> Want:
     """What an invocation of this target takes from the ledger."""
     function = target.function
     key, provisioned = "", 0
-    for arn in (target.arn, version.arn):
+    for arn in (target.arn, version.arn) if state.provisioned else ():
         kept = state.provisioned.get(arn)
         if kept is not None and not provisioned:
             key, provisioned = arn, kept.count
@@ -147,7 +147,7 @@ def want(state: State, target: Target, version: Version) -> Want:
 
 def unreserved_provisioned(state: State, scope: Scope) -> int:
     """What is provisioned for functions that have nothing reserved: it is taken out of the account's pool."""
-    keys = state.page(Provisioned.kind, scope)
+    keys = state.page(Provisioned.kind, scope) if state.provisioned else ()
     if not keys:
         return 0
     kept = [state.provisioned[key] for key in keys]

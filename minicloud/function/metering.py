@@ -43,7 +43,11 @@ class Meter:
 
     def _tally(self, scope: Scope, name: str) -> _Tally:
         self._wake()
-        return self._tallies.setdefault((scope, name), _Tally())
+        key = scope, name
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = _Tally()
+        return tally
 
     def _wake(self) -> None:
         if not self._tallies and not self._balanced:

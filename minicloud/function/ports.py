@@ -61,6 +61,10 @@ class EnvironmentSpec:
     env: tuple[tuple[str, str], ...] = ()
     layers: tuple[Package, ...] = ()
 
+    def __hash__(self) -> int:
+        """Of what tells specs apart most often: it is asked for at every invocation."""
+        return hash((self.arn, self.version, self.revision))
+
 
 class Sink(Protocol):
     """Who takes a response while it is made. Slow readers slow the function down."""
@@ -108,6 +112,9 @@ class Outcome:
     memory_max_mib: int = 0
 
 
+Done = Callable[[Outcome | BaseException], None]  # who hears what became of an invocation
+
+
 class Counts(NamedTuple):
     """Environments of one function version, or of all: at work, warm and free, being made."""
 
@@ -129,6 +136,13 @@ class Environments(Protocol):
         Raises TooManyRequests (errors.no_room: memory, processes), Unavailable (the host went away before it was
         given to a guest, so it may be tried again), InvalidRequest (errors.broken_package: the zip cannot be unpacked
         here; errors.no_runtime: this machine has none).
+        """
+        ...
+
+    def begin(self, spec: EnvironmentSpec, invocation: Invocation, done: Done) -> bool:
+        """`invoke`, in an environment that is warm and free here; `done` hears the outcome once, maybe at once.
+
+        False: nothing happened, for there is none, or the invocation streams.
         """
         ...
 

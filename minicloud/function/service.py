@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -38,7 +38,7 @@ from minicloud.function.model import (
     Schedule,
     Version,
 )
-from minicloud.function.ports import UNHANDLED, Environments, Invocation, Messages, NoMessages, Outcome, Shell
+from minicloud.function.ports import UNHANDLED, Done, Environments, Invocation, Messages, NoMessages, Outcome, Shell
 from minicloud.function.state import State
 from minicloud.shell.clock import Clock, SystemClock, Timer
 from minicloud.shell.reports import NoReports, Reports
@@ -46,8 +46,11 @@ from minicloud.shell.shell import Shell as DurableShell
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Told = Callable[[Answer | BaseException], None]  # CancelledError: the process ends
 
 REPORT_S = 5.0
+_UUID4 = 4 << 76 | 2 << 62
+_NOT_UUID4 = ~(15 << 76 | 3 << 62)
 TOO_LARGE = (
     b'{"errorMessage":"Response payload size exceeded maximum allowed payload size (6291456 bytes).",'
     b'"errorType":"Function.ResponseSizeTooLarge"}'
@@ -93,7 +96,7 @@ class FunctionService:
             state, firing.Outside(self.events.put, self.submit, self.new_request_id, ports.clock)
         )
         self.followers: list[Callable[[Sequence[Touched]], None]] = []  # who else hears of changes
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
 
     async def start(self) -> None:
         """Raises what the journal raises."""
@@ -203,17 +206,17 @@ class FunctionService:
         Raises ResourceNotFoundException, InvalidParameterValueException, InvalidRequestContentException,
         RequestTooLargeException, TooManyRequestsException, AccessDeniedException, Unavailable.
         """
-        return await asyncio.shield(self.begin(request, bytes_max))
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.begin(request, partial(_settle, answer), bytes_max)
+        return await answer
 
-    def begin(self, request: Request, bytes_max: int = limits.SYNC_BYTES_MAX) -> asyncio.Task[Answer]:
-        """The same without waiting: the answer, or more of what `invoke` raises, will be the task's.
-
-        It is the service's: not to be cancelled, and it may be forgotten.
-        """
+    def begin(self, request: Request, told: Told, bytes_max: int = limits.SYNC_BYTES_MAX) -> None:
+        """The same without waiting. Raises as `invoke` does; more of that, or the answer, is `told`, maybe at once."""
         target = self.checked(request, bytes_max)
-        version = names.choose(self.state, target, self._ports.rand.random())
+        version = target.version if target.alias is None else self._chosen(target)
         function = target.function
         wanted = want(self.state, target, version)
+        spec = self.specs.of(self.state, version)
         warm = self._environments.counts(function.arn, version.version).idle > 0
         try:
             number = self.ledger.enter(wanted, self._ports.clock.monotonic(), warm=warm)
@@ -231,30 +234,28 @@ class FunctionService:
         )
         self.meter.began(function.scope, function.name, self.ledger.running(function.arn))
 
-        async def run() -> Answer:
-            try:
-                outcome = await self._environments.invoke(self.specs.of(self.state, version), invocation)
-            except errors.TooManyRequests:
+        def done(said: Outcome | BaseException) -> None:
+            self.ledger.leave(wanted, number)
+            if isinstance(said, Outcome):
+                if not warm and said.init_ms is None:
+                    self.ledger.give_back(function.arn)
+                outcome = _bounded(said)
+                self.meter.ended(function.scope, function.name, outcome)
+                told(Answer(invocation.request_id, version.version, outcome))
+                return
+            if isinstance(said, errors.TooManyRequests):
                 self.meter.throttled(function.scope, function.name)
-                raise
-            finally:
-                self.ledger.leave(wanted, number)
-            if not warm and outcome.init_ms is None:
-                self.ledger.give_back(function.arn)
-            outcome = _bounded(outcome)
-            self.meter.ended(function.scope, function.name, outcome)
-            return Answer(invocation.request_id, version.version, outcome)
+            told(said)
 
-        task = asyncio.create_task(run())
+        if warm and self._environments.begin(spec, invocation, done):
+            return
+        task = asyncio.ensure_future(self._environments.invoke(spec, invocation))
         self._tasks.add(task)
-        task.add_done_callback(self._ran)
-        return task
+        task.add_done_callback(partial(self._ran, done))
 
-    def _ran(self, task: asyncio.Task[Answer]) -> None:
-        """Whatever it raised is its caller's; one that went away does not hear of it."""
+    def _ran(self, done: Done, task: asyncio.Future[Outcome]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
+        done(asyncio.CancelledError() if task.cancelled() else task.exception() or task.result())
 
     async def accept(self, request: Request) -> str:
         """An asynchronous invocation: on disk when its request id is returned. Raises as `invoke` does."""
@@ -277,8 +278,13 @@ class FunctionService:
                 raise errors.not_allowed(policies.INVOKE, target.arn)
         return target
 
+    def _chosen(self, target: names.Target) -> Version:
+        return names.choose(self.state, target, self._ports.rand.random())
+
     def new_request_id(self) -> str:
-        return str(uuid.UUID(int=self._ports.rand.getrandbits(128), version=4))
+        """A UUID of version 4."""
+        text = f"{self._ports.rand.getrandbits(128) & _NOT_UUID4 | _UUID4:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def _arm_report(self) -> None:
         clock = self._ports.clock
@@ -286,6 +292,18 @@ class FunctionService:
 
     def _report(self) -> None:
         self._ports.reports.report(self.meter.report(self._ports.clock.wall()))
+
+
+def _settle(answer: asyncio.Future[Answer], told: Answer | BaseException) -> None:
+    """One that nobody waits for any more is forgotten."""
+    if answer.done():
+        return
+    if isinstance(told, asyncio.CancelledError):
+        answer.cancel()
+    elif isinstance(told, BaseException):
+        answer.set_exception(told)
+    else:
+        answer.set_result(told)
 
 
 def _bounded(outcome: Outcome) -> Outcome:

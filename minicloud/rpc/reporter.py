@@ -123,7 +123,7 @@ class Reporter:
         where = (scope, group, stream)
         lines = self._open.get(where)
         for time, text in events:
-            message, size = _clean(text)
+            message, size = (text, len(text)) if text.isascii() and len(text) <= LINE_BYTES_MAX else _clean(text)
             size += LINE_BYTES
             if lines is None or len(lines.messages) >= LINES_AT_ONCE or lines.size + size > CALL_BYTES_MAX:
                 lines = self._open[where] = _Lines(where)
@@ -230,8 +230,6 @@ class Reporter:
 
 def _clean(text: str) -> tuple[str, int]:
     """What the wire and the log can carry, and its length in bytes."""
-    if text.isascii() and len(text) <= LINE_BYTES_MAX:
-        return text, len(text)
     raw = text.encode("utf-8", "replace")[:LINE_BYTES_MAX]
     return raw.decode("utf-8", "ignore"), len(raw)
 

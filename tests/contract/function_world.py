@@ -23,7 +23,7 @@ from minicloud.client import AsyncClient
 from minicloud.event.rpc import RULES, RuleServicer
 from minicloud.event.service import EventService
 from minicloud.event.service import Ports as EventPorts
-from minicloud.function.ports import Counts, EnvironmentSpec, Invocation, Outcome
+from minicloud.function.ports import Counts, Done, EnvironmentSpec, Invocation, Outcome
 from minicloud.function.rpc.many import DESCRIPTOR as MANY
 from minicloud.function.rpc.many import InvocationServicer
 from minicloud.function.rpc.servicer import DESCRIPTOR, FunctionServicer
@@ -48,6 +48,10 @@ class FakeEnvironments:
     retired: list[tuple[str, str, str]] = field(default_factory=list)
     prepared: dict[str, int] = field(default_factory=dict)
     called: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def begin(self, spec: EnvironmentSpec, invocation: Invocation, done: Done) -> bool:
+        """As if none was ever warm."""
+        return False
 
     async def invoke(self, spec: EnvironmentSpec, invocation: Invocation) -> Outcome:
         self.calls.append((spec, invocation))

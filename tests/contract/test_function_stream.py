@@ -15,9 +15,12 @@ from minicloud.function.errors import throttled
 from minicloud.function.invoking import Answer, Request
 from minicloud.function.ports import Invocation, Outcome
 from minicloud.function.rpc import many
+from minicloud.function.service import Told
 from minicloud.wire import invocation_pb2 as wire
 from tests.contract.function_world import function_world, packed
 from tests.turns import turn
+
+ANSWER = Answer("", "$LATEST", Outcome(b"1"))
 
 
 async def test_many_at_once_each_get_their_own_answer(tmp_path: Path) -> None:
@@ -115,13 +118,10 @@ async def test_who_does_not_read_the_answers_is_not_asked_for_more(monkeypatch: 
     asked = 0
 
     class Service:
-        def begin(self, request: Request) -> asyncio.Task[Answer]:
+        def begin(self, request: Request, told: Told) -> None:
             nonlocal asked
             asked += 1
-            return asyncio.create_task(answer())
-
-    async def answer() -> Answer:
-        return Answer("", "$LATEST", Outcome(b"1"))
+            asyncio.get_running_loop().call_soon(told, ANSWER)
 
     async def batches() -> AsyncIterator[wire.InvokeBatch]:
         for number in range(10):
@@ -133,3 +133,28 @@ async def test_who_does_not_read_the_answers_is_not_asked_for_more(monkeypatch: 
     assert asked == 3
     numbers = [one.number async for batch in line.answers(reading) for one in batch.answers]
     assert sorted(numbers) == list(range(10))
+
+
+async def test_answers_that_are_there_together_leave_together_and_wait_for_no_other() -> None:
+    waiting: list[Told] = []
+
+    class Service:
+        def begin(self, request: Request, told: Told) -> None:
+            waiting.append(told)
+
+    async def batches() -> AsyncIterator[wire.InvokeBatch]:
+        yield wire.InvokeBatch(calls=[wire.InvokeCall(number=number) for number in range(4)])
+
+    line = many._Line(cast(Any, Service()), Caller(Scope("000000000000", "us-east-1")))
+    reading = asyncio.create_task(line.read(batches()))
+    answers = line.answers(reading)
+    first = asyncio.ensure_future(anext(answers))
+    await turn(5)
+    waiting[0](ANSWER)
+    await turn(1)
+    waiting[1](ANSWER)  # a turn later, but before the first has left
+    assert [one.number for one in (await first).answers] == [0, 1]  # two still run
+    waiting[2](ANSWER)
+    waiting[3](ANSWER)
+    rest = [one.number async for batch in answers for one in batch.answers]
+    assert rest == [2, 3]

@@ -14,7 +14,6 @@ from minicloud.function.invoking import Answer
 from minicloud.function.rpc.calling import asked
 from minicloud.function.service import FunctionService
 from minicloud.rpc.errors import to_status
-from minicloud.wire import function_pb2 as function_wire
 from minicloud.wire import invocation_pb2 as wire
 
 log = logging.getLogger(__name__)
@@ -22,6 +21,7 @@ log = logging.getLogger(__name__)
 DESCRIPTOR = wire.DESCRIPTOR.services_by_name["InvocationService"]
 STREAM_S_MAX = 900.0  # the life of a ticket
 CALLS_MAX = 1_000  # ours: of one stream at once, until their answers are on their way; then nothing is read
+GATHERED_MAX = 64  # ours: answers that wait for others
 BATCH_BYTES_MAX = 1024 * 1024  # ours: what is larger goes in messages of its own
 
 
@@ -50,7 +50,7 @@ class _Line:
     def __init__(self, service: FunctionService, caller: Caller) -> None:
         self._service = service
         self._caller = caller
-        self._running: set[asyncio.Task[Answer]] = set()
+        self._running = 0
         self._ended: list[wire.InvokedCall] = []
         self._open = 0  # read, and the answer is not on its way
         self._something = asyncio.Event()
@@ -73,56 +73,50 @@ class _Line:
             if not self._ended:
                 await self._something.wait()
             self._something.clear()
+            while self._running and len(self._ended) < GATHERED_MAX and await self._more():
+                pass
             ended, self._ended = self._ended, []
             for batch in _batches(ended):
                 yield batch
                 self._open -= len(batch.answers)
                 self._room.set()
 
+    async def _more(self) -> bool:
+        """Whether others have ended in one turn of the loop. Nobody is waited for: a turn does what is there to do.
+
+        They leave in the same message, for a message costs more than an invocation.
+        """
+        count = len(self._ended)
+        await asyncio.sleep(0)
+        return len(self._ended) > count
+
     async def _start(self, call: wire.InvokeCall) -> None:
         while self._open >= CALLS_MAX:
             self._room.clear()
             await self._room.wait()
         self._open += 1
+        self._running += 1
         try:
-            task = self._begin(call.request)
-        except CloudError as error:
-            self._failed(call.number, error)
-            return
-        self._running.add(task)
-        task.add_done_callback(partial(self._done, call.number))
+            if call.request.type not in ("", invoking.SYNC):
+                raise errors.not_one_of("invocationType", call.request.type, (invoking.SYNC,))
+            self._service.begin(asked(call.request, self._caller), partial(self._told, call.number))
+        except Exception as error:  # noqa: BLE001 - told to who asked for this one; the others go on
+            self._told(call.number, error)
 
-    def _begin(self, request: function_wire.InvokeRequest) -> asyncio.Task[Answer]:
-        """Raises CloudError."""
-        if request.type not in ("", invoking.SYNC):
-            raise errors.not_one_of("invocationType", request.type, (invoking.SYNC,))
-        try:
-            return self._service.begin(asked(request, self._caller))
-        except CloudError:
-            raise
-        except Exception:
-            log.exception("an invocation of %s failed", request.function)
-            raise Internal("internal error") from None
+    def _told(self, number: int, said: Answer | BaseException) -> None:
+        self._running -= 1
+        if isinstance(said, Answer):
+            self._ended.append(wire.InvokedCall(number=number, reply=translate.invoked(said)))
+        elif not isinstance(said, asyncio.CancelledError):  # the process ends
+            self._ended.append(wire.InvokedCall(number=number, error=self._status(number, said)))
+        self._something.set()
 
-    def _done(self, number: int, task: asyncio.Task[Answer]) -> None:
-        self._running.discard(task)
-        if task.cancelled():  # the process ends
-            self._something.set()
-            return
-        error = task.exception()
-        if error is None:
-            self._ended.append(wire.InvokedCall(number=number, reply=translate.invoked(task.result())))
-            self._something.set()
-            return
+    def _status(self, number: int, error: BaseException) -> bytes:
         if not isinstance(error, CloudError):
             log.error("invocation %d of a stream failed", number, exc_info=error)
             error = Internal("internal error")
-        self._failed(number, error)
-
-    def _failed(self, number: int, error: CloudError) -> None:
-        status = to_status(error, self._service.new_request_id())
-        self._ended.append(wire.InvokedCall(number=number, error=status.SerializeToString()))
-        self._something.set()
+        raw: bytes = to_status(error, self._service.new_request_id()).SerializeToString()
+        return raw
 
 
 def _batches(ended: list[wire.InvokedCall]) -> list[wire.InvokedBatch]:

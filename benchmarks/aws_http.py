@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 PREFIX = b"content-length:"
+PIECE_BYTES = 256 * 1024
 
 
 class Signer:
@@ -65,14 +66,17 @@ class Signer:
         ).encode()
 
 
-class Connection(asyncio.Protocol):
-    """One request at a time; opened again where the server closes it after each answer."""
+class Connection(asyncio.BufferedProtocol):
+    """One request at a time; opened again where the server closes it after each answer. Bytes are read to where they
+    stay, so a long answer costs the client little.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
         self._transport: Any = None
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
-        self._buffer = b""
+        self._buffer = bytearray(2 * PIECE_BYTES)
+        self._got = self._end = 0
         self._need = -1
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
@@ -81,7 +85,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             await loop.create_connection(lambda: self, *self._address)
         self._answer = loop.create_future()
-        self._buffer, self._need = b"", -1
+        self._got, self._need = 0, -1
         self._transport.write(request)
         return await self._answer
 
@@ -92,25 +96,23 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        if self._need >= 0:  # the rest of a long body
-            self._pieces.append(data)
-            self._got += len(data)
-            if self._got < self._need:
+    def get_buffer(self, _hint: int) -> memoryview:
+        if len(self._buffer) - self._got < PIECE_BYTES:
+            self._buffer = self._buffer + bytearray(len(self._buffer))
+        return memoryview(self._buffer)[self._got :]
+
+    def buffer_updated(self, count: int) -> None:
+        self._got += count
+        if self._need < 0:
+            self._end = self._buffer.find(b"\r\n\r\n", 0, self._got)
+            if self._end < 0:
                 return
-            self._buffer = b"".join(self._pieces)
-        else:
-            self._buffer = self._buffer + data if self._buffer else data
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            low = self._buffer[:end].lower()
+            low = self._buffer[: self._end].lower()
             at = low.find(PREFIX)
             length = int(low[at + len(PREFIX) :].split(b"\r", 1)[0]) if at >= 0 else 0
-            self._need = end + 4 + length
-            self._pieces, self._got = [self._buffer], len(self._buffer)
-        if len(self._buffer) >= self._need and self._answer is not None and not self._answer.done():
-            head, _, body = self._buffer[: self._need].partition(b"\r\n\r\n")
+            self._need = self._end + 4 + length
+        if self._got >= self._need and self._answer is not None and not self._answer.done():
+            head, body = bytes(self._buffer[: self._end]), bytes(memoryview(self._buffer)[self._end + 4 : self._need])
             if b"connection: close" in head.lower() or head.startswith(b"HTTP/1.0"):
                 self._transport.close()
             self._answer.set_result((int(head[9:12]), body))

@@ -133,11 +133,13 @@ def _write_ec2(operation: Operation, service: Service) -> Callable[[Mapping[str,
     head = f'<?xml version="1.0" encoding="UTF-8"?>\n<{name}Response xmlns="{service.xmlns}/"><requestId>'
     done = "" if operation.output is not None else "<return>true</return>"
 
+    tail = f"</{name}Response>".encode()
+
     def write(result: Mapping[str, Any], request_id: str) -> Answer:
-        out = [head, request_id, "</requestId>", done]
-        members(result, out)
-        out.append(f"</{name}Response>")
-        return Answer(200, faults.XML, "".join(out).encode())
+        start = f"{head}{request_id}</requestId>{done}".encode()
+        if type(result) is xml.Whole:
+            return Answer(200, faults.XML, (start, xml.encoded(result, members), tail))
+        return Answer(200, faults.XML, start + xml.encoded(result, members) + tail)
 
     return write
 

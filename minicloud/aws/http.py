@@ -252,6 +252,9 @@ class Connection(asyncio.Protocol):
         body = answer.body
         if isinstance(body, bytes):
             self._transport.write(self._head(answer, pending.keep_alive, len(body)) + (b"" if head_only else body))
+        elif isinstance(body, tuple):
+            head = self._head(answer, pending.keep_alive, sum(map(len, body)))
+            self._transport.writelines((head,) if head_only else (head, *body))
         else:
             self._transport.write(self._head(answer, pending.keep_alive, None))
             if not head_only:

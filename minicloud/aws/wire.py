@@ -40,10 +40,17 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
+    """`body`: whole; or whole in pieces, so that a long one that is kept needs no copy; or what comes bit by bit."""
+
     status: int
     content_type: str
-    body: bytes | AsyncIterator[bytes]
+    body: bytes | tuple[bytes, ...] | AsyncIterator[bytes]
     headers: list[tuple[str, str]] = field(default_factory=list)
+
+    def whole(self) -> bytes:
+        """The body, where it is here."""
+        assert isinstance(self.body, bytes | tuple), "it comes bit by bit"
+        return self.body if isinstance(self.body, bytes) else b"".join(self.body)
 
 
 class BadInput(InvalidRequest):

@@ -47,6 +47,34 @@ class Lasting(dict[str, Any]):
         return self
 
 
+class Whole(dict[str, Any]):
+    """An operation's result that never changes and is asked for often: its bytes are remembered in it.
+
+    Once it has been written, `let_go` frees its members.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        super().__init__(members)
+        self.data = b""
+
+    def let_go(self) -> Whole:
+        if self.data:
+            self.clear()
+        return self
+
+
+def encoded(result: Mapping[str, Any], write: Write) -> bytes:
+    if type(result) is not Whole:
+        out: list[str] = []
+        write(result, out)
+        return "".join(out).encode()
+    if not result.data:
+        result.data = encoded(dict(result), write)
+    return result.data
+
+
 class _Compiler:
     def __init__(self) -> None:
         self._made: dict[str, Write] = {}
@@ -86,7 +114,8 @@ class _Compiler:
             f"</{tag}>",
         )
         if shape.kind == "string":
-            return lambda value, out: out.append(f"{head}{escape(value)}{tail}")
+            empty = f"<{tag}/>"
+            return lambda value, out: out.append(f"{head}{escape(value)}{tail}" if value else empty)
         return lambda value, out: out.append(f"{head}{text(value)}{tail}")
 
     def _list(self, member: Member, tag: str) -> Write:
@@ -129,11 +158,15 @@ def _written(value: Mapping[str, Any], members: Mapping[str, Write]) -> str:
 
 
 def _around(tag: str, write: Write) -> Write:
-    head, tail = f"<{tag}>", f"</{tag}>"
+    head, tail, empty = f"<{tag}>", f"</{tag}>", f"<{tag}/>"
 
     def around(value: Any, out: list[str]) -> None:
+        start = len(out)
         out.append(head)
         write(value, out)
-        out.append(tail)
+        if len(out) > start + 1:
+            out.append(tail)
+        else:
+            out[start] = empty
 
     return around

@@ -46,7 +46,6 @@ class Compute:
 
     def __init__(self, check_user_data: UserDataCheck) -> None:
         self.state = State()
-        self.version = 0  # another after every record: what was made of an older one may be out of date
         self._check = check_user_data
         self._rules: dict[type[Any], Callable[[State, Any, Context], Outcome]] = {
             commands.Launch: self._launch,
@@ -94,7 +93,6 @@ class Compute:
         return transitions.noted(self.state, outcome, context.now) if self.state.listeners else outcome
 
     def apply(self, record: Record) -> None:
-        self.version += 1
         self.state.apply(record)
 
     def lookup(self, kind: str, key: str) -> dict[str, Any] | None:

@@ -95,6 +95,8 @@ class State(Tables):
         self.transitions: dict[str, Transition] = {}
         self.owing: dict[Scope, int] = defaultdict(int)  # how many transitions nobody has been told of
         self.last_transition = 0
+        # By scope, another number after each change of an instance or security group: what was made of them is old.
+        self.changes: dict[Scope, int] = defaultdict(int)
         self.fleet = Fleet()
         tables: dict[str, dict[str, Any]] = {
             Instance.kind: self.instances,
@@ -172,6 +174,8 @@ class State(Tables):
             self._names[(entity.kind, Scope(entity.account, entity.region), entity.name)] = entity.id
         if isinstance(entity, Image) and entity.state == "pending":
             self._pending_images.add(entity.id)
+        if isinstance(entity, Instance | SecurityGroup):
+            self.changes[Scope(entity.account, entity.region)] += 1
         if isinstance(entity, Instance):
             self._index_instance(entity)
         elif isinstance(entity, Host):
@@ -194,6 +198,8 @@ class State(Tables):
             self._names.pop((entity.kind, Scope(entity.account, entity.region), entity.name), None)
         if isinstance(entity, Image):
             self._pending_images.discard(entity.id)
+        if isinstance(entity, Instance | SecurityGroup):
+            self.changes[Scope(entity.account, entity.region)] += 1
         if isinstance(entity, Instance):
             self._unindex_instance(entity)
         elif isinstance(entity, Host):

@@ -365,7 +365,8 @@ def _rule_lines(rules: Sequence[Rule], as_tcp: bool) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """The process. `head_bytes_max` bounds a request's head (line and headers); each connection may hold two buffers.
+    """The process. `head_bytes_max` bounds a request's head (line and headers); each connection may hold two buffers,
+    of that size or of `buffer_bytes`, where that is more: then it is for the frontends' rules to bound the head.
 
     `stats_socket`: path of the runtime API's unix socket, mode 0600. `threads` 0: one per core. `server_states`: a file
     that says how servers are when the process starts. `hot_bytes`: memory that each thread keeps at hand, 0: HAProxy's
@@ -376,6 +377,7 @@ class Global:
     maxconn: int = 4_096
     threads: int = 0
     head_bytes_max: int = 16 * 1024
+    buffer_bytes: int = 0
     hard_stop_after_s: int = 30
     server_states: str = ""
     hot_bytes: int = 0
@@ -393,7 +395,9 @@ class Global:
         yield f"hard-stop-after {whole(self.hard_stop_after_s, 1, 86_400, 'hard_stop_after_s')}s"
         # Two processes must not share a port in silence; a reload hands its sockets over instead.
         yield "noreuseport"
-        yield f"tune.bufsize {whole(self.head_bytes_max, 4096, 1 << 20, 'head_bytes_max') + _REWRITE_BYTES}"
+        whole(self.head_bytes_max, 4096, 1 << 20, "head_bytes_max")
+        whole(self.buffer_bytes, 0, 1 << 20, "buffer_bytes")
+        yield f"tune.bufsize {max(self.head_bytes_max, self.buffer_bytes) + _REWRITE_BYTES}"
         yield f"tune.maxrewrite {_REWRITE_BYTES}"
         yield f"tune.http.logurilen {whole(self.logged_url_bytes, 1_024, LOG_LINE_BYTES_MAX, 'logged_url_bytes')}"
         if self.hot_bytes:

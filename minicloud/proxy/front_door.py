@@ -72,6 +72,7 @@ IDLE_MS_MAX = 3_600_000
 CONNECTIONS_MAX = 4_000
 PER_SOURCE_MAX = 1_000
 THREADS = 2
+BUFFER_BYTES = 64 * 1024  # a long answer goes through in so many pieces; only while it does is one held
 _ANY_IP = r"^(?:[0-9]{1,3}\.){3}[0-9]{1,3}$|^\[[0-9a-fA-F:.]+\]$"
 
 
@@ -91,6 +92,8 @@ def front_door(settings: CloudSettings, paths: DoorPaths) -> ProxyConfig:
             maxconn=2 * CONNECTIONS_MAX + 200,
             threads=THREADS,
             head_bytes_max=limits.HTTP_HEAD_BYTES_MAX,
+            buffer_bytes=BUFFER_BYTES,
+            hot_bytes=64 * BUFFER_BYTES,
         ),
         frontends=(_grpc_door(settings, paths), _http_door(settings, paths)),
         backends=_backends(settings),
@@ -116,6 +119,7 @@ def _grpc_door(settings: CloudSettings, paths: DoorPaths) -> Frontend:
 
 def _grpc_rules(settings: CloudSettings) -> tuple[Rule, ...]:
     return (
+        *_head_rules(),
         *_host_rules(settings),
         SetHeader(REACHED_AS, fetch="req.hdr(host)"),
         *(DelHeader(name) for name in INTERNAL_HEADERS),
@@ -134,6 +138,7 @@ def _per_source(settings: CloudSettings) -> int:
 def _http_door(settings: CloudSettings, paths: DoorPaths) -> Frontend:
     too_large = f"{limits.HTTP_BODY_BYTES_MAX + 1}:"
     rules: tuple[Rule, ...] = (
+        *_head_rules(),
         *_host_rules(settings),
         *_browser_rules(settings),
         Acl("internal", "path,url_dec,lower", "beg", (INTERNAL_PATH,)),
@@ -200,14 +205,18 @@ def _owners(settings: CloudSettings) -> dict[str, int]:
 
 def _service_rules(settings: CloudSettings) -> tuple[Rule, ...]:
     """By what a request is signed for, by its target, by its path. Without any of these: the control plane looks."""
-    backends = {owner: owner for owner in _owners(settings)}
+    backends = {services.CONTROL: "control_http"} | {owner: owner for owner in _owners(settings)}
     if settings.brokers:
         backends[services.BROKER] = "broker_0"
     rules: list[Rule] = []
     for owner, backend in backends.items():
         owned = [one for one in services.KNOWN if one.owner == owner]
         name, signed = f"for_{owner}", tuple(f"/{one.signing}/aws4_request" for one in owned)
-        rules.append(Acl(name, "req.hdr(authorization)", "sub", signed))
+        # "... Credential=key/date/region/service/aws4_request, ...": compared alone, it is the cheapest way to tell.
+        rules.append(Acl(name, "req.fhdr(authorization),field(4,/)", "str", tuple(one.signing for one in owned)))
+        if owner == services.CONTROL:
+            rules.append(UseBackend(backend, When((name,))))
+            continue
         rules.append(Acl(name, "url_param(X-Amz-Credential),url_dec", "sub", signed))
         if owner == services.FUNCTIONS:
             rules.append(Acl(name, "req.hdr(host),host_only,lower", "sub", (services.FUNCTION_URL,)))
@@ -233,6 +242,16 @@ def known_names(settings: CloudSettings) -> tuple[str, ...]:
     own = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
     to_guests = (GUEST_NAME,) if settings.tls else ()
     return tuple(dict.fromkeys((*LOCAL_NAMES, *to_guests, own, *settings.allowed_hosts)))
+
+
+def _head_rules() -> tuple[Rule, ...]:
+    """Buffers would hold longer heads than anybody has."""
+    more = (f"{limits.HTTP_HEAD_BYTES_MAX + 1}:",)
+    return (
+        Acl("long_head", "req.hdrs,length", "int", more),
+        Acl("long_head", "url,length", "int", more),
+        Deny(400, When(("long_head",)), f"minicloud: a head has at most {limits.HTTP_HEAD_BYTES_MAX} bytes"),
+    )
 
 
 def _host_rules(settings: CloudSettings) -> tuple[Rule, ...]:

@@ -158,6 +158,8 @@ HEAD = b"GET / HTTP/1.1\r\nHost: %s\r\n%s\r\n"
         (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
         (HEAD % (b"localhost", b"X: " + b"a" * 15_000 + b"\r\n"), 200),
         (HEAD % (b"localhost", b"X: " + b"a" * 17_500 + b"\r\n"), 400),
+        (b"GET /" + b"a" * 17_500 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (HEAD % (b"localhost", b"X: " + b"a" * 70_000 + b"\r\n"), 400),
         (HEAD % (b"localhost", b"X: a\r\n" * 200), 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
     ],

@@ -106,13 +106,15 @@ class DoorFuzz:
         answer = await self._gateway.handle(self._request(service, operation, params))
         self._learn(answer)
         self.seen[f"{service}.{name} {answer.status}"] += 1
-        failed = answer.status >= 500 and not any(word in answer.body for word in _EXPECTED)
-        assert not failed, (service, name, params, answer.body[:600])
+        body = answer.whole()
+        failed = answer.status >= 500 and not any(word in body for word in _EXPECTED)
+        assert not failed, (service, name, params, body[:600])
         return answer
 
     def _learn(self, answer: Answer) -> None:
-        found = [one.decode() for words in (_ID, _ARN, _KEY) for one in words.findall(answer.body)]
-        found += [f"command:{one.decode()}" for one in _COMMAND.findall(answer.body)]
+        body = answer.whole()
+        found = [one.decode() for words in (_ID, _ARN, _KEY) for one in words.findall(body)]
+        found += [f"command:{one.decode()}" for one in _COMMAND.findall(body)]
         self.known = (self.known + found[:20])[-600:] if found else self.known
         if "ami-0abcdef1234567890" not in self.known:
             self.known += [*_NAMES, "ami-0abcdef1234567890"]

@@ -63,11 +63,11 @@ async def furnish(owner: DoorFuzz) -> None:
         ("ssm", "PutParameter", {"Name": f"/{MARK}", "Value": MARK, "Type": "String"}),
     ):
         answer = await owner.ask(service, name, given)
-        assert answer.status == 200, (name, answer.body)
+        assert answer.status == 200, (name, answer.whole())
 
 
 async def seen_by(owner: DoorFuzz) -> list[bytes]:
-    return [(await owner.ask(service, name, {})).body for service, name in LOOKS]
+    return [(await owner.ask(service, name, {})).whole() for service, name in LOOKS]
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -88,8 +88,8 @@ async def test_a_stranger_sees_and_changes_nothing(tmp_path: Path, seed: int) ->
 
 def told(answer: Answer) -> None:
     """The mark may be what the stranger called something itself, never the value of a tag or a parameter of mine."""
-    assert f"<value>{MARK}</value>".encode() not in answer.body, answer.body
-    assert MINE.encode() not in answer.body.replace(f"arn:aws:iam::{MINE}".encode(), b""), answer.body
+    assert f"<value>{MARK}</value>".encode() not in answer.whole(), answer.whole()
+    assert MINE.encode() not in answer.whole().replace(f"arn:aws:iam::{MINE}".encode(), b""), answer.whole()
 
 
 async def settled(cloud: Cloud) -> None:

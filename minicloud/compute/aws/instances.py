@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from minicloud.aws.call import Call, only, refused
-from minicloud.aws.xml import Lasting
+from minicloud.aws.kept import Answers
 from minicloud.base import limits
 from minicloud.base.errors import InvalidParameterCombination, MissingParameter, Unavailable
 from minicloud.compute import commands, instances, vpc
@@ -19,13 +19,10 @@ from minicloud.compute.rpc.translate import statuses
 _REACHABLE = {"ok": "passed", "impaired": "failed", "initializing": "initializing"}
 
 
-ANSWERS_KEPT_MAX = 8  # ours: of DescribeInstances; one has some 4 KiB an instance
-
-
 class InstanceDoor(Noun):
     @cached_property
-    def _answers(self) -> dict[tuple[int, str], Lasting]:
-        return {}
+    def _answers(self) -> Answers:
+        return Answers()
 
     @cached_property
     def _remembered(self) -> shown.Remembered:
@@ -37,14 +34,11 @@ class InstanceDoor(Noun):
         return await self._shown(params, lambda: self._describe(params, call))
 
     def _describe(self, params: Params, call: Call) -> Result:
-        """Asked again while nothing was recorded, the same answer: people and waiters poll."""
-        answers, version = self._answers, self._service.machine.version
-        key = (version, f"{call.caller.scope} {sorted(params.items())}")
-        if key not in answers:
-            if len(answers) >= ANSWERS_KEPT_MAX or any(old != version for old, _ in answers):
-                answers.clear()
-            answers[key] = Lasting(self._described(params, call))
-        return answers[key].let_go()
+        """Asked again while no record of the scope has changed, the same answer: people and waiters poll."""
+        scope = call.caller.scope
+        question = f"{scope} {sorted(params.items())}"
+        version = self._state.changes.get(scope, 0)
+        return self._answers.of(scope.account, question, version, lambda: self._described(params, call))
 
     def _described(self, params: Params, call: Call) -> Result:
         some, result = self._instances(params, call, shown.fields(self._state, call.caller.scope))

@@ -18,6 +18,7 @@ from minicloud.compute.tagging import volume_of
 STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 ROOT_GIB = 8  # what a root volume shows where no size was asked for
 HOP_LIMIT = 1
+REMEMBERED_MAX = 16_384  # ours: instances of all accounts; one takes some 4 KiB
 
 
 def state_of(state: str) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class Remembered:
         known = self._known.get(one.id)
         if known is not None and known[0] is one:
             return known[1].let_go()
-        if len(self._known) > 2 * len(state.instances) + 1_000:  # most of them are of instances that are gone
+        if len(self._known) > min(2 * len(state.instances) + 1_000, REMEMBERED_MAX):  # most of them may be gone
             self._known.clear()
         made = Lasting(instance(state, one))
         self._known[one.id] = (one, made)

@@ -27,7 +27,7 @@ from minicloud.cloud_targets import TargetHealth, Targets
 from minicloud.cloud_telling import event_id, tell
 from minicloud.metric.service import MetricService
 from minicloud.rpc import fleet_auth
-from minicloud.scaling.commands import TargetSeen, Unheard
+from minicloud.scaling.commands import TargetSeen, TargetsGone, Unheard
 from minicloud.scaling.errors import no_such_instance
 from minicloud.scaling.machine import Scaling
 from minicloud.scaling.model import Group, Member
@@ -139,6 +139,11 @@ class Groups:
 
     def let_go(self, instance_id: str) -> None:
         self.service.wake(instance_id)
+
+    async def gone(self, target_group: str) -> None:
+        for group in [one for one in self.machine.state.groups.values() if target_group in one.target_groups]:
+            log.warning("the target group %s of %s does not exist any more", target_group, group.key)
+            await self.shell.submit(TargetsGone(group.key, target_group))
 
 
 class Notices:

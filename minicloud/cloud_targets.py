@@ -74,6 +74,10 @@ class Finder(Protocol):
         """A target group does not know it any more."""
         ...
 
+    async def gone(self, target_group: str) -> None:
+        """There is no such target group any more."""
+        ...
+
 
 class TargetHealth:
     """What all balancer processes say of the targets of the groups that were asked for."""
@@ -138,6 +142,9 @@ class TargetHealth:
                 states.pop(target, None)
         for instance_id in dict.fromkeys(target[0] for target in said):
             await self._tell(seen.target_group, instance_id)
+        if seen.gone:
+            del self._states[seen.target_group]
+            await self._finder.gone(seen.target_group)
 
     async def _tell(self, group: str, instance_id: str) -> None:
         knows = any(target[0] == instance_id for target in self._states[group])

@@ -1,7 +1,8 @@
 """TargetService (protos/minicloud/wire/fleet.proto): how targets fare, for the autoscaler.
 
 asked, or recorded   -> the target group is news
-news                 -> its targets are looked up together, once on disk; what changed since they were said is said
+news                 -> its targets are looked up together, once on disk; what changed since they were said is said,
+                        and that it is gone
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from minicloud.balancer.model import Target
+from minicloud.balancer.model import Group, Target
 from minicloud.balancer.service import BalancerService
 from minicloud.balancer.state import State
 from minicloud.base.machine import Touched
@@ -35,8 +36,12 @@ class _News:
     def changed(self, one: Touched) -> None:
         if one.kind == Target.kind:
             group = (one.after or one.before).group
-            if group in self._said:
-                self._mark(group)
+        elif one.kind == Group.kind and one.after is None:
+            group = one.key
+        else:
+            return
+        if group in self._said:
+            self._mark(group)
 
     def _mark(self, group: str) -> None:
         self._groups[group] = None
@@ -53,8 +58,13 @@ class _News:
         groups, self._groups = list(self._groups), {}
         return [] if self._over else groups
 
-    def told(self, group: str, states: _States) -> pb.TargetsSeen | None:
-        """What is to be said now; None: nothing that was not said already."""
+    def told(self, group: str, states: _States | None) -> pb.TargetsSeen | None:
+        """What is to be said now; None: nothing that was not said already. states None: the group is gone."""
+        if group not in self._said:
+            return None
+        if states is None:
+            del self._said[group]
+            return pb.TargetsSeen(target_group=group, all=True, gone=True)
         before, self._said[group] = self._said[group], states
         known = before or {}
         changed = {key: state for key, state in states.items() if known.get(key) != state}
@@ -88,8 +98,11 @@ class TargetServicer:
             await asyncio.gather(reader, return_exceptions=True)
 
 
-def _states(state: State, groups: list[str]) -> dict[str, _States]:
-    return {group: {(one.id, one.port): one.state for one in state.targets_of(group)} for group in groups}
+def _states(state: State, groups: list[str]) -> dict[str, _States | None]:
+    return {
+        group: {(one.id, one.port): one.state for one in state.targets_of(group)} if group in state.groups else None
+        for group in groups
+    }
 
 
 async def _read(requests: AsyncIterator[pb.TargetsAsked], news: _News) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from minicloud import cloud_streams
-from minicloud.balancer.model import Target
+from minicloud.balancer.model import Group, Target
 from minicloud.balancer.targets_rpc import DESCRIPTOR, TargetServicer
 from minicloud.base.arn import Scope
 from minicloud.base.machine import Touched
@@ -35,6 +35,7 @@ class Balancers:
     def __init__(self, path: Path) -> None:
         self.followers: set[Callable[[Touched], None]] = set()
         self.targets: dict[tuple[str, str, int], str] = {}
+        self.groups = {GROUP, OTHER}
         self._path = path
 
     async def start(self) -> None:
@@ -61,12 +62,19 @@ class Balancers:
         for follower in self.followers:
             follower(Touched(Target.kind, "", None, SimpleNamespace(group=group)))
 
+    def delete(self, group: str) -> None:
+        self.groups.discard(group)
+        self.targets = {key: state for key, state in self.targets.items() if key[0] != group}
+        for follower in self.followers:
+            follower(Touched(Group.kind, group, SimpleNamespace(arn=group), None))
+
 
 @dataclass
 class Finder:
     groups: list[str] = field(default_factory=lambda: [GROUP, OTHER])
     fared: dict[str, bool] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     def target_groups(self) -> Iterable[str]:
         return self.groups
@@ -76,6 +84,10 @@ class Finder:
 
     def let_go(self, instance_id: str) -> None:
         self.left.append(instance_id)
+
+    async def gone(self, target_group: str) -> None:
+        self.lost.append(target_group)
+        self.groups.remove(target_group)
 
 
 @pytest.fixture
@@ -136,6 +148,21 @@ async def test_a_new_stream_tells_what_happened_meanwhile(balancers: Balancers, 
     balancers.put(GROUP, "i-2", "")
     await balancers.start()
     await until(lambda: not finder.fared["i-1"] and finder.left == ["i-2"])
+
+
+async def test_a_target_group_that_is_deleted_is_told_of_now_or_on_the_next_stream(
+    balancers: Balancers, finder: Finder
+) -> None:
+    balancers.put(GROUP, "i-1", "healthy")
+    balancers.put(OTHER, "i-1", "unhealthy")
+    await until(lambda: finder.fared == {"i-1": False})
+    balancers.delete(OTHER)
+    await until(lambda: finder.lost == [OTHER])
+    assert finder.fared == {"i-1": True} and finder.left == ["i-1"]
+    await balancers.server.stop(0)
+    balancers.delete(GROUP)
+    await balancers.start()
+    await until(lambda: finder.lost == [OTHER, GROUP])
 
 
 async def test_without_proof_nothing_is_told(cloud: CloudSettings, balancers: Balancers) -> None:

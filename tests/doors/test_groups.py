@@ -58,6 +58,18 @@ def test_a_group_keeps_its_size_behind_a_balancer(cloud: RealCloud, client: Clie
     assert site.is_gone()
 
 
+def test_a_group_hears_that_its_target_group_was_deleted(client: Client) -> None:
+    name = f"g{time.time_ns() % 10**10}"
+    target_group = client.target_groups.create(name, PORT)
+    client.templates.create(name, TemplateData("base", "t3.nano"))
+    client.groups.create(name, name, min_size=0, max_size=1, target_groups=[target_group.arn])
+    client.target_groups.delete(name)
+    until(lambda: not client.groups.get(name).target_groups, 10, "it was told")
+    assert [one.status for one in client.groups.activities(name)] == ["Successful"]
+    client.groups.delete(name)
+    client.templates.delete(name)
+
+
 def test_instances_attach_detach_and_stand_by(client: Client, site: Site) -> None:
     site.await_whole(2)
     one, two = sorted(site.in_service())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from minicloud.base.errors import InvalidParameterValue
-from minicloud.sandbox import linux, netns
+from minicloud.sandbox import cables, linux, netns
 from minicloud.sandbox.bridge import BridgeNetwork
 from minicloud.sandbox.network import Endpoint, GuestNetwork, NetworkConfig, open_network
 from minicloud.sandbox.nftables import Service
@@ -378,6 +379,25 @@ def test_spares_are_made_ahead_and_used(town: Town) -> None:
     ready = netns.names(prefix)
     assert len(ready) == 2
     assert town.network.allocate(ALICE, "i-1").netns in ready
+
+
+def test_what_the_kernel_refuses_is_an_error_and_a_place_that_is_there_is_none(outside: str) -> None:
+    cable = f"mctest{os.getpid() % 100000}"
+    inside = ("198.51.100.2", 30, "198.51.100.1")
+    seen: list[str] = []
+
+    def ask() -> None:
+        with netns.created(f"{cable}-x") as host:
+            for attempt in (lambda: cables.make(cable, 1, host), lambda: cables.make("a" * 16, 1, host)):
+                try:
+                    attempt()
+                except OSError as error:
+                    seen.append(errno.errorcode[error.errno or 0])
+        netns.remove(f"{cable}-x")
+        cables.plug_guest_end(outside, *inside)  # all of it is so already
+
+    run_in_thread(ask)
+    assert seen[0] == "EEXIST" and seen[1] in ("EINVAL", "ERANGE")
 
 
 def test_entering_a_namespace_is_undone() -> None:

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 REQUEST_ID = [""]  # of the invocation under way
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "aws_request_id", "taskName"}
+_VARIABLES = {
+    "function_name": "AWS_LAMBDA_FUNCTION_NAME",
+    "function_version": "AWS_LAMBDA_FUNCTION_VERSION",
+    "memory_limit_in_mb": "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "log_group_name": "AWS_LAMBDA_LOG_GROUP_NAME",
+    "log_stream_name": "AWS_LAMBDA_LOG_STREAM_NAME",
+}
+_OF_ALL: dict[str, str] = {}  # of every invocation the same
 _LEVELS = {"TRACE": logging.DEBUG, "FATAL": logging.CRITICAL, "WARN": logging.WARNING}
 
 
@@ -25,13 +33,14 @@ class Context:
     """The second argument of a handler."""
 
     def __init__(self, headers: dict[bytes, bytes], request_id: str) -> None:
-        env = os.environ
+        if not _OF_ALL:
+            _OF_ALL.update({name: os.environ.get(variable, "") for name, variable in _VARIABLES.items()})
         self.aws_request_id = request_id
-        self.function_name = env.get("AWS_LAMBDA_FUNCTION_NAME", "")
-        self.function_version = env.get("AWS_LAMBDA_FUNCTION_VERSION", "")
-        self.memory_limit_in_mb = env.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
-        self.log_group_name = env.get("AWS_LAMBDA_LOG_GROUP_NAME", "")
-        self.log_stream_name = env.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
+        self.function_name = _OF_ALL["function_name"]
+        self.function_version = _OF_ALL["function_version"]
+        self.memory_limit_in_mb = _OF_ALL["memory_limit_in_mb"]
+        self.log_group_name = _OF_ALL["log_group_name"]
+        self.log_stream_name = _OF_ALL["log_stream_name"]
         self.invoked_function_arn = headers.get(b"lambda-runtime-invoked-function-arn", b"").decode()
         self.tenant_id = None
         self._epoch_deadline_time_in_ms = int(headers.get(b"lambda-runtime-deadline-ms", b"0"))

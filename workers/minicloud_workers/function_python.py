@@ -34,6 +34,7 @@ NEXT = f"GET {API}/invocation/next HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 TASK, OPT = "/var/task", "/opt"
 RECEIVE_BYTES = 256 * 1024
 _PRELOADED: set[str] = set()
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 class Gone(Exception):
@@ -55,6 +56,7 @@ class Line:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._unread = b""
+        self._usual = b"\0"  # the last 202, which most are the same as: passed over unread
 
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
@@ -72,6 +74,8 @@ class Line:
         data = self._unread
         while (end := data.find(b"\r\n\r\n")) < 0:
             data += self._receive()
+            if data.startswith(self._usual):
+                data = data[len(self._usual) :]
         first, *lines = data[:end].split(b"\r\n")
         headers = {}
         for line in lines:
@@ -82,7 +86,10 @@ class Line:
         if len(data) - start < size:
             data = self._fill(data, start + size)
         self._unread = data[start + size :]
-        return first.split(b" ", 2)[1], headers, data[start : start + size]
+        status = first.split(b" ", 2)[1]
+        if status == b"202":
+            self._usual = data[: start + size]
+        return status, headers, data[start : start + size]
 
     def _fill(self, data: bytes, size: int) -> bytes:
         parts, count = [data], len(data)
@@ -220,7 +227,7 @@ def _from_json(event: bytes) -> Any:
 
 def _to_json(result: Any) -> bytes:
     try:
-        return json.dumps(result, ensure_ascii=False, allow_nan=True).encode()
+        return _JSON.encode(result).encode()
     except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
         raise Fault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
 

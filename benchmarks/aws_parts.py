@@ -14,7 +14,7 @@ from aws_http import Connection, Signer
 
 from minicloud.aws.call import Call, Door
 from minicloud.aws.gateway import served
-from minicloud.aws.http import serve
+from minicloud.aws.http import Reply, serve
 from minicloud.aws.services import BY_NAME
 from minicloud.aws.signature import Key, Verifier
 from minicloud.aws.wire import Answer, Request
@@ -68,8 +68,11 @@ class Echo:
 
     body_bytes_max = 1 << 20
 
+    def begin(self, _request: Request, reply: Reply) -> bool:
+        return reply(Answer(200, "application/x-amz-json-1.0", b"{}"))
+
     async def handle(self, _request: Request) -> Answer:
-        return Answer(200, "application/x-amz-json-1.0", b"{}")
+        raise NotImplementedError
 
     def refuse(self, _request: Request, _error: CloudError) -> Answer:
         return Answer(400, "text/plain", b"")

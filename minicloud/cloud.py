@@ -25,8 +25,8 @@ import grpc
 import uvloop
 
 from minicloud import __version__, settings
+from minicloud.aws.asgi import of_asgi
 from minicloud.aws.forward import Place
-from minicloud.aws.http import of_asgi
 from minicloud.aws.services import CONTROL
 from minicloud.aws.signature import Key
 from minicloud.base import limits

@@ -9,20 +9,21 @@ seconds), integer and long int, map and structure dict, list list; an optional m
 Where the model's output holds an event stream, that member is an async iterator of one-member dicts. `params` has been
 validated against the model. The method raises CloudError, whose `code` goes on the wire. It translates and decides
 nothing; what it does not support it refuses by name (`only`), and an operation without a method is refused for it.
+
+A door whose operations are small and many may be `Prompt`: such a call costs no task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from minicloud.base.arn import Caller
-from minicloud.base.errors import UnsupportedOperation
+from minicloud.base.errors import CloudError, UnsupportedOperation
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """`service`: as botocore calls its client ("ec2", "elbv2"). `base_url`: how the caller reached us, no slash."""
 
     caller: Caller
@@ -38,6 +39,30 @@ class Door:
 
     service: str
     api: object
+
+
+class Decided(NamedTuple):
+    """A call that was decided, and is not on disk yet. `undo`: for when its caller has gone away before the answer."""
+
+    result: dict[str, Any]
+    undo: Callable[[], None] | None = None
+
+
+Decide = Callable[[dict[str, Any], Call], Decided | None]
+
+
+@runtime_checkable
+class Prompt(Protocol):
+    """`decides`, by operation: the same as its method, but in one turn; None: the method has to wait, call that."""
+
+    decides: Mapping[str, Decide]
+
+    def after_flush(self, done: Callable[[CloudError | None], None]) -> None:
+        """Calls `done` once everything decided so far is on disk (None), or with why it never will be; never at once.
+
+        Only then anybody may hear of it.
+        """
+        ...
 
 
 # The code with which a service refuses what it cannot do, where it is not the general one.

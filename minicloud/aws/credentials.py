@@ -20,6 +20,7 @@ from minicloud.base.errors import Unauthenticated
 
 _HEADER = re.compile(r"Credential=([^/,\s]{1,128})/[0-9]{0,8}/([^/,\s]{1,64})/")
 _QUERY = re.compile(r"X-Amz-Credential=([^&/%]{1,128})(?:/|%2F)[0-9]{0,8}(?:/|%2F)([^&/%]{1,64})(?:/|%2F)", re.I)
+_CREDENTIAL_CHARS_MAX = 256  # ours: longer ones are not remembered
 _TEMPORARY = "ASIA"  # how the access key ids of sessions begin
 _TOKEN = re.compile(r"(?:^|&)X-Amz-Security-Token=([^&]{1,4096})", re.I)
 # (token, access key id, region) -> who that is. Raises Unauthenticated.
@@ -34,8 +35,18 @@ def open_admit(region: str = DEFAULT_REGION, opened: Open | None = None) -> Call
         account = key_id if ACCOUNT.match(key_id) else DEFAULT_ACCOUNT
         return Caller(Scope(account, region if asked == REGION_GLOBAL else check_region(asked)), admin=True)
 
+    @lru_cache(maxsize=1024)
+    def signed_by(credential: str) -> Caller | None:
+        """Who that part of an Authorization header names; None: nobody, or somebody with a token."""
+        match = _HEADER.search(credential)
+        return None if match is None or match[1].startswith(_TEMPORARY) else caller(match[1], match[2])
+
     def admit(request: Request, service: Known) -> Caller:
-        match = _HEADER.search(request.headers.get("authorization", "")) or _QUERY.search(request.query)
+        authorization = request.headers.get("authorization", "")
+        credential, comma, _ = authorization.partition(",")
+        if comma and len(credential) < _CREDENTIAL_CHARS_MAX and (known := signed_by(credential)) is not None:
+            return known
+        match = _HEADER.search(authorization) or _QUERY.search(request.query)
         if match is None:
             return caller("", region)
         if opened is not None and match[1].startswith(_TEMPORARY) and (token := _token(request)):

@@ -51,6 +51,16 @@ class Forwarder:
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, request: Request, service: Known, caller: Caller | None) -> Answer | None:
+        number = self._elsewhere(service, caller)
+        return (
+            None if number is None else await self._pass_on(request, service.owner, self._ports[service.owner][number])
+        )
+
+    def is_own(self, service: Known, caller: Caller) -> bool:
+        return self._elsewhere(service, caller) is None
+
+    def _elsewhere(self, service: Known, caller: Caller | None) -> int | None:
+        """The number of another process whose this is."""
         ports = self._ports.get(service.owner, ())
         if not ports:
             return None
@@ -59,9 +69,7 @@ class Forwarder:
             number = shard_of(caller.scope, len(ports))
         elif service.owner == self._own.owner:
             return None  # nobody is known yet, or there is one process only
-        if Place(service.owner, number) == self._own:
-            return None
-        return await self._pass_on(request, service.owner, ports[number])
+        return None if Place(service.owner, number) == self._own else number
 
     async def _pass_on(self, request: Request, owner: str, port: int) -> Answer:
         hops = request.headers.get(HOPS, "0")

@@ -3,6 +3,9 @@
 whose? -> (another process: pass on) -> who asks? -> which operation? -> read -> check -> the door's method -> write
           any CloudError on the way: refused as the service does in the protocol that was spoken
           anything else: InternalFailure with the request id; the story goes to the log
+
+`handle` is a coroutine, for all of it. `begin` goes the same way in one turn, for doors that are Prompt: the answer is
+made at once, and given to who asked when the disk has what it tells of.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from minicloud.aws import model, services
-from minicloud.aws.call import Call, Door
+from minicloud.aws.call import Call, Decide, Door, Prompt
 from minicloud.aws.face import Face, faces
 from minicloud.aws.faults import plain_refusal, unknown_operation, unknown_service
 from minicloud.aws.services import Known
@@ -33,6 +36,8 @@ from minicloud.base.errors import (
 log = logging.getLogger("minicloud.aws")
 
 Serve = Callable[[dict[str, Any], Call], Awaitable[dict[str, Any]]]
+Reply = Callable[[Answer], bool]  # False: nobody is there any more
+AfterFlush = Callable[[Callable[[CloudError | None], None]], None]
 REQUEST_ID = "x-amzn-RequestId"
 BODY_BYTES_MAX = 2 * 1024 * 1024
 
@@ -48,15 +53,21 @@ class PassOn(Protocol):
         """Another process's answer; None: it is this one's. Raises Unavailable."""
         ...
 
+    def is_own(self, service: Known, caller: Caller) -> bool:
+        """Whether it would be None."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One service of this process."""
+    """One service of this process. `decides`, `after_flush`: of a door that is Prompt."""
 
     name: str
     methods: Mapping[str, Serve]
     faces: Mapping[str, Face]
     known: frozenset[str]
+    decides: Mapping[str, Decide]
+    after_flush: AfterFlush | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +88,19 @@ def served(door: Door) -> Served:
         raise AttributeError(f"{type(door.api).__name__}: {door.service} has no {', '.join(sorted(strange))}")
     service = model.load(door.service, names)
     codes = getattr(door.api, "error_codes", {})
-    return Served(door.service, {name: getattr(door.api, name) for name in names}, faces(service, codes), known)
+    decides: Mapping[str, Decide] = {}
+    after_flush: AfterFlush | None = None
+    if isinstance(door.api, Prompt):
+        decides, after_flush = door.api.decides, door.api.after_flush
+    methods = {name: getattr(door.api, name) for name in names}
+    return Served(door.service, methods, faces(service, codes), known, decides, after_flush)
 
 
 class Gateway:
     def __init__(self, doors: Iterable[Door], way: Way) -> None:
         """Compiles every operation of every door."""
         self._served = {one.name: one for one in map(served, doors)}
+        self._is_prompt = any(one.decides for one in self._served.values())
         self._way = way
         # Also of what is only passed on: whoever owns it refuses what is too large for it.
         passed_on = services.KNOWN if way.pass_on is not None else ()
@@ -99,6 +116,59 @@ class Gateway:
         except Exception as error:  # noqa: BLE001  # told and logged
             answer = self._refuse(error, known, protocol, request_id)
         return _named(answer, request_id)
+
+    def begin(self, request: Request, reply: Reply) -> bool:
+        """`handle` in this turn, for an operation that is decided in one; the answer goes to `reply` once, maybe within
+        this call. False: nothing was done, `handle` it.
+        """
+        if not self._is_prompt or "content-encoding" in request.headers:
+            return False
+        known, protocol = services.service_of(request)
+        one = self._served.get(known.name) if known is not None else None
+        if known is None or one is None or one.after_flush is None or protocol not in one.faces:
+            return False
+        request_id, body = self._way.new_request_id(), request.body
+
+        def refusal(error: Exception) -> Answer:
+            return _named(self._refuse(error, known, protocol, request_id), request_id)
+
+        try:
+            decided = self._decide(request, known, one, (protocol, request_id))
+        except Exception as error:  # noqa: BLE001  # told and logged
+            reply(refusal(error))
+            return True
+        if decided is None:
+            request.body = body  # verifying a signature may have taken chunks apart
+            return False
+        answer, undo = decided
+
+        def done(error: CloudError | None) -> None:
+            if not reply(answer if error is None else refusal(error)) and undo is not None and error is None:
+                undo()
+
+        one.after_flush(done)
+        return True
+
+    def _decide(
+        self, request: Request, known: Known, one: Served, said: tuple[str, str]
+    ) -> tuple[Answer, Callable[[], None] | None] | None:
+        """The answer, and what takes back what it tells of. None: for `handle`. `said`: protocol and request id."""
+        protocol, request_id = said
+        face = one.faces[protocol]
+        operation, labels = face.find(request)
+        decide = one.decides.get(operation)
+        if decide is None:
+            return None
+        caller = self._way.admit(request, known)
+        if self._way.pass_on is not None and not self._way.pass_on.is_own(known, caller):
+            return None
+        codec = face.codecs[operation]
+        params = codec.read(request, labels)
+        codec.check(params)
+        decided = decide(params, Call(caller, request_id, one.name, operation, base_url(request)))
+        if decided is None:
+            return None
+        return _named(codec.write(decided.result, request_id), request_id), decided.undo
 
     def refuse(self, request: Request, error: CloudError) -> Answer:
         """The answer to a request that could not be read to its end."""

@@ -2,8 +2,10 @@
 
     bytes -> httptools -> Request -> application -> Answer -> bytes
 
-Requests of a connection are answered one after the other; a few more may be read ahead, then reading stops. A caller
-that goes away ends its request. What is bounded, and what happens beyond it:
+Requests of a connection are answered one after the other; a few more may be read ahead, then reading stops. What the
+application can begin in one turn costs no task: it calls back with the answer. Anything else is a task of its own,
+which ends when its caller goes away. Requests that are read in one turn of the loop are begun together, after all
+reading: between two reads another thread may want Python's lock. What is bounded, and what happens beyond it:
 
     head: bytes and lines of headers    431, closed        body: the application's bound    413, closed
     head: 10 s, body: 30 s without end  closed             bodies of all connections        503, closed
@@ -23,13 +25,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from http import HTTPStatus
 from typing import Any, Protocol
 
 import httptools
 
+from minicloud.aws import heads
 from minicloud.aws.wire import Answer, Request
-from minicloud.base.errors import CloudError, InvalidRequest, MessageTooLarge, Unavailable
+from minicloud.base.errors import CloudError, InvalidRequest, Unavailable
 from minicloud.base.limits import HTTP_HEAD_BYTES_MAX
 
 log = logging.getLogger("minicloud.aws")
@@ -37,19 +39,23 @@ log = logging.getLogger("minicloud.aws")
 HEADERS_MAX = 256  # ours: lines of a head
 READ_AHEAD_MAX = 8  # requests of one connection that wait for their turn
 CONNECTIONS_MAX = 4_096
+TURN_MAX = 16  # ours: connections that go on together; while others do, the disk has what these wrote
 HEAD_S, BODY_S, IDLE_S = 10.0, 30.0, 75.0
 BODIES_BYTES_MAX = 256 * 1024 * 1024  # ours: what half-read and waiting bodies of all connections may take
-GRACE_S = 2.0
-LINGER_S, LINGER_BYTES_MAX = 2.0, 64 * 1024 * 1024  # for whoever sends on after a refusal
-_STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n" for one in HTTPStatus}
-NAMES_KEPT_MAX = 1_024
-_NAMES: dict[bytes, str] = {}
+GRACE_S, LINGER_S, LINGER_BYTES_MAX = 2.0, 2.0, 64 * 1024 * 1024  # linger: for whoever sends on after a refusal
 Handler = Callable[[Request], Awaitable[Answer]]
+Reply = Callable[[Answer], bool]
 Welcome = Callable[[Request], bool]
 
 
 class Application(Protocol):
     body_bytes_max: int
+
+    def begin(self, request: Request, reply: Reply) -> bool:
+        """Does it in this turn, and calls `reply` once with a whole answer, now or later; its False says that the
+        caller has gone. False: nothing was done, `handle` it. Never raises, nor does what calls `reply`.
+        """
+        ...
 
     async def handle(self, request: Request) -> Answer:
         """Never raises but CancelledError."""
@@ -71,7 +77,10 @@ class _Stop(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """Reading is in a head, in a body, or at rest; writing is the business of one task that serves the requests."""
+    """Reading is in a head, in a body, or at rest. Of the requests at most one is served: it is begun, or has a task.
+
+    `busy`: one is served, or waits for its turn, or for a slow reader to take the answer before.
+    """
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
@@ -80,6 +89,8 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[_Pending] = deque()
+        self._begun: _Pending | None = None
+        self._going = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._refusal: CloudError | None = None
@@ -113,8 +124,10 @@ class Connection(asyncio.Protocol):
             transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self._server.leave(self, self._body_bytes + sum(len(one.request.body) for one in self._waiting))
+        mine = [*self._waiting, *([self._begun] if self._begun is not None else [])]
+        self._server.leave(self, self._body_bytes + sum(len(one.request.body) for one in mine))
         self._waiting.clear()
+        self._begun = None
         self._body_bytes = 0
         self._writable.set()
         if self._task is not None:
@@ -125,6 +138,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable.set()
+        if self.busy:
+            self.go_on()
 
     def eof_received(self) -> bool:
         return False
@@ -146,7 +161,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._fail(self._refusal or InvalidRequest("The request is not well-formed HTTP.", code="MalformedRequest"))
         if not self._in_body and self._read > HTTP_HEAD_BYTES_MAX + len(data) and self._refusal is None:
-            self._fail(_head_too_large())
+            self._fail(heads.too_large())
 
     # --- the parser's callbacks
 
@@ -156,14 +171,14 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self._url += url
         if len(self._url) > HTTP_HEAD_BYTES_MAX:
-            self._stop(_head_too_large())
+            self._stop(heads.too_large())
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._lines += 1
         self._head_bytes += len(name) + len(value) + 4
         if self._lines > HEADERS_MAX or self._head_bytes > HTTP_HEAD_BYTES_MAX:
-            self._stop(_head_too_large())
-        key, text = _NAMES.get(name) or _name(name), value.decode("latin-1")
+            self._stop(heads.too_large())
+        key, text = heads.NAMES.get(name) or heads.name_of(name), value.decode("latin-1")
         known = self._headers.get(key)
         if known is None:
             self._headers[key] = text
@@ -173,19 +188,19 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         if len(self._url) + self._head_bytes > HTTP_HEAD_BYTES_MAX:
-            self._stop(_head_too_large())
+            self._stop(heads.too_large())
         self._in_body = True
         self._read = 0
         self.deadline = self._server.now + BODY_S
         length = self._headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._app.body_bytes_max:
-            self._stop(_body_too_large(self._app.body_bytes_max))
-        if self._headers.get("expect", "").lower() == "100-continue" and self._task is None:
+            self._stop(heads.body_too_large(self._app.body_bytes_max))
+        if "expect" in self._headers and self._headers["expect"].lower() == "100-continue" and not self.busy:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         if self._body_bytes + len(body) > self._app.body_bytes_max:
-            self._stop(_body_too_large(self._app.body_bytes_max))
+            self._stop(heads.body_too_large(self._app.body_bytes_max))
         if not self._server.take(len(body)):
             self._stop(Unavailable("The cloud reads too many large requests at the moment; retry."))
         self._body_bytes += len(body)
@@ -196,9 +211,9 @@ class Connection(asyncio.Protocol):
         self._begin()  # the bytes of the body are the pending request's from here
         self._read = 0
         self._waiting.append(_Pending(request, self._parser.should_keep_alive()))
-        self.busy = True
-        if self._task is None:
-            self._task = self._server.loop.create_task(self._serve())
+        if not self.busy:
+            self.busy = True
+            self._server.in_turn(self)
         if len(self._waiting) >= READ_AHEAD_MAX and not self._paused:
             self._paused = True
             self._transport.pause_reading()
@@ -212,19 +227,46 @@ class Connection(asyncio.Protocol):
 
     # --- answering
 
-    async def _serve(self) -> None:
-        """Everything that waits, in order; then this task ends."""
+    def go_on(self) -> None:
+        """Serve what waits, in order, up to the first that has to be waited for. Not within itself."""
+        if self._going:
+            return
+        self._going = True
+        while self._waiting and self._is_free():
+            pending = self._begun = self._waiting.popleft()
+            if not self._server.begin(pending.request, self._answer):
+                self._begun = None
+                self._task = self._server.loop.create_task(self._serve(pending))
+        self._going = False
+        self._resume()
+        if self._is_free():
+            self._rest()
+
+    def _is_free(self) -> bool:
+        """The next may be served."""
+        rests = self._begun is None and self._task is None and self._writable.is_set()
+        return rests and not (self._waiting and self._transport.is_closing())
+
+    def _answer(self, answer: Answer) -> bool:
+        """To what was begun. False: its caller has gone."""
+        pending, self._begun = self._begun, None
+        if pending is None:
+            return False
+        self._server.give(len(pending.request.body))
+        there = not self._transport.is_closing()
+        if there:
+            assert isinstance(answer.body, bytes | tuple)
+            self._write_whole(answer, answer.body, pending)
+        self.go_on()
+        return there
+
+    async def _serve(self, pending: _Pending) -> None:
         try:
-            while self._waiting:
-                pending = self._waiting.popleft()
-                try:
-                    answer = await self._server.route(pending.request)
-                finally:
-                    self._server.give(len(pending.request.body))
-                await self._write(answer, pending)
-                if not pending.keep_alive or self._refusal is not None:
-                    break
-                self._resume()
+            try:
+                answer = await self._server.route(pending.request)
+            finally:
+                self._server.give(len(pending.request.body))
+            await self._write(answer, pending)
         except asyncio.CancelledError:
             self._transport.close()
             raise
@@ -233,7 +275,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         finally:
             self._task = None
-        self._rest()
+        self.go_on()
 
     def _rest(self) -> None:
         """Between requests."""
@@ -248,21 +290,26 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     async def _write(self, answer: Answer, pending: _Pending) -> None:
-        head_only = pending.request.method == "HEAD"
-        body = answer.body
-        if isinstance(body, bytes):
-            self._transport.write(self._head(answer, pending.keep_alive, len(body)) + (b"" if head_only else body))
-        elif isinstance(body, tuple):
-            head = self._head(answer, pending.keep_alive, sum(map(len, body)))
-            self._transport.writelines((head,) if head_only else (head, *body))
+        if isinstance(answer.body, bytes | tuple):
+            self._write_whole(answer, answer.body, pending)
         else:
-            self._transport.write(self._head(answer, pending.keep_alive, None))
-            if not head_only:
-                await self._stream(body)
+            self._transport.write(heads.of(answer, self._server.date, keep_alive=pending.keep_alive, length=None))
+            if pending.request.method != "HEAD":
+                await self._stream(answer.body)
+            if not pending.keep_alive:
+                self._transport.close()
+
+    def _write_whole(self, answer: Answer, body: bytes | tuple[bytes, ...], pending: _Pending) -> None:
+        length = len(body) if isinstance(body, bytes) else sum(map(len, body))
+        head = heads.of(answer, self._server.date, keep_alive=pending.keep_alive, length=length)
+        if pending.request.method == "HEAD":
+            self._transport.write(head)
+        elif isinstance(body, bytes):
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, *body))
         if not pending.keep_alive:
             self._transport.close()
-        elif not self._writable.is_set():
-            await self._writable.wait()
 
     async def _stream(self, body: AsyncIterator[bytes]) -> None:
         async for chunk in body:
@@ -270,15 +317,6 @@ class Connection(asyncio.Protocol):
                 self._transport.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
                 await self._writable.wait()
         self._transport.write(b"0\r\n\r\n")
-
-    def _head(self, answer: Answer, keep_alive: bool, length: int | None) -> bytes:
-        parts = [_STATUS_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} -\r\n", self._server.date]
-        if answer.status != 204:
-            parts.append(f"content-type: {_clean(answer.content_type)}\r\n")
-            parts.append("transfer-encoding: chunked\r\n" if length is None else f"content-length: {length}\r\n")
-        parts += [f"{name}: {_clean(value)}\r\n" for name, value in answer.headers]
-        parts.append("\r\n" if keep_alive else "connection: close\r\n\r\n")
-        return "".join(parts).encode("latin-1", "replace")
 
     # --- refusing
 
@@ -292,7 +330,7 @@ class Connection(asyncio.Protocol):
         self._server.give(self._body_bytes)
         self._body_bytes = 0
         self._transport.pause_reading()
-        if self._task is None:
+        if not self.busy:
             self._say(error)
 
     def _say(self, error: CloudError) -> None:
@@ -302,7 +340,8 @@ class Connection(asyncio.Protocol):
         if error.code == "RequestHeaderSectionTooLarge":
             answer.status = 431
         assert isinstance(answer.body, bytes)
-        self._transport.write(self._head(answer, keep_alive=False, length=len(answer.body)) + answer.body)
+        head = heads.of(answer, self._server.date, keep_alive=False, length=len(answer.body))
+        self._transport.write(head + answer.body)
         self._linger()
 
     def _linger(self) -> None:
@@ -312,37 +351,12 @@ class Connection(asyncio.Protocol):
         self._transport.write_eof()
         self._transport.resume_reading()
 
-    def late(self) -> None:
-        """The deadline has passed."""
-        self._transport.close()
-
     def stop(self) -> None:
-        if self._task is None:
+        if not self.busy:
             self._transport.close()
 
     def abort(self) -> None:
         self._transport.abort()
-
-
-def _name(raw: bytes) -> str:
-    """In lower case. SDKs send the same few names all the time, so they are remembered."""
-    name = raw.decode("latin-1").lower()
-    if len(_NAMES) < NAMES_KEPT_MAX:
-        _NAMES[raw] = name
-    return name
-
-
-def _clean(value: str) -> str:
-    return value if value.isprintable() else "".join(char if char.isprintable() else " " for char in value)
-
-
-def _head_too_large() -> CloudError:
-    return InvalidRequest("The head of the request is too large.", code="RequestHeaderSectionTooLarge")
-
-
-def _body_too_large(most: int) -> CloudError:
-    text = f"The body of the request is larger than {most} bytes."
-    return MessageTooLarge(text, code="RequestEntityTooLarge")
 
 
 class HttpServer:
@@ -365,26 +379,29 @@ class HttpServer:
         self._headed = {key: one for key, one in given if not key.startswith(("/", "."))}
         self._welcome = welcome
         self._connections: set[Connection] = set()
+        self._turn: list[Connection] = []
         self._empty = asyncio.Event()
         self._bodies = 0
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._ticking: asyncio.TimerHandle | None = None
 
-    async def start(self, host: str, port: int) -> None:
-        """Raises Unavailable where the address cannot be had."""
+    async def start(self, host: str, port: int, path: str = "") -> None:
+        """`path`: of a unix socket to listen on too. Raises Unavailable where the address cannot be had."""
         try:
             listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from None
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
-        self._server = await self.loop.create_server(lambda: Connection(self), sock=listener, backlog=1024)
+        self._servers = [await self.loop.create_server(lambda: Connection(self), sock=listener, backlog=1024)]
+        if path:
+            self._servers.append(await self.loop.create_unix_server(lambda: Connection(self), path, backlog=1024))
         self._tick()
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """No new connections; running requests may end within the grace."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         if self._ticking is not None:
             self._ticking.cancel()
         for one in list(self._connections):
@@ -398,23 +415,47 @@ class HttpServer:
         await asyncio.sleep(0)
 
     def route(self, request: Request) -> Awaitable[Answer]:
+        return (self._other(request) or self.app.handle)(request)
+
+    def begin(self, request: Request, reply: Reply) -> bool:
+        try:
+            return self._other(request) is None and self.app.begin(request, reply)
+        except Exception:  # of one request; others go on in the same turn
+            log.exception("a request cannot begin")
+            return False
+
+    def _other(self, request: Request) -> Handler | None:
+        """Who answers this instead of the application."""
         for header, handler in self._headed.items():
             if header in request.headers:
-                return handler(request)
+                return handler
         if self._welcome is not None and not self._welcome(request):
-            return _forbidden()
+            return heads.forbidden
         if request.path.startswith("/_minicloud"):
             for prefix, handler in self._paths.items():
                 if request.path.startswith(prefix):
-                    return handler(request)
+                    return handler
         if self._hosts:
             host = request.headers.get("host", "").lower()
             for part, handler in self._hosts.items():
                 if part in host:
-                    return handler(request)
-        return self.app.handle(request)
+                    return handler
+        return None
 
     # --- connections
+
+    def in_turn(self, connection: Connection) -> None:
+        """It has a request, and is asked to go on once all that has come in this turn is read."""
+        if not self._turn:
+            self.loop.call_soon(self._serve_turn)
+        self._turn.append(connection)
+
+    def _serve_turn(self) -> None:
+        turn, self._turn = self._turn[:TURN_MAX], self._turn[TURN_MAX:]
+        if self._turn:
+            self.loop.call_soon(self._serve_turn)
+        for one in turn:
+            one.go_on()
 
     def enter(self, connection: Connection) -> bool:
         self._connections.add(connection)
@@ -441,7 +482,7 @@ class HttpServer:
         self.date = f"date: {formatdate(usegmt=True)}\r\n"
         for one in list(self._connections):
             if not one.busy and one.deadline < self.now:
-                one.late()
+                one.stop()
         self._ticking = self.loop.call_later(1.0, self._tick)
 
 
@@ -451,47 +492,9 @@ async def serve(
     port: int,
     others: Mapping[str, Handler] | None = None,
     welcome: Welcome | None = None,
+    path: str = "",
 ) -> HttpServer:
-    """Serve in the running loop; port 0: a free one. Raises Unavailable (address taken)."""
+    """Serve in the running loop; port 0: a free one; `path`: see HttpServer.start. Raises Unavailable (taken)."""
     server = HttpServer(app, others, welcome)
-    await server.start(host, port)
+    await server.start(host, port, path)
     return server
-
-
-async def _forbidden() -> Answer:
-    return Answer(403, "text/plain", b"minicloud: not for web pages, and not under this host name")
-
-
-def of_asgi(app: Callable[..., Awaitable[None]]) -> Handler:
-    """A handler out of an ASGI application that answers in one piece."""
-
-    async def handle(request: Request) -> Answer:
-        answer = Answer(500, "text/plain", b"")
-        chunks: list[bytes] = []
-        scope = {
-            "type": "http",
-            "method": request.method,
-            "path": request.path,
-            "query_string": request.query.encode("latin-1"),
-            "headers": [(key.encode("latin-1"), text.encode("latin-1")) for key, text in request.headers.items()],
-            "client": (request.peer, 0),
-        }
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": request.body, "more_body": False}
-
-        async def send(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                answer.status = message["status"]
-                pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
-                answer.content_type = dict(pairs).get("content-type", "text/plain")
-                answer.headers = [one for one in pairs if one[0] not in ("content-type", "content-length")]
-            else:
-                chunks.append(message.get("body", b""))
-
-        with contextlib.suppress(asyncio.IncompleteReadError):
-            await app(scope, receive, send)
-        answer.body = b"".join(chunks)
-        return answer
-
-    return handle

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from minicloud.aws.call import Call
+from minicloud.aws.call import Call, Decide, Decided
 from minicloud.base import pages
 from minicloud.base.digests import md5_of_attributes, md5_of_body
 from minicloud.base.errors import CloudError, Internal, InvalidPageToken, InvalidParameterValue
@@ -46,6 +47,16 @@ class QueueApi:
         self._service = service
         self._core = service.core
         self._page_secret = page_secret
+        self.after_flush = service.after_flush
+        self.decides: Mapping[str, Decide] = {
+            "SendMessage": self._send,
+            "SendMessageBatch": self._send_batch,
+            "ReceiveMessage": self._receive,
+            "DeleteMessage": self._delete,
+            "DeleteMessageBatch": self._delete_batch,
+            "ChangeMessageVisibility": self._change,
+            "ChangeMessageVisibilityBatch": self._change_batch,
+        }
 
     # --- queues
 
@@ -115,17 +126,43 @@ class QueueApi:
     # --- messages
 
     async def SendMessage(self, params: Params, call: Call) -> Params:
-        queue = self._find(params, call)
-        entry = _entry(params)
-        (result,) = await self._service.send(queue, [entry])
-        if isinstance(result, CloudError):
-            raise result
-        return _sent(entry, result)
+        return await self._told(self._send(params, call))
 
     async def SendMessageBatch(self, params: Params, call: Call) -> Params:
+        return await self._told(self._send_batch(params, call))
+
+    async def ReceiveMessage(self, params: Params, call: Call) -> Params:
+        queue, ask, show = self._asked(params, call)
+        return show.reply(await self._service.receive(queue, ask))
+
+    async def DeleteMessage(self, params: Params, call: Call) -> Params:
+        return await self._told(self._delete(params, call))
+
+    async def DeleteMessageBatch(self, params: Params, call: Call) -> Params:
+        return await self._told(self._delete_batch(params, call))
+
+    async def ChangeMessageVisibility(self, params: Params, call: Call) -> Params:
+        return await self._told(self._change(params, call))
+
+    async def ChangeMessageVisibilityBatch(self, params: Params, call: Call) -> Params:
+        return await self._told(self._change_batch(params, call))
+
+    async def _told(self, decided: Decided) -> Params:
+        await self._service.flushed()
+        return decided.result
+
+    # --- the same in one turn (call.Prompt)
+
+    def _send(self, params: Params, call: Call) -> Decided:
+        queue = self._find(params, call)
+        entry = _entry(params)
+        result = self._service.decide(lambda now: self._core.send(queue, entry, now))
+        return Decided(_sent(entry, result))
+
+    def _send_batch(self, params: Params, call: Call) -> Decided:
         queue = self._find(params, call)
         entries = [_entry(one, one["Id"]) for one in params["Entries"]]
-        results = await self._service.send_batch(queue, entries)
+        results = self._service.decide(lambda now: self._core.send_batch(queue, entries, now))
         sent: list[Params] = []
         failed: list[Params] = []
         for entry, result in zip(entries, results, strict=True):
@@ -133,9 +170,16 @@ class QueueApi:
                 failed.append(_failure(entry.id, result))
             else:
                 sent.append({"Id": entry.id, **_sent(entry, result)})
-        return _batch_reply(sent, failed)
+        return Decided(_batch_reply(sent, failed))
 
-    async def ReceiveMessage(self, params: Params, call: Call) -> Params:
+    def _receive(self, params: Params, call: Call) -> Decided | None:
+        queue, ask, show = self._asked(params, call)
+        batch = self._service.receive_now(queue, ask)
+        if batch is None:
+            return None
+        return Decided(show.reply(batch), partial(self._service.give_back, batch) if batch.bodies else None)
+
+    def _asked(self, params: Params, call: Call) -> tuple[Queue, Ask, _Shown]:
         queue = self._find(params, call)
         want = params.get("MaxNumberOfMessages", 1)
         if not 1 <= want <= limits.RECEIVE_MESSAGES_MAX:
@@ -143,39 +187,39 @@ class QueueApi:
             raise errors.bad_value("MaxNumberOfMessages", want, reason)
         show = _Shown(queue, params)
         attempt = params.get("ReceiveRequestAttemptId", "")
-        ask = Ask(want, params.get("VisibilityTimeout"), params.get("WaitTimeSeconds"), attempt)
-        batch = await self._service.receive(queue, ask)
-        return {"Messages": show.messages(batch)} if batch.bodies else {}
+        return queue, Ask(want, params.get("VisibilityTimeout"), params.get("WaitTimeSeconds"), attempt), show
 
-    async def DeleteMessage(self, params: Params, call: Call) -> Params:
+    def _delete(self, params: Params, call: Call) -> Decided:
         handle = receipt.from_text(params["ReceiptHandle"])
-        for error in (await self._service.delete(self._find(params, call), [handle])).values():
+        for error in self._service.delete_now(self._find(params, call), [handle]).values():
             raise error
-        return {}
+        return Decided({})
 
-    async def DeleteMessageBatch(self, params: Params, call: Call) -> Params:
+    def _delete_batch(self, params: Params, call: Call) -> Decided:
         queue, entries = self._find(params, call), params["Entries"]
 
-        async def delete(handles: list[bytes], _entries: list[Params]) -> Mapping[int, CloudError]:
-            return await self._service.delete(queue, handles)
+        def delete(handles: list[bytes], _entries: list[Params]) -> Mapping[int, CloudError]:
+            return self._service.delete_now(queue, handles)
 
-        return await _each(entries, "DeleteMessageBatchRequestEntry", delete)
+        return Decided(_each(entries, "DeleteMessageBatchRequestEntry", delete))
 
-    async def ChangeMessageVisibility(self, params: Params, call: Call) -> Params:
+    def _change(self, params: Params, call: Call) -> Decided:
         queue, handle = self._find(params, call), receipt.from_text(params["ReceiptHandle"])
-        failed = await self._service.change_visibility(queue, [handle], [params["VisibilityTimeout"]])
-        for error in failed.values():
+        for error in self._change_now(queue, [handle], [params["VisibilityTimeout"]]).values():
             raise error
-        return {}
+        return Decided({})
 
-    async def ChangeMessageVisibilityBatch(self, params: Params, call: Call) -> Params:
+    def _change_batch(self, params: Params, call: Call) -> Decided:
         queue, entries = self._find(params, call), params["Entries"]
 
-        async def change(handles: list[bytes], those: list[Params]) -> Mapping[int, CloudError]:
+        def change(handles: list[bytes], those: list[Params]) -> Mapping[int, CloudError]:
             timeouts = [one.get("VisibilityTimeout", queue.settings.visibility_s) for one in those]
-            return await self._service.change_visibility(queue, handles, timeouts)
+            return self._change_now(queue, handles, timeouts)
 
-        return await _each(entries, "ChangeMessageVisibilityBatchRequestEntry", change)
+        return Decided(_each(entries, "ChangeMessageVisibilityBatchRequestEntry", change))
+
+    def _change_now(self, queue: Queue, handles: list[bytes], timeouts: list[int]) -> Mapping[int, CloudError]:
+        return self._service.decide(lambda now: self._core.change_visibility(queue, handles, timeouts, now))
 
     # --- message move tasks
 
@@ -298,7 +342,9 @@ def _batch_reply(done: list[Params], failed: list[Params]) -> Params:
     return {"Successful": done, "Failed": failed} if failed else {"Successful": done}
 
 
-async def _each(entries: list[Params], noun: str, act: Callable[..., Any]) -> Params:
+def _each(
+    entries: list[Params], noun: str, act: Callable[[list[bytes], list[Params]], Mapping[int, CloudError]]
+) -> Params:
     """Entries with receipt handles: those that can be read are acted on together."""
     check_batch([one["Id"] for one in entries], noun)
     failed: dict[str, CloudError] = {}
@@ -311,7 +357,7 @@ async def _each(entries: list[Params], noun: str, act: Callable[..., Any]) -> Pa
         except CloudError as error:
             failed[one["Id"]] = error
     if those:
-        errors_of = await act(handles, those)
+        errors_of = act(handles, those)
         failed |= {those[index]["Id"]: error for index, error in errors_of.items()}
     done = [{"Id": one["Id"]} for one in entries if one["Id"] not in failed]
     return _batch_reply(done, [_failure(one["Id"], failed[one["Id"]]) for one in entries if one["Id"] in failed])
@@ -333,16 +379,19 @@ class _Shown:
         self._names = params.get("MessageAttributeNames", ())
         self._queue = queue
 
-    def messages(self, batch: Batch) -> list[Params]:
+    def reply(self, batch: Batch) -> Params:
+        return {"Messages": self._messages(batch)} if batch.bodies else {}
+
+    def _messages(self, batch: Batch) -> list[Params]:
         handles, ids = batch.handles(), batch.ids.hex()
         size, width = receipt.HANDLE_BYTES, 2 * ID_BYTES
         shown: list[Params] = []
         for index, body in enumerate(batch.bodies):
             one = ids[index * width : (index + 1) * width]
-            handle = binascii.b2a_base64(handles[index * size : (index + 1) * size], newline=False).decode()
+            handle = binascii.b2a_base64(handles[index * size : (index + 1) * size], newline=False)
             item: Params = {
                 "MessageId": f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}",
-                "ReceiptHandle": handle.translate(_URL_SAFE),
+                "ReceiptHandle": handle.translate(_URL_SAFE, b"=").decode(),
                 "MD5OfBody": md5_of_body(body),
                 "Body": body.decode("utf-8", "replace"),
             }
@@ -379,7 +428,7 @@ class _Shown:
         item["MD5OfMessageAttributes"] = md5_of_attributes(chosen)
 
 
-_URL_SAFE = {ord("+"): "-", ord("/"): "_", ord("="): None}
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def _attribute_shown(one: Attribute) -> Params:

@@ -95,8 +95,9 @@ class Broker:
 
     def due(self) -> float | None:
         """When `tick` wants to be called next, Unix seconds."""
-        whens = [when for when in (self.book.timers.due_ms(), self._mover.due_ms()) if when is not None]
-        return min(whens) / 1000 if whens else None
+        timers, moves = self.book.timers.due_ms(), self._mover.due_ms()
+        due = timers if moves is None or (timers is not None and timers < moves) else moves
+        return None if due is None else due / 1000
 
     def tick(self, now: float) -> None:
         """End visibility timeouts, delays and retention; move a step of each task."""
@@ -105,6 +106,8 @@ class Broker:
 
     def take_awake(self) -> list[Queue]:
         """Queues that got visible messages since the last call."""
+        if not self.book.awake:
+            return []
         awake, self.book.awake = self.book.awake, set()
         return [self.book.queues[number] for number in awake if number in self.book.queues]
 

@@ -188,7 +188,7 @@ class Mover:
         return task.moved
 
     def due_ms(self) -> int | None:
-        return min((task.next_ms for task in self.running.values()), default=None)
+        return min(task.next_ms for task in self.running.values()) if self.running else None
 
     def step(self) -> None:
         """Move what is due now."""

@@ -19,6 +19,7 @@ from minicloud.queue.errors import bad_handle
 HANDLE = struct.Struct("<IQQ8s")
 HANDLE_BYTES = HANDLE.size
 _HEAD = struct.Struct("<IQ")
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def mac(secret: bytes, queue: int, number: int) -> bytes:
@@ -39,7 +40,8 @@ def to_text(handle: bytes) -> str:
 def from_text(text: str) -> bytes:
     """Raises ReceiptHandleIsInvalid."""
     try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        padded = (text + "=" * (-len(text) % 4)).encode("ascii").translate(_FROM_URL_SAFE)
+        raw = binascii.a2b_base64(padded, strict_mode=True)
     except (binascii.Error, ValueError):
         raise bad_handle(text) from None
     if len(raw) != HANDLE_BYTES:

@@ -2,6 +2,9 @@
 
     call -> core (in memory; may raise) -> sleepers wake, the timer is set -> await log.flushed() -> reply
 
+A door that answers many small calls does not wait with a coroutine for each: it `decide`s, makes its reply, and gives
+it away from `after_flush`.
+
 Calls of the same moment share one sync: each appends its frames and waits, and the log writes all that is queued. A
 receive reads its bodies in the same turn as it decides, so nothing can move them meanwhile; the disk syncs beside it.
 Documents (messages of topics that are not raw) it makes after that, a few in a turn: other calls come in between.
@@ -57,6 +60,10 @@ class DurableLog(SegmentedLog, Protocol):
         """Returns once everything appended before is on disk. Raises Fenced, Internal: it never will be."""
         ...
 
+    def after_flush(self, done: Callable[[CloudError | None], None]) -> None:
+        """The same with a call, from the running event loop, and never within this one."""
+        ...
+
     def read_all(self, addresses: Sequence[int], lengths: Sequence[int]) -> Sequence[bytes | CloudError]:
         """Whole frames; each is there or is its error."""
         ...
@@ -110,13 +117,27 @@ class QueueService:
 
         Raises what `decide` does; Unavailable, Fenced, Internal.
         """
-        self._check()
-        try:
-            result = decide(self._ports.clock.wall())
-        finally:
-            self._settle()
+        result = self.decide(decide)
         await self._log.flushed()
         return result
+
+    def decide(self, decide: Callable[[float], T]) -> T:
+        """The same in one turn: what it returns is not on disk yet, and nobody may hear of it. Raises as `act`, but
+        what the disk says later.
+        """
+        self._check()
+        try:
+            return decide(self._ports.clock.wall())
+        finally:
+            self._settle()
+
+    async def flushed(self) -> None:
+        """Returns once everything that was decided so far is on disk. Raises Fenced, Internal."""
+        await self._log.flushed()
+
+    def after_flush(self, done: Callable[[CloudError | None], None]) -> None:
+        """Call `done` once everything that was decided so far is on disk: with None, or why it never will be."""
+        self._log.after_flush(done)
 
     def _check(self) -> None:
         if self._log.error is not None:
@@ -208,12 +229,14 @@ class QueueService:
         """One result for each entry, in order."""
         return await self.act(lambda now: self.core.send_entries(queue, entries, now))
 
-    async def send_batch(self, queue: Queue, entries: Sequence[SendEntry]) -> list[Sent | CloudError]:
-        """The same by the laws of SQS's batches: ten at most, with ids that differ."""
-        return await self.act(lambda now: self.core.send_batch(queue, entries, now))
-
     async def delete(self, queue: Queue, handles: Sequence[bytes]) -> dict[int, CloudError]:
-        return await self.act(lambda now: self._delete(queue, handles, now))
+        failed = self.delete_now(queue, handles)
+        await self._log.flushed()
+        return failed
+
+    def delete_now(self, queue: Queue, handles: Sequence[bytes]) -> dict[int, CloudError]:
+        """In one turn, as `decide`."""
+        return self.decide(lambda now: self._delete(queue, handles, now))
 
     def _delete(self, queue: Queue, handles: Sequence[bytes], now: float) -> dict[int, CloudError]:
         full = queue.rows.counts[IN_FLIGHT] >= limits.IN_FLIGHT_MAX
@@ -242,8 +265,23 @@ class QueueService:
                 if not count % DOCUMENTS_AT_ONCE:
                     await asyncio.sleep(0)
         except asyncio.CancelledError:
-            self._give_back(batch)
+            self.give_back(batch)
             raise
+        return batch
+
+    def receive_now(self, queue: Queue, ask: Ask) -> Batch | None:
+        """`receive` in one turn, as `decide`. None: `receive` has to wait for a message, or for documents to be made.
+
+        Who gives the batch to nobody calls `give_back`.
+        """
+        if queue.documents:
+            return None
+        wait_s = queue.settings.wait_s if ask.wait_s is None else check_wait(ask.wait_s)
+        batch = self._take(queue, ask, patient=wait_s > 0)
+        if not batch.bodies:
+            if wait_s:
+                return None
+            self.core.book.tally(queue).empty += 1
         return batch
 
     async def _wait(self, queue: Queue, ask: Ask, wait_s: float) -> Batch:
@@ -298,7 +336,8 @@ class QueueService:
         for column in (got.seqs, got.addresses, got.targets, got.lengths):
             column[:] = [column[index] for index in kept]
 
-    def _give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: Batch) -> None:
+        """Its messages are visible again."""
         handles = batch.received.handles()
         try:
             self.core.change_visibility(batch.received.queue, handles, [0] * len(handles), self.now())

@@ -23,6 +23,7 @@ class MemoryLog:
         self._segment_bytes = segment_bytes
         self._segment = 1
         self._offset = 0
+        self._flushing: set[asyncio.Task[None]] = set()
 
     def append(self, frames: list[bytes], *, essential: bool = False) -> list[int]:
         if self.full and not essential:
@@ -40,6 +41,19 @@ class MemoryLog:
     async def flushed(self) -> None:
         if self.error is not None:
             raise self.error
+
+    def after_flush(self, done: Callable[[CloudError | None], None]) -> None:
+        task = asyncio.ensure_future(self.flushed())
+        self._flushing.add(task)
+
+        def told(task: asyncio.Task[None]) -> None:
+            self._flushing.discard(task)
+            if not task.cancelled():
+                error = task.exception()
+                assert error is None or isinstance(error, CloudError)
+                done(error)
+
+        task.add_done_callback(told)
 
     async def close(self) -> None:
         pass

@@ -46,7 +46,7 @@ from minicloud.store.log_format import (
 from minicloud.store.log_reader import Shelf
 from minicloud.store.log_recovery import floor, recover
 from minicloud.store.log_segments import Damage, DamagedFrame, Remains, Segment, make_segment
-from minicloud.store.log_writer import Chunk, Ended, LogWriter
+from minicloud.store.log_writer import Chunk, Done, Ended, LogWriter
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 SEGMENT_BYTES_MAX = 1 << 28  # queue.ports: addresses have so many bits for the offset
@@ -150,11 +150,20 @@ class FileLog:
 
     async def flushed(self) -> None:
         """Return when everything that was appended before the call is on disk. Raises Fenced, Internal."""
-        writer = self._writer
-        if not self._closed and not self._fence.held():
-            writer.fail(Fenced())
-        if writer.error is not None or writer.synced < self._ticket:
-            await writer.wait(self._ticket)
+        self._look()
+        await self._writer.wait(self._ticket)
+
+    def after_flush(self, done: Done) -> None:
+        """The same for who does not wait: `done` is called from the running event loop, with the error or None."""
+        self._look()
+        self._writer.then(self._ticket, done)
+
+    def _look(self) -> None:
+        """Where nothing is on its way to the disk: whoever reads is the owner still, or the log fails. Else the writer
+        looks before it tells.
+        """
+        if self._writer.synced >= self._ticket and not self._closed and not self._fence.held():
+            self._writer.fail(Fenced())
 
     def seal(self) -> bool:
         """Begin a new segment, so that the present one can be compacted. False where there is none to begin."""
@@ -176,6 +185,7 @@ class FileLog:
                 self._queue(active, [note], len(note))
         except CloudError:
             pass  # it is in `error`
+        self._writer.end()
         await asyncio.to_thread(self._writer.stop)
         for segment in self._shelf.segments.values():
             if segment.file >= 0:

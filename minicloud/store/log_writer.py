@@ -4,6 +4,9 @@ Theory of group commit as in `writer`: the thread takes everything that waits an
 when it is on disk, so an idle log flushes at once and a busy one collects while the disk works. After the write it
 looks at the fence, and only then tells those who wait.
 
+Waking a thread costs more than most calls: the two pass Python's lock to and fro. So what is put in one turn of the
+event loop goes to the thread together, when the turn ends, and all who wait in a loop are told in one call.
+
 Space. Segments are made ahead with all of their space reserved, so a write never meets a full disk. One of them is the
 reserve for what must go on. When there is no space for another, `full` is set; a nudge (an append that was refused,
 after a pause; a deletion) tries again.
@@ -19,7 +22,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -53,7 +57,9 @@ class Point(NamedTuple):
     offset: int
 
 
-_Waiter = tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]
+Done = Callable[[CloudError | None], None]
+_Line = deque[tuple[int, Done]]
+_Watcher = tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]
 _Item = Chunk | Callable[[], None]
 
 
@@ -88,11 +94,13 @@ class LogWriter:
         self._last_number = start.number
         self._ahead = ahead
         self._retry_at = 0.0
-        self._queue: SimpleQueue[_Item] = SimpleQueue()
-        self._next: _Item | None = None
+        self._queue: SimpleQueue[list[_Item]] = SimpleQueue()
+        self._put: list[_Item] = []  # in this turn of the event loop
+        self._turn: asyncio.AbstractEventLoop | None = None  # the loop that is to hand it over
+        self._taken: deque[_Item] = deque()  # by the thread
         self._lock = threading.Lock()
-        self._waiters: deque[_Waiter] = deque()
-        self._watchers: list[_Waiter] = []
+        self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}  # who waits, by ticket; touched in their own loop
+        self._watchers: list[_Watcher] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"log {disk.directory.name}", daemon=True)
 
@@ -102,21 +110,42 @@ class LogWriter:
         self._thread.start()
 
     def put(self, chunk: Chunk) -> None:
-        self._queue.put(chunk)
+        self._put.append(chunk)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._hand_over()
+            return
+        if self._turn is not loop:
+            self._turn = loop
+            loop.call_soon(self._hand_over)
 
     def nudge(self) -> None:
         """Try again to make space ahead, unless that was tried a moment ago."""
         if time.monotonic() >= self._retry_at:
             self._retry_at = time.monotonic() + RETRY_S
-            self._queue.put(self._make_spares)
+            self._order(self._make_spares)
 
     def discard(self, segments: list[Segment]) -> None:
         """Delete the files, oldest first, when everything that was put before is on disk."""
-        self._queue.put(lambda: self._discard(segments))
+        self._order(lambda: self._discard(segments))
+
+    def _order(self, work: Callable[[], None]) -> None:
+        self._put.append(work)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._turn = None
+        if self._put:
+            put, self._put = self._put, []
+            self._queue.put(put)
+
+    def end(self) -> None:
+        """Write what is queued, and no more: `stop` waits for that."""
+        self._order(self._stop)
 
     def stop(self) -> None:
-        """Write what is queued, end the thread, give back what was made ahead."""
-        self._queue.put(self._stop)
+        """Wait for the end of the thread, give back what was made ahead. From any thread."""
         self._thread.join()
         while self.spares:
             spare = self.spares.popleft()
@@ -128,17 +157,26 @@ class LogWriter:
 
     # --- waiting
 
+    def then(self, ticket: int, done: Done) -> None:
+        """Call `done(None)` in the running event loop once the call of that ticket is on disk; `done(error)`: it never
+        will be. Never within this call; `done` does not raise.
+        """
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None:
+            line = self._lines[loop] = deque()
+        line.append((ticket, done))
+        if self.synced >= ticket or self.error is not None:  # looked at after standing in line: nobody is forgotten
+            loop.call_soon(self._serve, line)
+
     async def wait(self, ticket: int) -> None:
         """Until the call of that ticket is on disk. Raises Internal, Fenced."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            if self.error is not None:
-                raise self.error.copy(self.error)
-            if self.synced >= ticket:
-                return
-            future = loop.create_future()
-            self._waiters.append((ticket, loop, future))
-        await future
+        if self.error is not None:
+            raise self.error.copy(self.error)
+        if self.synced < ticket:
+            future = asyncio.get_running_loop().create_future()
+            self.then(ticket, partial(_resolve, future))
+            await future
 
     async def watch(self) -> None:
         """Until the log has failed."""
@@ -147,7 +185,7 @@ class LogWriter:
             if self.error is not None:
                 return
             future = loop.create_future()
-            self._watchers.append((0, loop, future))
+            self._watchers.append((loop, future))
         await future
 
     def fail(self, error: CloudError) -> None:
@@ -156,17 +194,34 @@ class LogWriter:
             if self.error is None:
                 self.error = error
                 log.error("%s: %s", self.disk.directory, error)
-            waiters, self._waiters = self._waiters, deque()
             watchers, self._watchers = self._watchers, []
-        _tell(waiters, self.error)
-        _tell(watchers, None)
+        self._wake()
+        for loop, future in watchers:
+            _call_in(loop, partial(_resolve, future, None))
+
+    def _wake(self) -> None:
+        """One hop into each event loop in which somebody waits."""
+        for loop, line in list(self._lines.items()):
+            if line and not _call_in(loop, partial(self._serve, line)):
+                del self._lines[loop]
+
+    def _serve(self, line: _Line) -> None:
+        """Tell those whose time has come; after a failure everybody."""
+        while line and (line[0][0] <= self.synced or self.error is not None):
+            ticket, done = line.popleft()
+            error = self.error if ticket > self.synced else None
+            try:
+                done(error if error is None else error.copy(error))
+            except Exception:
+                log.exception("who waited for the disk failed")
 
     # --- the thread
 
     def _run(self) -> None:
         while not self._stopping:
-            item = self._next or self._queue.get()
-            self._next = None
+            if not self._taken:
+                self._taken.extend(self._queue.get())
+            item = self._taken.popleft()
             try:
                 if isinstance(item, Chunk):
                     self._write(self._collect(item))
@@ -184,13 +239,15 @@ class LogWriter:
         """Everything that waits, up to the group's limit or to the first item that does not go with it."""
         group, size = [first], first.size
         while size < GROUP_BYTES_MAX:
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                break
+            if not self._taken:
+                try:
+                    self._taken.extend(self._queue.get_nowait())
+                except Empty:
+                    break
+            item = self._taken[0]
             if not isinstance(item, Chunk) or item.segment is not first.segment:
-                self._next = item
                 break
+            self._taken.popleft()
             group.append(item)
             size += item.size
         return group
@@ -211,12 +268,8 @@ class LogWriter:
             self._make_spares()
 
     def _told(self, durable: Point, ticket: int) -> None:
-        ready: list[_Waiter] = []
-        with self._lock:
-            self.durable, self.synced = durable, ticket
-            while self._waiters and self._waiters[0][0] <= ticket:
-                ready.append(self._waiters.popleft())
-        _tell(ready, None)
+        self.durable, self.synced = durable, ticket
+        self._wake()
 
     def _enter(self, segment: Segment) -> None:
         """The segment before is complete: what was reserved and not used of it goes back."""
@@ -262,23 +315,20 @@ class LogWriter:
         self._stopping = True
 
 
-def _tell(waiters: Iterable[_Waiter], error: CloudError | None) -> None:
-    """Wake who waits: one hop into each event loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-    for _, loop, future in waiters:
-        loops.setdefault(loop, []).append(future)
-    for loop, futures in loops.items():
-        try:
-            loop.call_soon_threadsafe(_resolve, futures, error)
-        except RuntimeError:
-            log.debug("the event loop of a caller closed before its call was on disk")
+def _call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> bool:
+    """False: that loop is closed, and whoever waited in it is gone."""
+    try:
+        loop.call_soon_threadsafe(call)
+    except RuntimeError:
+        log.debug("the event loop of a caller closed before its call was on disk")
+        return False
+    return True
 
 
-def _resolve(futures: list[asyncio.Future[None]], error: CloudError | None) -> None:
-    for future in futures:
-        if future.done():
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error.copy(error))
+def _resolve(future: asyncio.Future[None], error: CloudError | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

@@ -23,7 +23,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from minicloud.aws.call import Door
+from minicloud.aws.call import Decide, Decided, Door, Prompt
 from minicloud.aws.credentials import open_admit
 from minicloud.aws.gateway import Admit, Gateway, PassOn, Way
 from minicloud.aws.http import Handler, serve
@@ -70,19 +70,35 @@ MEANINGLESS = frozenset({"DryRun", "ClientToken", "ReturnConsumedCapacity"})
 def watching(door: Door) -> Door:
     """The same door; a call that succeeds without having looked at a parameter is an AssertionError."""
 
+    def look(seen: Watched, call: Any) -> None:
+        ignored = seen.unread - MEANINGLESS
+        assert not ignored, f"{call.operation} takes {', '.join(sorted(ignored))} and ignores it"
+
     def watched(method: Any) -> Any:
         async def call(_self: Any, params: dict[str, Any], call: Any) -> Any:
             seen = Watched(params)
             result = await method(seen, call)
-            ignored = seen.unread - MEANINGLESS
-            assert not ignored, f"{call.operation} takes {', '.join(sorted(ignored))} and ignores it"
+            look(seen, call)
             return result
+
+        return call
+
+    def watched_decide(decide: Decide) -> Decide:
+        def call(params: dict[str, Any], call: Any) -> Decided | None:
+            seen = Watched(params)
+            decided = decide(seen, call)
+            if decided is not None:
+                look(seen, call)
+            return decided
 
         return call
 
     names = [name for name, _ in inspect.getmembers(type(door.api), inspect.iscoroutinefunction) if name[0].isupper()]
     space: dict[str, Any] = {name: watched(getattr(door.api, name)) for name in names}
     space["error_codes"] = getattr(door.api, "error_codes", {})
+    if isinstance(door.api, Prompt):
+        space["decides"] = {name: watched_decide(decide) for name, decide in door.api.decides.items()}
+        space["after_flush"] = staticmethod(door.api.after_flush)
     return Door(door.service, type("Watched", (), space)())
 
 

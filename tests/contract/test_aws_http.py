@@ -153,7 +153,8 @@ async def test_a_whole_url_is_its_path_and_a_path_is_itself(line: str, path: str
     async def handle(request: Request) -> Answer:
         return Answer(200, "text/plain", f"{request.path} {request.query}".encode())
 
-    server = await http.serve(SimpleNamespace(body_bytes_max=0, handle=handle), "127.0.0.1", 0)  # type: ignore[arg-type]
+    app: Any = SimpleNamespace(body_bytes_max=0, begin=lambda _request, _reply: False, handle=handle)
+    server = await http.serve(app, "127.0.0.1", 0)
     try:
         answer = await World(server.port, Sqs()).ask(
             f"GET {line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minicloud.base.errors import CloudError, Throttled, Unavailable
+from minicloud.base.errors import CloudError, Fenced, Throttled, Unavailable
 from minicloud.store import log as module
 from minicloud.store.log import FileLog
 from minicloud.store.log_format import SEGMENT_SHIFT
@@ -67,6 +67,32 @@ async def test_a_caller_that_gives_up_takes_nobody_along(log: FileLog) -> None:
     waiting[1].cancel()
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [type(None), asyncio.CancelledError, type(None)]
+
+
+async def test_who_does_not_wait_is_told_in_order_and_never_at_once(log: FileLog) -> None:
+    told: list[tuple[str, CloudError | None]] = []
+    log.append([b"x"])
+    log.after_flush(lambda error: told.append(("written", error)))
+    log.after_flush(lambda _error: told.remove(("", None)))  # one that fails takes nobody along
+    assert not told and log.stats()["pending_bytes"] > 0
+    await log.flushed()
+    assert told == [("written", None)] and log.stats()["pending_bytes"] == 0
+    log.after_flush(lambda error: told.append(("nothing to write", error)))
+    assert len(told) == 1
+    await turn()
+    assert told[1:] == [("nothing to write", None)]
+
+
+async def test_who_does_not_wait_hears_of_a_log_that_is_anothers(tmp_path: Path) -> None:
+    log, told = opened(tmp_path), list[CloudError | None]()
+    log.append([b"x"])
+    other = opened(tmp_path)
+    log.after_flush(told.append)
+    with pytest.raises(Fenced):
+        await log.flushed()
+    assert [type(error) for error in told] == [Fenced]
+    await log.close()
+    await other.close()
 
 
 async def test_memory_holds_the_newest_frames_only(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,10 @@ help:
 demo: $(SERVER)
 	$(BIN)/minicloud demo
 
+# WORKERS=2: two files at a time. Tests with real clouds mostly wait; each worker has clouds of its own.
+WORKERS ?= 0
 test: $(DEV)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -86,9 +87,21 @@ def launch(session: Session, type: str, image: str, wait: bool, timeout: float, 
     if not wait:
         _show_launched(session, launched, bool(given["dry_run"]))
         return 0
-    ready = _follow(session, [item.id for item in launched], timeout)
+    ids = [item.id for item in launched]
+    try:
+        ready = _follow(session, ids, timeout)
+    except KeyboardInterrupt:
+        sys.stderr.write(_goes_on(ids))
+        raise
     _show_launched(session, ready, bool(given["dry_run"]))
     return int(any(item.user_data_status == "failed" for item in ready))
+
+
+def _goes_on(ids: list[str]) -> str:
+    """For who stops waiting: that ends nothing."""
+    look = f"`minicloud instance show {ids[0]}`" if len(ids) == 1 else "`minicloud instance list`"
+    end = f"`minicloud instance terminate {' '.join(ids)}`"
+    return f"{' '.join(ids)} launched all the same; look with {look}, end with {end}\n"
 
 
 def _launch_options(given: dict[str, Any]) -> Any:

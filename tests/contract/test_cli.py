@@ -342,6 +342,24 @@ def test_logs_follow_until_interrupted(fake_cloud: FakeCloud) -> None:
     assert (ran.returncode, err.strip()) == (130, b"")
 
 
+def test_who_stops_waiting_is_told_that_the_instances_go_on(fake_cloud: FakeCloud) -> None:
+    async def watch(request: Any, call: Call) -> AsyncIterator[instance_pb2.Instance]:
+        yield instance(state="pending")
+        await asyncio.Event().wait()
+
+    fake_cloud.on("InstanceService/Launch", lambda r, c: instance_pb2.LaunchResponse(instances=[instance()]))
+    fake_cloud.on("InstanceService/Watch", watch)
+    ran = start("instance", "launch", "t3.micro", "--wait")
+    assert ran.stderr is not None and b"pending" in ran.stderr.readline()
+    ran.send_signal(signal.SIGINT)
+    _, err = ran.communicate(timeout=30)
+    assert ran.returncode == 130
+    assert err.decode().strip() == (
+        "i-1 launched all the same; look with `minicloud instance show i-1`, "
+        "end with `minicloud instance terminate i-1`"
+    )
+
+
 def test_a_second_interrupt_is_as_quiet_as_the_first(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

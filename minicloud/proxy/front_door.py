@@ -4,7 +4,7 @@ Two doors, one process:
 
     :7077  gRPC (HTTP/2)            -> control plane, gRPC port
     :4566  HTTP/1.1 and HTTP/2      -> control plane, HTTP port (AWS protocols, health, metrics, console)
-           /_minicloud/sns/<n>/...  -> message broker n, HTTP socket (certificates, confirmations of subscriptions)
+           /_minicloud/sns/<n>/...  -> message broker n, HTTP port (certificates, confirmations of subscriptions)
            signed for SQS, SNS ...  -> the process that owns the service (aws/services.py), HTTP port
 
 Which service a request is for stands in its credential, its target header or its path. Whoever gets a request that is
@@ -53,7 +53,7 @@ from minicloud.proxy.config import (
     UseBackend,
     When,
 )
-from minicloud.settings import GUEST_NAME, MESSAGE_BROKER, CloudSettings, is_loopback
+from minicloud.settings import GUEST_NAME, CloudSettings, is_loopback
 
 HEALTH_PATH = "/_minicloud/health"
 INTERNAL_PATH = "/_minicloud/internal"
@@ -181,11 +181,7 @@ def _backends(settings: CloudSettings) -> tuple[Backend, ...]:
         *(
             Backend(
                 f"broker_{number}",
-                (
-                    Server(
-                        "broker", LOOPBACK, broker.http_port, socket=str(settings.http_socket(MESSAGE_BROKER, number))
-                    ),
-                ),
+                (Server("broker", LOOPBACK, broker.http_port),),
                 timeouts=Timeouts(server=REPLY_MS_MAX),
             )
             for number, broker in enumerate(settings.brokers)

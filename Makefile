@@ -18,8 +18,8 @@ help:
 demo: $(SERVER)
 	$(BIN)/minicloud demo
 
-# WORKERS=2: two files at a time. Tests with real clouds mostly wait; each worker has clouds of its own.
-WORKERS ?= 0
+# Two files at a time: tests with real clouds mostly wait, and each worker has clouds of its own. WORKERS=0: one.
+WORKERS ?= 2
 test: $(DEV)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

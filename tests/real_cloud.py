@@ -79,7 +79,7 @@ class RealCloud:
                     inside = group in (entry / "cgroup").read_bytes() and b"bwrap" not in _name(entry)
                     if inside or needle in (entry / "environ").read_bytes().split(b"\0"):
                         found.append(int(entry.name))
-        return sorted(found)
+        return sorted(found, key=_started)
 
     def _group(self, instance_id: str) -> str:
         for path in self.data.glob(f"hosts/*/guests/{instance_id}.json"):
@@ -111,6 +111,13 @@ class RealCloud:
 
 def _name(entry: Path) -> bytes:
     return (entry / "comm").read_bytes()
+
+
+def _started(pid: int) -> tuple[int, int]:
+    """Process numbers start over: the lower one need not be the older."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]), pid
+    return sys.maxsize, pid
 
 
 def until(what: Callable[[], T], seconds: float, text: str | Callable[[], str] = "") -> T:

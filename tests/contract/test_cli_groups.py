@@ -152,12 +152,16 @@ async def test_a_group_is_watched(world: World, shell: Shell) -> None:
     assert len(shown["members"]) == 2 and shown["loads"][0]["target"] == 50
     async with asyncio.timeout(20):
         task = asyncio.create_task(shell("group", "watch", "web"))
+        said = ""
         while not task.done():
             await world.run(2)
+            said += shell.so_far()
+            if "in service 2" not in said:
+                continue
             async with world.client() as cloud:
                 if [one async for one in cloud.groups.list("web")]:
                     await cloud.groups.delete("web", force=True)
-    assert task.result().startswith("desired 2 (0-4), in service 2")  # and it ended with the group
+    assert (said + task.result()).startswith("desired 2 (0-4), in service 2")  # and it ended with the group
 
 
 async def test_the_picture_of_a_group(world: World) -> None:

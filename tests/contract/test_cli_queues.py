@@ -35,6 +35,10 @@ class Shell:
         assert got == code, captured.err or captured.out
         return captured.out
 
+    def so_far(self) -> str:
+        """What a command that runs has printed since it was asked last."""
+        return self._capsys.readouterr().out
+
     async def json(self, *args: str, code: int = 0) -> Any:
         return json.loads(await self(*args, "-o", "json", code=code))
 

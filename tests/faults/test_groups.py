@@ -100,7 +100,7 @@ def strike(cloud: RealCloud, site: Site, victim: str, instance_id: str = "") -> 
             doomed = {one.id for one in site.client.instances.list() if one.host_name == "host-b"}
             kill(cloud.pid_of("raylet:host-b"))
         else:
-            kill(min(cloud.guest_pids(*doomed)))
+            kill(cloud.guest_pids(*doomed)[0])
         until(lambda: not any(cloud.guest_pids(one) for one in doomed), 30, "the guests are gone")
     return Death(killed, time.monotonic())
 

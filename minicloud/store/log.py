@@ -159,10 +159,10 @@ class FileLog:
         self._writer.then(self._ticket, done)
 
     def _look(self) -> None:
-        """Where nothing is on its way to the disk: whoever reads is the owner still, or the log fails. Else the writer
-        looks before it tells.
+        """Whoever asks is the owner still, or the log fails. The writer looks too, but for who only reads that may have
+        been before it asked.
         """
-        if self._writer.synced >= self._ticket and not self._closed and not self._fence.held():
+        if not self._closed and not self._fence.held():
             self._writer.fail(Fenced())
 
     def seal(self) -> bool:

@@ -57,6 +57,7 @@ class Point(NamedTuple):
     offset: int
 
 
+NEVER = 1 << 63  # the ticket of who comes when the log has failed
 Done = Callable[[CloudError | None], None]
 _Line = deque[tuple[int, Done]]
 _Watcher = tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]
@@ -165,7 +166,7 @@ class LogWriter:
         line = self._lines.get(loop)
         if line is None:
             line = self._lines[loop] = deque()
-        line.append((ticket, done))
+        line.append((ticket if self.error is None else NEVER, done))
         if self.synced >= ticket or self.error is not None:  # looked at after standing in line: nobody is forgotten
             loop.call_soon(self._serve, line)
 

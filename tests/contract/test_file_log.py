@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator
 from itertools import chain
 from pathlib import Path
@@ -90,6 +91,41 @@ async def test_who_does_not_wait_hears_of_a_log_that_is_anothers(tmp_path: Path)
     log.after_flush(told.append)
     with pytest.raises(Fenced):
         await log.flushed()
+    await turn()
+    assert [type(error) for error in told] == [Fenced]
+    await log.close()
+    await other.close()
+
+
+async def test_who_only_asks_hears_of_a_log_that_is_anothers(tmp_path: Path) -> None:
+    log, told = opened(tmp_path), list[CloudError | None]()
+    other = opened(tmp_path)
+    log.after_flush(told.append)  # nothing is on its way to the disk
+    await turn()
+    assert [type(error) for error in told] == [Fenced]
+    await log.close()
+    await other.close()
+
+
+async def test_what_is_asked_after_the_writers_look_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is frozen between the writer's look at the fence and its word to the event loop."""
+    log, told = opened(tmp_path), list[CloudError | None]()
+    looked, go_on = threading.Event(), threading.Event()
+
+    def frozen() -> bool:
+        looked.set()
+        return go_on.wait(10)
+
+    monkeypatch.setattr(log._fence, "in_place", frozen)
+    log.append([b"x"])
+    await asyncio.to_thread(looked.wait, 10)
+    other = opened(tmp_path)
+    log.after_flush(told.append)
+    go_on.set()
+    while not told:
+        await asyncio.to_thread(log._writer._queue.empty)
     assert [type(error) for error in told] == [Fenced]
     await log.close()
     await other.close()

@@ -30,7 +30,7 @@ from minicloud.identity.session import Sessions
 from minicloud.proxy.front_door import LOOPBACK, known_names
 from minicloud.rpc.http import known_host
 from minicloud.rpc.key_ring import KeyRing
-from minicloud.settings import MESSAGE_BROKER, CloudSettings
+from minicloud.settings import CloudSettings
 from minicloud.wire import fleet_pb2
 
 FindKey = Callable[[str], Key | None]
@@ -45,10 +45,7 @@ PARTS = {
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """`ring`: of keys that come by a stream; `forwarder`: the way to other processes; who is not `welcome` gets 403.
-
-    `path`: of a unix socket that the front door comes by.
-    """
+    """`ring`: of keys that come by a stream; `forwarder`: the way to other processes; who is not `welcome` gets 403."""
 
     admit: Admit
     host: str = LOOPBACK
@@ -56,7 +53,6 @@ class Entrance:
     ring: KeyRing[Key] | None = None
     forwarder: Forwarder | None = None
     welcome: Welcome | None = None
-    path: str = ""
 
 
 def entrance(cloud: CloudSettings, place: Place, find_key: FindKey | None = None) -> Entrance:
@@ -75,8 +71,7 @@ def entrance(cloud: CloudSettings, place: Place, find_key: FindKey | None = None
             find_key = ring.find
         admit = Verifier(find_key, time.time, sessions, cloud.region)
     forwarder = Forwarder(place, _ports(cloud), {services.CONTROL: cloud.control_host})
-    path = str(cloud.http_socket(MESSAGE_BROKER, place.number)) if place.owner == services.BROKER else ""
-    return Entrance(admit, host, port, ring, forwarder, _welcome(cloud), path)
+    return Entrance(admit, host, port, ring, forwarder, _welcome(cloud))
 
 
 class AwsFace:
@@ -97,7 +92,7 @@ class AwsFace:
         through = self._through
         if through.ring is not None:
             through.ring.start()
-        self._server = await serve(self.gateway, through.host, through.port, others, through.welcome, through.path)
+        self._server = await serve(self.gateway, through.host, through.port, others, through.welcome)
         return self._server.port
 
     async def stop(self, grace_s: float = 2.0) -> None:

@@ -213,10 +213,6 @@ class CloudSettings:
         """Where the control plane asks a shard for its health."""
         return self.socket_path / kind.called(number)
 
-    def http_socket(self, kind: ShardKind, number: int) -> Path:
-        """Where a shard answers HTTP to the front door. It costs half of what a port does."""
-        return self.socket_path / f"{kind.called(number)}.http"
-
     def balancer_path(self, number: int) -> Path:
         return self.data_path / "balancers" / str(number)
 

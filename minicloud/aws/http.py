@@ -68,8 +68,11 @@ class Application(Protocol):
 
 @dataclass(slots=True)
 class _Pending:
+    """`size`: of the body as it was read. Who verifies or unpacks a request may give it another."""
+
     request: Request
     keep_alive: bool
+    size: int
 
 
 class _Stop(Exception):
@@ -125,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         mine = [*self._waiting, *([self._begun] if self._begun is not None else [])]
-        self._server.leave(self, self._body_bytes + sum(len(one.request.body) for one in mine))
+        self._server.leave(self, self._body_bytes + sum(one.size for one in mine))
         self._waiting.clear()
         self._begun = None
         self._body_bytes = 0
@@ -210,7 +213,7 @@ class Connection(asyncio.Protocol):
         request = self._request(b"".join(self._body))
         self._begin()  # the bytes of the body are the pending request's from here
         self._read = 0
-        self._waiting.append(_Pending(request, self._parser.should_keep_alive()))
+        self._waiting.append(_Pending(request, self._parser.should_keep_alive(), len(request.body)))
         if not self.busy:
             self.busy = True
             self._server.in_turn(self)
@@ -252,7 +255,7 @@ class Connection(asyncio.Protocol):
         pending, self._begun = self._begun, None
         if pending is None:
             return False
-        self._server.give(len(pending.request.body))
+        self._server.give(pending.size)
         there = not self._transport.is_closing()
         if there:
             assert isinstance(answer.body, bytes | tuple)
@@ -265,7 +268,7 @@ class Connection(asyncio.Protocol):
             try:
                 answer = await self._server.route(pending.request)
             finally:
-                self._server.give(len(pending.request.body))
+                self._server.give(pending.size)
             await self._write(answer, pending)
         except asyncio.CancelledError:
             self._transport.close()
@@ -385,8 +388,8 @@ class HttpServer:
         self._servers: list[asyncio.Server] = []
         self._ticking: asyncio.TimerHandle | None = None
 
-    async def start(self, host: str, port: int, path: str = "") -> None:
-        """`path`: of a unix socket to listen on too. Raises Unavailable where the address cannot be had."""
+    async def start(self, host: str, port: int) -> None:
+        """Raises Unavailable where the address cannot be had."""
         try:
             listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
@@ -394,8 +397,6 @@ class HttpServer:
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         self._servers = [await self.loop.create_server(lambda: Connection(self), sock=listener, backlog=1024)]
-        if path:
-            self._servers.append(await self.loop.create_unix_server(lambda: Connection(self), path, backlog=1024))
         self._tick()
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
@@ -492,9 +493,8 @@ async def serve(
     port: int,
     others: Mapping[str, Handler] | None = None,
     welcome: Welcome | None = None,
-    path: str = "",
 ) -> HttpServer:
-    """Serve in the running loop; port 0: a free one; `path`: see HttpServer.start. Raises Unavailable (taken)."""
+    """Serve in the running loop; port 0: a free one. Raises Unavailable (taken)."""
     server = HttpServer(app, others, welcome)
-    await server.start(host, port, path)
+    await server.start(host, port)
     return server

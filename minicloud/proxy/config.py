@@ -182,7 +182,6 @@ class Server:
     """`weight` 0 keeps a server for those who have it already. `maxconn` 0: no limit.
 
     `cookie`: how a sticky client names it. `tls`: without a look at its certificate. `proxy_v2`: tell it who asks.
-    `socket`: the path of a unix socket where it listens, instead of the port.
     """
 
     name: str
@@ -198,10 +197,9 @@ class Server:
     slow_start_s: int = 0
     tls: bool = False
     proxy_v2: bool = False
-    socket: str = ""
 
     def render(self) -> str:
-        target = quote(f"unix@{self.socket}") if self.socket else endpoint(self.address, self.port)
+        target = endpoint(self.address, self.port)
         parts = [f"server {name(self.name, 'server')} {target} weight {whole(self.weight, 0, 256, 'weight')}"]
         if self.tls:
             parts.append("ssl verify none alpn h2 check-alpn h2" if self.h2 else "ssl verify none")

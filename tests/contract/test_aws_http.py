@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from minicloud.aws import http
-from minicloud.aws.call import Call, Door
+from minicloud.aws.call import Call, Decided, Door
 from minicloud.aws.credentials import open_admit
 from minicloud.aws.forward import Forwarder, Place
 from minicloud.aws.gateway import Gateway, Way
@@ -64,6 +65,31 @@ class World:
             return b""
         finally:
             writer.close()
+
+
+async def test_room_for_bodies_comes_back_whatever_became_of_them() -> None:
+    """Chunks that are taken apart and what is unpacked change a body; the room that it took is given back as it was."""
+
+    def admit(request: Request, service: Any) -> Any:
+        if "x-amz-chunks" in request.headers:
+            request.body = request.body.lstrip(b" ")  # as signature.Verifier
+        return open_admit()(request, service)
+
+    class Prompt(Sqs):
+        decides: ClassVar = {"GetQueueUrl": lambda params, _call: Decided({"QueueUrl": params["QueueName"]})}
+
+        def after_flush(self, done: Any) -> None:
+            asyncio.get_running_loop().call_soon(done, None)
+
+    for sqs in (Sqs(), Prompt()):
+        server = await http.serve(Gateway([Door("sqs", sqs)], Way(admit, lambda: "r")), "127.0.0.1", 0)
+        one = World(server.port, sqs)
+        packed = gzip.compress(b'{"QueueName": "' + b"a" * 10_000 + b'"}')
+        for raw in (sized(b" " * 9_000 + NAME, "X-Amz-Chunks: 1"), sized(packed, "Content-Encoding: gzip")):
+            assert status(await one.ask(raw)) == 200
+            await turn(20)
+            assert server._bodies == 0
+        await server.stop(0)
 
 
 @contextlib.asynccontextmanager

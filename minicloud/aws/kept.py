@@ -2,7 +2,8 @@
 
 How an answer is written stays with it (xml.Whole), so asked again it costs no more than its bytes. What is kept is
 bounded for each account, so that nobody's questions push out another's, and for all together: the answers that were
-asked for last stay. One that is still to be written weighs nothing until the next is kept.
+asked for last stay. One that is still to be written weighs nothing, so an account has one of these at most: whoever
+asked for it may have gone away, or made a dry run.
 """
 
 from __future__ import annotations
@@ -52,7 +53,12 @@ class Answers:
         return answer.let_go()
 
     def _trim(self, account: str) -> None:
-        self._within(self._of_an_account, [key for key in self._kept if key.account == account])
+        """After another is kept, which is at the end."""
+        mine = [key for key in self._kept if key.account == account]
+        for key in mine[:-1]:
+            if not self._kept[key][1].data:
+                del self._kept[key]
+        self._within(self._of_an_account, [key for key in mine if key in self._kept])
         self._within(self._of_all, list(self._kept))
 
     def _within(self, room: Room, keys: list[_Key]) -> None:

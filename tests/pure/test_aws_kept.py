@@ -71,3 +71,11 @@ def test_it_is_no_matter_who_looks_before_it_is_written() -> None:
     one = answers.of("a", "q", 1, lambda: {"NextToken": "t"})
     two = answers.of("a", "q", 1, lambda: {"NextToken": "u"})
     assert type(one) is Whole and one is two and one["NextToken"] == "t"
+
+
+def test_what_nobody_wrote_does_not_pile_up() -> None:
+    """A caller that went away while it waited for the disk: what it was to be shown weighs nothing, and takes room."""
+    answers = Answers()
+    shown = [answers.of("a", str(number), 1, lambda: {"NextToken": PAGE}) for number in range(5)]
+    assert sum(len(one) for _, one in answers._kept.values()) == 1 and all(shown)
+    assert made(answers, "a", "4", "4") == []

@@ -240,6 +240,10 @@ class Broker:
         """Returns the failed ones: index -> ReceiptHandleIsInvalid, MessageNotInflight, InvalidParameterValue."""
         return self._mailbox.change(queue, handles, timeouts_s, now)
 
+    def give_back(self, got: Received, now: float) -> None:
+        """What nobody was told of is visible again, unless a repeated attempt was given it since."""
+        self._mailbox.give_back(got, now)
+
     def expel(self, queue: Queue, seq: int, now: float) -> bool:
         """End a message whose frame cannot be read, whatever its state. False: it was gone. Counted as damaged."""
         return self._mailbox.expel(queue, seq, now)

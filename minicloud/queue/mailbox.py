@@ -243,6 +243,12 @@ class Mailbox:
             set_visibility(self._book, queue, changes)
         return failed
 
+    def give_back(self, got: Received, now: float) -> None:
+        flight = Flight(got.number, got.deadline_ms, got.seqs)
+        every = zip(got.seqs, got.handles(), strict=True)
+        handles = [handle for seq, handle in every if is_flying(got.queue, flight, seq)]
+        self.change(got.queue, handles, [0] * len(handles), now)
+
     def _changeable(self, queue: Queue, handle: bytes, timeout: int) -> int:
         _checked_visibility(timeout)
         chunk, row, seq = self._flying(queue, handle)

@@ -338,9 +338,8 @@ class QueueService:
 
     def give_back(self, batch: Batch) -> None:
         """Its messages are visible again."""
-        handles = batch.received.handles()
         try:
-            self.core.change_visibility(batch.received.queue, handles, [0] * len(handles), self.now())
+            self.core.give_back(batch.received, self.now())
         except CloudError as error:
             log.warning("messages that nobody waited for stay hidden until their timeout: %s", error)
         self._settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,10 +21,12 @@ from minicloud.base.errors import (
     InvalidRequest,
     Unauthenticated,
 )
+from minicloud.queue.service import Ask
 from minicloud.rpc import shard_ticket
 from minicloud.rpc.errors import from_rpc_error
 from minicloud.rpc.locate import host_of
 from minicloud.rpc.ticket import TICKET_METADATA
+from minicloud.shell.clock import VirtualClock
 from minicloud.sim.log import MemoryLog
 from minicloud.store.log import FileLog
 from minicloud.wire import queue_pb2 as wire
@@ -303,6 +306,25 @@ async def test_a_fifo_receive_whose_answer_was_lost_is_repeated(world: World) ->
     first = await receive(world, 1, queue="orders.fifo", attempt_id="a")
     assert await receive(world, 1, queue="orders.fifo", attempt_id="a") == first
     assert not (await receive(world, 1, queue="orders.fifo", attempt_id="b")).bodies
+
+
+async def test_what_a_repeated_receive_was_given_is_not_taken_back_for_the_first() -> None:
+    """A slow disk: the first caller gives up, asks again, and both answers come from one sync."""
+    clock = VirtualClock(time.time())
+    async with broker_world(clock=clock) as world:
+        await make(world, "orders.fifo", ContentBasedDeduplication="true")
+        entries = [wire.SendEntry(body=b"1", group_id="g")]
+        await world.queues.SendMessages(wire.SendMessagesRequest(queue="orders.fifo", entries=entries))
+        service = world.broker.service
+        queue = service.core.find(Scope("000000000000", "us-east-1"), "orders.fifo")
+        first = service.receive_now(queue, Ask(attempt_id="a"))
+        await clock.advance(2)
+        second = service.receive_now(queue, Ask(attempt_id="a"))
+        assert first is not None and second is not None and first.bodies == second.bodies == [b"1"]
+        service.give_back(first)
+        assert not (await receive(world, queue="orders.fifo")).bodies
+        service.give_back(second)
+        assert (await receive(world, queue="orders.fifo")).bodies == [b"1"]
 
 
 # ---------------------------------------------------------------- dead letters

@@ -8,7 +8,6 @@ An instance is bad as soon as one of its target groups says so; a target group t
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
@@ -87,7 +86,7 @@ class TargetHealth:
         self._calls = calls
         self._metadata = ((fleet_auth.METADATA, fleet_auth.token(secret, who)),)
         self._states: dict[str, dict[tuple[str, int], str]] = {}  # target group -> target -> state
-        self._on: dict[str, set[str]] = defaultdict(set)  # instance -> target groups that know it
+        self._on: dict[str, set[str]] = {}  # instance -> target groups that know it, as far as the finder was told
         self._lines: dict[int, Line[pb.TargetsAsked]] = {}
         self._finder: Finder
         shards = range(len(cloud.balancers))
@@ -140,7 +139,10 @@ class TargetHealth:
                 states[target] = state
             else:
                 states.pop(target, None)
-        for instance_id in dict.fromkeys(target[0] for target in said):
+        told = [target[0] for target in said]
+        if seen.all:  # and of whom it could not be recorded before
+            told += [one for one, groups in self._on.items() if seen.target_group in groups]
+        for instance_id in dict.fromkeys(told):
             await self._tell(seen.target_group, instance_id)
         if seen.gone:
             del self._states[seen.target_group]
@@ -148,12 +150,12 @@ class TargetHealth:
 
     async def _tell(self, group: str, instance_id: str) -> None:
         knows = any(target[0] == instance_id for target in self._states[group])
-        (self._on[instance_id].add if knows else self._on[instance_id].discard)(group)
-        groups = self._on[instance_id]
+        groups = self._on.get(instance_id, set()) - {group} | ({group} if knows else set())
         states = [state for one in groups for target, state in self._states[one].items() if target[0] == instance_id]
+        await self._finder.fares(instance_id, "unhealthy" not in states)
+        self._on[instance_id] = groups
         if not groups:
             del self._on[instance_id]
-        await self._finder.fares(instance_id, "unhealthy" not in states)
         if not knows:
             self._finder.let_go(instance_id)
 

@@ -15,6 +15,7 @@ from minicloud import cloud_streams
 from minicloud.balancer.model import Group, Target
 from minicloud.balancer.targets_rpc import DESCRIPTOR, TargetServicer
 from minicloud.base.arn import Scope
+from minicloud.base.errors import Unavailable
 from minicloud.base.machine import Touched
 from minicloud.cloud_calls import Calls
 from minicloud.cloud_targets import TargetHealth
@@ -75,11 +76,15 @@ class Finder:
     fared: dict[str, bool] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    refusals: int = 0
 
     def target_groups(self) -> Iterable[str]:
         return self.groups
 
     async def fares(self, instance_id: str, healthy: bool) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise Unavailable("the disk is full")
         self.fared[instance_id] = healthy
 
     def let_go(self, instance_id: str) -> None:
@@ -163,6 +168,22 @@ async def test_a_target_group_that_is_deleted_is_told_of_now_or_on_the_next_stre
     balancers.delete(GROUP)
     await balancers.start()
     await until(lambda: finder.lost == [OTHER, GROUP])
+
+
+async def test_what_could_not_be_recorded_is_told_again(balancers: Balancers, finder: Finder) -> None:
+    balancers.put(GROUP, "i-1", "healthy")
+    for instance_id in ("i-1", "i-2", "i-3"):
+        balancers.put(OTHER, instance_id, "unhealthy")
+    await until(lambda: finder.fared == {"i-1": False, "i-2": False, "i-3": False})
+    finder.refusals = 1
+    balancers.put(OTHER, "i-3", "")
+    await until(lambda: finder.left == ["i-3"])
+    finder.refusals = 1
+    balancers.delete(OTHER)
+    await until(lambda: finder.lost == [OTHER])
+    assert finder.fared == {"i-1": True, "i-2": True, "i-3": True}
+    balancers.put(GROUP, "i-1", "unhealthy")
+    await until(lambda: not finder.fared["i-1"])
 
 
 async def test_without_proof_nothing_is_told(cloud: CloudSettings, balancers: Balancers) -> None:

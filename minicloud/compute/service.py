@@ -176,7 +176,8 @@ class ComputeService:
         )
         await self._guest_first(spec.instance_id, spec.generation)
         try:
-            await self._launch_with_retries(spec)
+            if await self._is_wanted(spec.instance_id, spec.generation):
+                await self._launch_with_retries(spec)
         except CloudError as error:
             await self._launch_failed(spec.instance_id, spec.generation, error)
 
@@ -188,6 +189,15 @@ class ComputeService:
                 await asyncio.wait_for(begun, limits.GUEST_FIRST_S_MAX)
         finally:
             del self._beginning[instance_id, generation]
+
+    async def _is_wanted(self, instance_id: str, generation: int) -> bool:
+        """It may have been ended while its guest began. What is not on disk yet may be undone: then it goes on."""
+
+        def look() -> bool:
+            one = self.state.instances.get(instance_id)
+            return one is not None and one.generation == generation and one.state in ("pending", "running")
+
+        return look() or await self.shown(look)
 
     def guest_begun(self, instance_id: str, generation: int) -> None:
         """Its host has done what goes before the actor."""

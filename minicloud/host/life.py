@@ -171,7 +171,7 @@ class Life:
     async def _live(self) -> End:
         if self._adopted:
             await self._until(lambda: self._link is not None or self._cut_short())
-        if not self._spawned():
+        if not self._spawned() and not self._cut_short():
             builder = self._tools.builder
             begun = await builder.begin(self.record, self._save)
             self._tools.begun(self.record)
@@ -191,7 +191,8 @@ class Life:
             if self._cut_short() or self._link is None:
                 return self._how_it_was_cut()
             plan = await self._tools.builder.plan(self.record)
-            self.record.oom_kills_before = self._tools.walls.oom_kills(self.record)
+            if "adopt" not in plan:  # else it runs already, and what was killed in it counts
+                self.record.oom_kills_before = self._tools.walls.oom_kills(self.record)
             if self._link is not None and self._grace_s is None:
                 self._link.send({"op": "plan", "boot": self.record.boot, "plan": plan})
             await self._until(lambda: self._spawned() or self._failure is not None or self._cut_short())

@@ -149,10 +149,10 @@ class Keeper:
         self._path, self._secret = path, secret
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        self._tell_init(BOOT)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(path)
         self._listener.listen(4)
+        self._tell_init(BOOT)  # not before all that can fail: what follows a failure is another guest on the same disk
         self._agent.say({"op": "begun"})
 
     # ------------------------------------------------------------ the actor

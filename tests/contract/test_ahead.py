@@ -19,6 +19,7 @@ from minicloud.host.instances import instance_secret
 from minicloud.host.notify import CREATE, Notify
 from minicloud.host.watch import identify
 from minicloud.sandbox import probe as probing
+from minicloud.sandbox.keeper import Keeper
 from minicloud.sandbox.kept import KeptGuest, keeper_socket
 from minicloud.wire import fleet_pb2
 from tests.contract.agent_side import SECRET, ControlPlane, Host, gone, guest_spec, run
@@ -251,3 +252,17 @@ def test_a_line_without_end_is_hung_up() -> None:
         lines._unread = b"x" * (LINE_BYTES_MAX + 1)
         ours.send(b"x")
         assert lines.read() is None
+
+
+def test_a_guest_that_cannot_be_adopted_does_not_begin(folder: Path) -> None:
+    """The launch goes the other way, on the same disk: what this one ran would not be run again."""
+    agent, agents = socket.socketpair()
+    gate, inits = socket.socketpair()
+    with agent, agents, gate, inits:
+        keeper = Keeper(agents)
+        keeper._gate = gate
+        with pytest.raises(OSError):
+            keeper._begin(str(folder / "nowhere" / "i-0030"), "secret")
+        inits.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            inits.recv(1)

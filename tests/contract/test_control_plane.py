@@ -140,6 +140,19 @@ async def test_an_actor_is_made_once_its_guest_boots(tmp_path: Path, monkeypatch
         assert cloud.actors.launched == [(made.id, 1)]
 
 
+async def test_no_actor_is_made_for_what_was_ended_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GUEST_FIRST_S_MAX", 60.0)
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        host.deaf = True
+        (made, kept) = await cloud.launch(2)
+        await host.ordered("start", 2)
+        await cloud.instances.Terminate(instance_pb2.InstanceIdsRequest(instance_ids=[made.id]))
+        for one in (made, kept):
+            await host.say(fleet_pb2.HostReport(begun=fleet_pb2.GuestBegun(instance_id=one.id, generation=1)))
+        await asyncio.wait_for(cloud.actors.asked.wait(), 10)
+        assert cloud.actors.launched == [(kept.id, 1)]
+
+
 async def test_an_actor_is_made_though_its_host_says_nothing(tmp_path: Path) -> None:
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         host.deaf = True

@@ -197,6 +197,7 @@ class ControlPlane:
             ComputePorts(
                 Addressed(self.shell, COMPUTE).submit,
                 self.shell.shown,
+                self.shell.settled,
                 launcher,
                 self.waiters,
                 self._rand,

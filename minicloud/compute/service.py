@@ -51,6 +51,7 @@ class Ports:
 
     submit: Callable[[Any], Awaitable[Any]]
     shown: Callable[[Callable[[], Any]], Awaitable[Any]]
+    settled: Callable[[], bool]
     launcher: Launcher
     waiters: Waiters
     rand: random.Random
@@ -91,6 +92,10 @@ class ComputeService:
         """What `look` sees, or raises, once all of it is on disk: no reply shows what could be taken back."""
         seen: T = await self._ports.shown(look)
         return seen
+
+    def settled(self) -> bool:
+        """Whatever can be seen now may be shown."""
+        return self._ports.settled()
 
     def start(self) -> None:
         """After the journal was loaded: every host that should be up must say hello in time."""

@@ -183,6 +183,10 @@ class Shell:
             return seen
         raise self._refusal()
 
+    def settled(self) -> bool:
+        """What `read` sees now is on disk: it may be shown without waiting."""
+        return self._running and not self._undurable()
+
     async def barrier(self) -> None:
         """Return once everything accepted so far is on disk. Raises as `submit` does, if it did not get there."""
         if self._undurable():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from minicloud.cloud_aws import control_doors
 from minicloud.compute.aws.ec2 import Ec2
 from tests.contract.fake_host import FakeHost
 from tests.contract.test_control_plane import Cloud, cloud_on
+from tests.turns import until
 
 IMAGE = "ami-0000000000000ba5e"
 SCOPES = (Scope("000000000000", "us-east-1"), Scope("000000000000", "eu-west-1"), Scope("111122223333", "us-east-1"))
@@ -142,3 +144,32 @@ async def test_another_scopes_changes_cost_nobody_an_answer(tmp_path: Path) -> N
         assert await tenants.api.DescribeInstances({}, call) is before
         await tenants.api.RunInstances(launch, Call(Caller(SCOPES[0]), "r", "ec2", "RunInstances", "http://x"))
         assert await tenants.api.DescribeInstances({}, call) is not before
+
+
+async def test_in_one_turn_only_what_is_on_disk_is_shown(tmp_path: Path) -> None:
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        api = Tenants(cloud, host, 1).api
+        describe = Call(Caller(SCOPES[0]), "r", "ec2", "DescribeInstances", "http://x")
+        now = api.decides["DescribeInstances"]
+        commit, written = cloud.plane.journal.commit, asyncio.Event()
+
+        async def slow(records: Any) -> None:
+            await written.wait()
+            await commit(records)
+
+        await cloud.plane.shell.barrier()
+        assert now({}, describe) is not None and now({"DryRun": True}, describe) is None
+        with pytest.raises(CloudError, match="does not exist"):
+            now({"InstanceIds": ["i-00000000000000000"]}, describe)
+        cloud.plane.journal.commit = slow  # type: ignore[method-assign]
+        launch = {"ImageId": IMAGE, "InstanceType": "t3.nano", "MinCount": 1, "MaxCount": 1}
+        made = asyncio.create_task(api.RunInstances(launch, describe._replace(operation="RunInstances")))
+        await until(lambda: bool(cloud.plane.service.state.page("instance", SCOPES[0])))
+        assert now({}, describe) is None
+        written.set()
+        await made
+        await cloud.plane.shell.barrier()
+        decided, done = now({}, describe), asyncio.get_running_loop().create_future()
+        assert decided is not None and decided.result is await api.DescribeInstances({}, describe)
+        api.after_flush(done.set_result)
+        assert not done.done() and await done is None

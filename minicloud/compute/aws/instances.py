@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from minicloud.aws.call import Call, only, refused
+from minicloud.aws.call import Call, Decide, Decided, only, refused
 from minicloud.aws.kept import Answers
 from minicloud.base import limits
-from minicloud.base.errors import InvalidParameterCombination, MissingParameter, Unavailable
+from minicloud.base.errors import CloudError, InvalidParameterCombination, MissingParameter, Unavailable
 from minicloud.compute import commands, instances, vpc
 from minicloud.compute.aws import shown
 from minicloud.compute.aws.base import Noun, Params, Result, named_in
@@ -19,7 +21,18 @@ from minicloud.compute.rpc.translate import statuses
 _REACHABLE = {"ok": "passed", "impaired": "failed", "initializing": "initializing"}
 
 
+_DESCRIBED_BY = ("InstanceIds", "Filters", "NextToken", "MaxResults", "DryRun", "IncludeManagedResources")
+
+
 class InstanceDoor(Noun):
+    @cached_property
+    def decides(self) -> Mapping[str, Decide]:
+        return {"DescribeInstances": self._describe_now}
+
+    def after_flush(self, done: Callable[[CloudError | None], None]) -> None:
+        """What is decided in one turn here is on disk already."""
+        asyncio.get_running_loop().call_soon(done, None)
+
     @cached_property
     def _answers(self) -> Answers:
         return Answers()
@@ -30,8 +43,15 @@ class InstanceDoor(Noun):
 
     async def DescribeInstances(self, params: Params, call: Call) -> Result:
         """PublicIpAddress is the address by which the machine that runs the cloud reaches the guest."""
-        only(params, call, "InstanceIds", "Filters", "NextToken", "MaxResults", "DryRun", "IncludeManagedResources")
+        only(params, call, *_DESCRIBED_BY)
         return await self._shown(params, lambda: self._describe(params, call))
+
+    def _describe_now(self, params: Params, call: Call) -> Decided | None:
+        """The same in one turn: nothing that it shows is still on its way to the disk."""
+        if params.get("DryRun") or not self._service.settled():
+            return None
+        only(params, call, *_DESCRIBED_BY)
+        return Decided(self._describe(params, call))
 
     def _describe(self, params: Params, call: Call) -> Result:
         """Asked again while no record of the scope has changed, the same answer: people and waiters poll."""

@@ -42,6 +42,7 @@ CONNECTIONS_MAX = 4_096
 TURN_MAX = 16  # ours: connections that go on together; while others do, the disk has what these wrote
 HEAD_S, BODY_S, IDLE_S = 10.0, 30.0, 75.0
 BODIES_BYTES_MAX = 256 * 1024 * 1024  # ours: what half-read and waiting bodies of all connections may take
+LARGE_BODIES_BYTES_MAX, SMALL_BODY_BYTES = BODIES_BYTES_MAX * 3 // 4, 64 * 1024  # ours: the rest is for small ones
 GRACE_S, LINGER_S, LINGER_BYTES_MAX = 2.0, 2.0, 64 * 1024 * 1024  # linger: for whoever sends on after a refusal
 Handler = Callable[[Request], Awaitable[Answer]]
 Reply = Callable[[Answer], bool]
@@ -68,11 +69,9 @@ class Application(Protocol):
 
 @dataclass(slots=True)
 class _Pending:
-    """`size`: of the body as it was read. Who verifies or unpacks a request may give it another."""
-
     request: Request
     keep_alive: bool
-    size: int
+    size: int  # of the body as it was read: who verifies or unpacks a request may give it another
 
 
 class _Stop(Exception):
@@ -204,7 +203,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self._body_bytes + len(body) > self._app.body_bytes_max:
             self._stop(heads.body_too_large(self._app.body_bytes_max))
-        if not self._server.take(len(body)):
+        if not self._server.take(len(body), small=self._body_bytes + len(body) <= SMALL_BODY_BYTES):
             self._stop(Unavailable("The cloud reads too many large requests at the moment; retry."))
         self._body_bytes += len(body)
         self._body.append(body)
@@ -468,9 +467,9 @@ class HttpServer:
         if not self._connections:
             self._empty.set()
 
-    def take(self, count: int) -> bool:
-        """Room for so many bytes of a body."""
-        if self._bodies + count > BODIES_BYTES_MAX:
+    def take(self, count: int, *, small: bool) -> bool:
+        """Room for so many bytes of a body. Large ones, which may wait for long, leave some to small ones."""
+        if self._bodies + count > (BODIES_BYTES_MAX if small else LARGE_BODIES_BYTES_MAX):
             return False
         self._bodies += count
         return True

@@ -19,7 +19,7 @@ from minicloud.aws.forward import Forwarder, Place
 from minicloud.aws.gateway import Gateway, Way
 from minicloud.aws.services import BROKER, CONTROL
 from minicloud.aws.wire import Answer, Request
-from tests.turns import turn
+from tests.turns import turn, until
 
 AUTH = (
     "Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=a"
@@ -235,6 +235,26 @@ async def test_half_read_bodies_are_bounded_together(monkeypatch: pytest.MonkeyP
         assert await reader.read() == b""
         async with asyncio.timeout(10):
             assert status(await one.ask(sized(NAME))) == 200
+
+
+async def test_large_bodies_that_wait_leave_room_for_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long polls with padded bodies, by anybody, must not keep everybody else out."""
+    monkeypatch.setattr(http, "BODIES_BYTES_MAX", 400_000)
+    monkeypatch.setattr(http, "LARGE_BODIES_BYTES_MAX", 300_000)
+    async with world() as one:
+        poll = b"{" + b" " * 99_000 + b'"QueueUrl": "http://x/000000000000/a"}'
+        polls = []
+        for _ in range(5):
+            reader, writer = await one.connect()
+            writer.write(sized(poll, close=False).replace(b"GetQueueUrl", b"ReceiveMessage"))
+            await writer.drain()
+            polls.append((reader, writer))
+        refused = [asyncio.ensure_future(reader.read(12)) for reader, _ in polls]
+        await until(lambda: sum(one.done() for one in refused) == 2)
+        assert all(one.result() == b"HTTP/1.1 503" for one in refused if one.done())
+        assert status(await one.ask(sized(NAME))) == 200
+        for _, writer in polls:
+            writer.close()
 
 
 # --- to another process

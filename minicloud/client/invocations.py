@@ -26,6 +26,8 @@ else:
     invocation_pb2 = lazy("minicloud.wire.invocation_pb2")
 
 PAYLOAD_BYTES_MAX = 64 * 1024  # larger ones are calls of their own: they would hold up the others
+BATCH_BYTES_MAX = 1024 * 1024
+CALL_BYTES = 1024  # at most, of what else there is in one
 STREAM_S = 600.0  # of the fifteen minutes that a ticket is good for
 
 
@@ -126,7 +128,8 @@ class _Line:
         """Whatever comes while one message is on its way leaves with the next."""
         try:
             while self._unsent:
-                calls, self._unsent = self._unsent, []
+                count = _fitting(self._unsent)
+                calls, self._unsent = self._unsent[:count], self._unsent[count:]
                 await self._call.write(invocation_pb2.InvokeBatch(calls=calls))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader hears why
@@ -161,6 +164,16 @@ class _Line:
             answer.set_exception(wire_errors.from_status(one.error))
         else:
             answer.set_result(one.reply)
+
+
+def _fitting(calls: list[invocation_pb2.InvokeCall]) -> int:
+    """How many of the first go into one message; one always does."""
+    size = 0
+    for count, call in enumerate(calls):
+        size += len(call.request.payload) + len(call.request.client_context) + CALL_BYTES
+        if size > BATCH_BYTES_MAX and count:
+            return count
+    return len(calls)
 
 
 def _late() -> CloudError:

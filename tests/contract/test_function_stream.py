@@ -158,3 +158,13 @@ async def test_answers_that_are_there_together_leave_together_and_wait_for_no_ot
     waiting[3](ANSWER)
     rest = [one.number async for batch in answers for one in batch.answers]
     assert rest == [2, 3]
+
+
+async def test_many_large_ones_at_once_go_in_more_than_one_message(tmp_path: Path) -> None:
+    async with function_world(tmp_path) as world:
+        client = world.client()
+        await client.functions.create("f", packed(), runtime="python3.11", handler="app.handler")
+        world.runs["f"] = lambda invocation: Outcome(b"%d" % len(invocation.payload))
+        payload = b'"%s"' % (b"x" * 60_000)
+        answers = await asyncio.gather(*(client.functions.invoke("f", payload) for _ in range(300)))
+        assert [answer.json() for answer in answers] == [len(payload)] * 300

@@ -9,7 +9,7 @@ reading: between two reads another thread may want Python's lock. What is bounde
 
     head: bytes and lines of headers    431, closed        body: the application's bound    413, closed
     head: 10 s, body: 30 s without end  closed             bodies of all connections        503, closed
-    connections                         closed at once     silent between requests: 75 s    closed
+    connections                         closed at once     silent, or takes nothing: 75 s   closed
 
 Deadlines are looked at once a second for all connections together, so a request costs no timer. Nothing ambiguous is
 let in: two lengths, a length beside chunks, or bytes that are not HTTP are answered 400 and the connection is closed.
@@ -92,16 +92,14 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[_Pending] = deque()
         self._begun: _Pending | None = None
-        self._going = False
+        self._going = self._paused = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._refusal: CloudError | None = None
-        self._paused = False
-        self._thrown = 0
+        self._thrown = self._left = 0
         self._read = 0  # bytes of the head or the body that is being read
         self._in_body = False
-        self.busy = False
-        self.deadline = 0.0
+        self.busy, self.deadline = False, 0.0
         self._begin()
 
     def _begin(self) -> None:
@@ -353,6 +351,14 @@ class Connection(asyncio.Protocol):
         self._transport.write_eof()
         self._transport.resume_reading()
 
+    def look(self, now: float) -> None:
+        """Once a second: it ends where nothing came, or nothing was taken of what is written, for too long."""
+        stuck = not self._writable.is_set()
+        if stuck and (left := self._transport.get_write_buffer_size()) != self._left:
+            self._left, self.deadline = left, now + IDLE_S
+        if self.deadline < now and (stuck or not self.busy):
+            (self._transport.abort if stuck else self._transport.close)()
+
     def stop(self) -> None:
         if not self.busy:
             self._transport.close()
@@ -481,17 +487,12 @@ class HttpServer:
         self.now = self.loop.time()
         self.date = f"date: {formatdate(usegmt=True)}\r\n"
         for one in list(self._connections):
-            if not one.busy and one.deadline < self.now:
-                one.stop()
+            one.look(self.now)
         self._ticking = self.loop.call_later(1.0, self._tick)
 
 
 async def serve(
-    app: Application,
-    host: str,
-    port: int,
-    others: Mapping[str, Handler] | None = None,
-    welcome: Welcome | None = None,
+    app: Application, host: str, port: int, others: Mapping[str, Handler] | None = None, welcome: Welcome | None = None
 ) -> HttpServer:
     """Serve in the running loop; port 0: a free one. Raises Unavailable (taken)."""
     server = HttpServer(app, others, welcome)

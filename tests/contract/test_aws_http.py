@@ -223,6 +223,35 @@ async def test_slow_requests_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
         assert answers == [b""] * 4
 
 
+async def test_who_takes_nothing_of_an_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "IDLE_S", 0.2)
+    name = b'{"QueueName": "' + b"a" * 1_000_000 + b'"}'
+    server = await http.serve(Gateway([Door("sqs", Sqs())], Way(open_admit(), lambda: "r")), "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
+    writer.write(sized(name, close=False) * 20)
+    await until(lambda: bool(server._connections))
+    await until(lambda: not server._connections)
+    writer.close()
+    await server.stop(0)
+
+
+async def test_who_takes_an_answer_slowly_has_all_the_time() -> None:
+    ended: list[str] = []
+    pipe = SimpleNamespace(abort=lambda: ended.append("abort"), close=lambda: ended.append("close"))
+    one: Any = http.Connection(SimpleNamespace(app=None))  # type: ignore[arg-type]
+    one._transport, one.busy, now = pipe, True, 0.0
+    one.look(1e6)
+    assert not ended  # it waits for its answer
+    one.pause_writing()
+    for left in range(1_000, 900, -1):
+        pipe.get_write_buffer_size = lambda left=left: left
+        now += http.IDLE_S - 1
+        one.look(now)
+        assert not ended
+    one.look(now + http.IDLE_S + 1)
+    assert ended == ["abort"]
+
+
 async def test_half_read_bodies_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BODIES_BYTES_MAX", 100_000)
     async with world() as one:

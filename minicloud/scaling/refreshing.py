@@ -4,7 +4,8 @@ After the EC2 Auto Scaling User Guide, "Instance refresh". Members numbered belo
 except (skip matching) those that are as the desired configuration wants them. At any time `min_healthy` percent of
 desired are in service, healthy and warmed up; above that as many are taken out at once as the group can miss, but
 always at least one. With `max_healthy` above 100 replacements are launched first, as far as the group's maximum allows;
-then none is taken out because a launch is held back (a back-off, no room in any zone): the refresh waits.
+then none is taken out because a launch is held back (a back-off, no room in any zone): the refresh waits. It replaces
+nothing while Launch or Terminate is suspended.
 
     InProgress --all replaced--> Baking (if asked) --> Successful (the group takes the desired configuration)
                --checkpoint--> waits its delay
@@ -169,6 +170,8 @@ def advance(turn: Turn) -> float | None:
         return refresh.pause_until
     if not left:
         return _finish(turn, refresh)
+    if not (turn.allows("Launch") and turn.allows("Terminate")):
+        return None
     able = [one for one in left if _may_go(refresh, one)]
     if not able:
         return _wait(turn, refresh, "Instances that are protected or in standby were not released within an hour.")

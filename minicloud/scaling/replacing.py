@@ -41,7 +41,7 @@ def take_over(turn: Turn) -> float | None:
         old = turn.members.get(member.replaces)
         if old is None or old not in turn.active():
             turn.put(member, replaces="")
-        elif member.in_service is not None and member.state == "InService":
+        elif member.in_service is not None and member.state == "InService" and turn.allows("Terminate"):
             ready = member.in_service + _wait_s(turn)
             if turn.now < ready:
                 wakes.append(ready)

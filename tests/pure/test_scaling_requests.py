@@ -132,6 +132,34 @@ def test_a_refresh_keeps_its_bounds_and_replaces_all(low: int, high: int, least:
     assert {one.version for one in world.members()} == {"2"} == {world.group().template["version"]}
 
 
+@pytest.mark.parametrize("process", ["Launch", "Terminate"])
+@pytest.mark.parametrize(("most", "healthy"), [(2, 50), (4, 100)])
+def test_a_refresh_replaces_nothing_while_half_of_that_is_suspended(process: str, most: int, healthy: int) -> None:
+    """User Guide, "How suspended processes affect other processes"."""
+    world = running(2, max_size=most)
+    before = {one.key for one in in_service(world)}
+    world.do(c.SuspendProcesses(SCOPE, "web", (process,)))
+    world.do(start(min_healthy=healthy, max_healthy=healthy + 100))
+    world.work(20)
+    assert {one.key for one in world.members()} == before and refreshed(world).status == "InProgress"
+    world.do(c.SuspendProcesses(SCOPE, "web", (process,), resume=True))
+    world.work(40)
+    assert refreshed(world).status == "Successful" and len(in_service(world)) == 2
+
+
+def test_what_was_replaced_stays_while_ends_are_suspended() -> None:
+    world = running(2, max_size=4)
+    before = {one.key for one in in_service(world)}
+    world.do(start(min_healthy=100, max_healthy=200, warmup_s=0))
+    assert len(world.members()) == 4  # the new ones are pending
+    world.do(c.SuspendProcesses(SCOPE, "web", ("Terminate",)))
+    world.work(20)
+    assert before < {one.key for one in in_service(world)} and len(in_service(world)) == 4
+    world.do(c.SuspendProcesses(SCOPE, "web", ("Terminate",), resume=True))
+    world.work(20)
+    assert refreshed(world).status == "Successful" and len(in_service(world)) == 2
+
+
 @pytest.mark.parametrize("code", ["InvalidAMIID.NotFound", "InsufficientInstanceCapacity"])
 def test_a_refresh_that_may_miss_none_waits_while_nothing_can_be_launched(code: str) -> None:
     world = running(4, max_size=8)

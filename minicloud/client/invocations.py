@@ -130,7 +130,9 @@ class _Line:
             while self._unsent:
                 count = _fitting(self._unsent)
                 calls, self._unsent = self._unsent[:count], self._unsent[count:]
-                await self._call.write(invocation_pb2.InvokeBatch(calls=calls))
+                calls = [one for one in calls if one.number in self._waiting]  # others have given up
+                if calls:
+                    await self._call.write(invocation_pb2.InvokeBatch(calls=calls))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader hears why
 

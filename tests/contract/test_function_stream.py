@@ -10,13 +10,15 @@ from typing import Any, cast
 import pytest
 
 from minicloud.base.arn import Caller, Scope
-from minicloud.base.errors import CloudError, NotFound, Unavailable
+from minicloud.base.errors import CloudError, DeadlineExceeded, NotFound, Unavailable
+from minicloud.client import invocations
 from minicloud.function.errors import throttled
 from minicloud.function.invoking import Answer, Request
 from minicloud.function.ports import Invocation, Outcome
 from minicloud.function.rpc import many
 from minicloud.function.service import Told
 from minicloud.wire import invocation_pb2 as wire
+from minicloud.wire.function_pb2 import InvokeRequest
 from tests.contract.function_world import function_world, packed
 from tests.turns import turn
 
@@ -168,3 +170,35 @@ async def test_many_large_ones_at_once_go_in_more_than_one_message(tmp_path: Pat
         payload = b'"%s"' % (b"x" * 60_000)
         answers = await asyncio.gather(*(client.functions.invoke("f", payload) for _ in range(300)))
         assert [answer.json() for answer in answers] == [len(payload)] * 300
+
+
+async def test_what_nobody_waits_for_any_more_is_not_sent() -> None:
+    class Call:
+        def __init__(self) -> None:
+            self.sent: list[int] = []
+            self.room = asyncio.Event()
+
+        async def write(self, batch: wire.InvokeBatch) -> None:
+            self.sent += [one.number for one in batch.calls]
+            await self.room.wait()
+
+        async def __aiter__(self) -> AsyncIterator[wire.InvokedBatch]:
+            await asyncio.Event().wait()
+            yield wire.InvokedBatch()
+
+        def cancel(self) -> None: ...
+
+    call, loop = Call(), asyncio.get_running_loop()
+    line = invocations._Line(call)
+    calls = [asyncio.ensure_future(line.call(InvokeRequest(), loop.time() + 60))]
+    await turn(3)
+    calls += [asyncio.ensure_future(line.call(InvokeRequest(), loop.time() + wait_s)) for wait_s in (60, 60, 0.001)]
+    await turn(3)
+    calls[1].cancel()
+    with pytest.raises(DeadlineExceeded):
+        await calls[3]
+    call.room.set()
+    await turn(3)
+    assert call.sent == [1, 3]
+    for one in (*calls, line._reading):
+        one.cancel()

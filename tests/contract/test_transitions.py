@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,6 +69,7 @@ async def serving(folder: Path, rules: Rules) -> AsyncIterator[None]:
         yield
     finally:
         await server.stop(0)
+        shutil.rmtree(socket.parent)  # under /tmp where the folder's name is long
 
 
 def plane(folder: Path) -> Any:

@@ -1,8 +1,8 @@
 """Guests started ahead: in their sandbox, on a disk of their own, their init waiting to be told who they are.
 
 Such a guest is a `Blank` until an instance takes it: then its folders get the instance's name, its control group the
-limits of the type, and its keeper (minicloud.sandbox.keeper, where the ties are described) offers it to the actor. What
-that saves is on the launch path otherwise: bubblewrap and the start of Python, 20 ms of CPU.
+limits of the type, and its keeper (minicloud.sandbox.keeper, where the ties are described) lets it boot, and waits for
+the actor to take it. What that saves is on the launch path otherwise: bubblewrap, the start of Python, and Ray's part.
 
 A blank fits an instance of a built-in image without accelerators that has no disk yet. What cannot be changed from
 outside once it runs is the size of /tmp; so blanks are of a size, and the pool keeps those that were asked for lately.

@@ -160,8 +160,10 @@ def _check(command: StartRefresh) -> None:
 def advance(turn: Turn) -> float | None:
     """One look at the refresh under way. Returns when to look again on time's account."""
     refresh = turn.refresh()
-    if refresh is None or not turn.allows("InstanceRefresh"):
+    if refresh is None:
         return None
+    if not turn.allows("InstanceRefresh"):
+        return _rest(turn, refresh)
     if turn.group.failures >= limits.REFRESH_FAILURES_MAX:
         return _fail(turn, refresh, "The launches of replacements failed.")
     left = _left(turn, refresh)
@@ -171,7 +173,7 @@ def advance(turn: Turn) -> float | None:
     if not left:
         return _finish(turn, refresh)
     if not (turn.allows("Launch") and turn.allows("Terminate")):
-        return None
+        return _rest(turn, refresh)
     able = [one for one in left if _may_go(refresh, one)]
     if not able:
         return _wait(turn, refresh, "Instances that are protected or in standby were not released within an hour.")
@@ -304,6 +306,13 @@ def _wait(turn: Turn, refresh: Refresh, why: str) -> float | None:
     if turn.now >= until:
         return _fail(turn, refresh, why)
     return until
+
+
+def _rest(turn: Turn, refresh: Refresh) -> float | None:
+    """Suspended: the hour of `_wait` begins anew after it."""
+    if refresh.waiting_until is not None:
+        turn.write(replace(refresh, waiting_until=None))
+    return None
 
 
 def _fail(turn: Turn, refresh: Refresh, why: str) -> float | None:

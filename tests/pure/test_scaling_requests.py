@@ -185,6 +185,22 @@ def test_a_refresh_for_which_there_is_no_room_fails_after_an_hour() -> None:
     assert len(in_service(world)) == 2
 
 
+@pytest.mark.parametrize("process", ["InstanceRefresh", "Launch"])
+def test_the_hour_that_a_refresh_waits_begins_anew_after_it_was_suspended(process: str) -> None:
+    world = running(1)
+    (old,) = in_service(world)
+    world.do(c.Protect(SCOPE, "web", (old.instance_id,), True))
+    world.do(start(protected="Wait", min_healthy=0))
+    world.work(100)
+    world.do(c.SuspendProcesses(SCOPE, "web", (process,)))
+    world.work(800)
+    world.do(c.SuspendProcesses(SCOPE, "web", (process,), resume=True))
+    world.work(700)
+    assert refreshed(world).status == "InProgress"
+    world.work(30)
+    assert refreshed(world).status == "Failed" and "within an hour" in refreshed(world).reason
+
+
 def test_a_checkpoint_stops_a_refresh_for_its_delay() -> None:
     world = running(10)
     world.do(start(checkpoints=(20, 100), checkpoint_delay_s=600, min_healthy=80))

@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.client import HTTPException
 
@@ -16,7 +17,7 @@ from minicloud.client.balancer_models import forward
 from minicloud.client.group_models import GroupMember, LifecycleHook
 from minicloud.client.groups import GroupOptions
 from minicloud.client.models import TemplateData
-from tests.real_cloud import until
+from tests.real_cloud import ends, kill, until
 
 PORT = 8080
 SERVE = f"#!/bin/sh\nsetsid python3 -m minicloud_workers.http_server --port {PORT} </dev/null &\n"
@@ -35,6 +36,14 @@ class Death:
 
     killed: float
     over: float
+
+
+def killed(pid: int, with_it: Iterable[int]) -> Death:
+    """SIGKILL, and the end of all that goes with it."""
+    with ends(with_it, 30):
+        at = time.monotonic()
+        kill(pid)
+    return Death(at, time.monotonic())
 
 
 @dataclass

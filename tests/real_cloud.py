@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,32 @@ def until(what: Callable[[], T], seconds: float, text: str | Callable[[], str] =
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     assert pid > 0, "0 would be this test's own process group"
     os.kill(pid, number)
+
+
+@contextmanager
+def ends(pids: Iterable[int], seconds: float) -> Iterator[None]:
+    """Leaves when all of these processes have ended, with everything that they had open.
+
+    Seen by their descriptors: a dying process has no environment any more, and its first thread is a zombie, while
+    other threads still hold its sockets.
+    """
+    watch, opened = select.poll(), []
+    try:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                opened.append(os.pidfd_open(pid))
+                watch.register(opened[-1], select.POLLIN)
+        yield
+        deadline, left = time.monotonic() + seconds, len(opened)
+        while left:
+            ready = watch.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            assert ready, f"{left} of {len(opened)} processes live after {seconds} s"
+            for descriptor, _ in ready:
+                watch.unregister(descriptor)
+            left -= len(ready)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 @contextmanager

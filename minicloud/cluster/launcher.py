@@ -72,7 +72,8 @@ class LaunchSpec:
 class LauncherPorts:
     """secret(instance id, generation), agent_socket(host name): what the actor needs to find and convince its agent.
 
-    on_failed(instance id, generation, error) is called on the event loop, at most once a launch.
+    on_failed(instance id, generation, error) is called on the event loop, at most once a launch. Also for an actor that
+    was dismissed before Ray had heard that it began: who was told by its agent that it runs knows better.
     """
 
     secret: Callable[[str, int], str]

@@ -14,7 +14,7 @@ from minicloud.client import Client
 from minicloud.client.group_models import LifecycleHook
 from minicloud.client.metric_models import Metric
 from minicloud.client.models import TemplateData
-from tests.group_site import GROUP_TAG, PORT, Death, Load, Site
+from tests.group_site import GROUP_TAG, PORT, Load, Site, killed
 from tests.real_cloud import RealCloud, kill, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
@@ -39,12 +39,10 @@ def test_a_group_keeps_its_size_behind_a_balancer(cloud: RealCloud, client: Clie
     load = Load(site.url)
     try:
         until(lambda: len(load.served) == 2, 10)
-        killed = time.monotonic()
-        kill(cloud.guest_pids(one.id)[0])
-        until(lambda: not cloud.guest_pids(one.id), 10)
-        death = Death(killed, time.monotonic())
+        guests = cloud.guest_pids(one.id)
+        death = killed(guests[0], guests)
         until(lambda: one.id not in site.running() and site.whole(2), 90, "it is replaced")
-        print(f"replaced and healthy {time.monotonic() - killed:.1f} s after the kill; {len(load.failed)} failed")
+        print(f"replaced and healthy {time.monotonic() - death.killed:.1f} s after the kill; {len(load.failed)} failed")
         client.groups.set_desired(site.name, 3)
         site.await_whole(3)
         client.groups.set_desired(site.name, 1)

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 
@@ -27,7 +26,7 @@ from minicloud.cloud_calls import Calls
 from minicloud.cloud_launches import Launches
 from minicloud.scaling.orders import Launch
 from minicloud.settings import CloudSettings, read_secret
-from tests.group_site import SERVE_AT_EVERY_BOOT, Death, Load, Site
+from tests.group_site import SERVE_AT_EVERY_BOOT, Death, Load, Site, killed
 from tests.real_cloud import RealCloud, kill, real_cloud, until
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.ray]
@@ -86,29 +85,19 @@ PROCESSES = [*ACTORS, "haproxy", "instance"]
 
 def strike(cloud: RealCloud, site: Site, victim: str, instance_id: str = "") -> Death | None:
     """SIGKILL. None: nothing that carries traffic died. instance_id: in the place of one that is in service."""
-    killed = time.monotonic()
     if victim in ACTORS:
         kill(cloud.actor_pids(ACTORS[victim])[0])
         return None
     if victim == "haproxy":
         pid = haproxy(cloud)
-        kill(pid)
-        until(lambda: not is_alive(pid), 10)
-    else:
-        doomed = {instance_id or min(site.in_service())}
-        if victim == "host":
-            doomed = {one.id for one in site.client.instances.list() if one.host_name == "host-b"}
-            kill(cloud.pid_of("raylet:host-b"))
-        else:
-            kill(cloud.guest_pids(*doomed)[0])
-        until(lambda: not any(cloud.guest_pids(one) for one in doomed), 30, "the guests are gone")
-    return Death(killed, time.monotonic())
-
-
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    return False
+        return killed(pid, [pid])
+    doomed = {instance_id or min(site.in_service())}
+    if victim == "host":
+        doomed = {one.id for one in site.client.instances.list() if one.host_name == "host-b"}
+    guests = [pid for one in doomed for pid in cloud.guest_pids(one)]
+    death = killed(cloud.pid_of("raylet:host-b") if victim == "host" else guests[0], guests)
+    until(lambda: not any(cloud.guest_pids(one) for one in doomed), 30, "the guests are gone")
+    return replace(death, over=time.monotonic()) if victim == "host" else death
 
 
 @dataclass

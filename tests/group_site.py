@@ -141,6 +141,10 @@ class Site:
     def members(self) -> list[GroupMember]:
         return list(self.client.groups.members(self.name))
 
+    def state(self, instance_id: str) -> str:
+        """Its lifecycle state; "": it is no member."""
+        return next((one.lifecycle_state for one in self.members() if one.instance_id == instance_id), "")
+
     def in_service(self) -> set[str]:
         return {one.instance_id for one in self.members() if one.lifecycle_state == "InService"}
 

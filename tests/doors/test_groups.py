@@ -72,7 +72,7 @@ def test_instances_attach_detach_and_stand_by(client: Client, site: Site) -> Non
     site.await_whole(2)
     one, two = sorted(site.in_service())
     client.groups.enter_standby(site.name, one, decrement=True)
-    until(lambda: site.targets() == {two: "healthy"}, 30, "it is no target in standby")
+    until(lambda: site.targets() == {two: "healthy"} and site.state(one) == "Standby", 30, "it is no target in standby")
     client.groups.exit_standby(site.name, one)
     site.await_whole(2)
     client.groups.detach(site.name, two, decrement=True)

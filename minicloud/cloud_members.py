@@ -31,6 +31,8 @@ OWN_FAULTS = frozenset(
         "Server.LaunchTimeout",
     }
 )
+# What a place does to an instance that it was to take.
+UNPLACED = frozenset({"Server.HostFailure", "Server.InsufficientInstanceCapacity"})
 GONE = "terminated"
 IMPAIRED_S = 60.0  # ours: so long an instance may fail its status checks; hosts ask it every few seconds
 
@@ -98,8 +100,8 @@ class MemberInstances:
             self._ailing[instance_id] = self._clock.call_at(until, lambda: self._fails(instance_id))
         impaired = member.impaired and place.impaired
         if (member.seen, member.impaired) != (state, impaired):
-            fault = place.reason not in OWN_FAULTS
-            await self._submit(InstanceSeen(instance_id, state, fault=fault, impaired=impaired))
+            fault, unplaced = place.reason not in OWN_FAULTS, place.reason in UNPLACED
+            await self._submit(InstanceSeen(instance_id, state, fault, impaired, unplaced))
         return None
 
     def _recovers(self, instance_id: str) -> None:

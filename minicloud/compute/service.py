@@ -221,9 +221,11 @@ class ComputeService:
                 await asyncio.sleep(LAUNCH_PAUSE_S * 2**attempt * (0.5 + self._ports.rand.random()))
 
     async def _launch_failed(self, instance_id: str, generation: int, error: CloudError) -> None:
-        code = (
-            "Server.InsufficientInstanceCapacity" if isinstance(error, InsufficientCapacity) else "Server.InternalError"
-        )
+        code = "Server.InternalError"
+        if isinstance(error, InsufficientCapacity):
+            code = "Server.InsufficientInstanceCapacity"
+        elif isinstance(error, Unavailable):  # Ray, or the host's part of it
+            code = HOST_FAILURE
         await self._settle(commands.LaunchFailed(instance_id, generation, code, error.message))
 
     def actor_failed(self, instance_id: str, generation: int, error: CloudError) -> None:

@@ -345,12 +345,14 @@ class InstanceSeen:
     """The state of an instance as compute has it now.
 
     `fault`: it ended through no fault of its template. `impaired`: it runs, and has failed its status checks too long.
+    `unplaced`: it ended because its host had no room for it after all, or failed.
     """
 
     instance_id: str
     state: str
     fault: bool = False
     impaired: bool = False
+    unplaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

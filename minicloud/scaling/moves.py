@@ -10,7 +10,7 @@ from minicloud.scaling import limits, texts
 from minicloud.scaling.commands import InstanceSeen
 from minicloud.scaling.lifecycle import ACTIVE, ASIDE, DRAINING, ENDING, WARM, Event, step
 from minicloud.scaling.model import Member
-from minicloud.scaling.places import is_stable, round_failed
+from minicloud.scaling.places import is_stable, launch_failed, round_failed
 from minicloud.scaling.state import Turn
 
 LAUNCHING = "autoscaling:EC2_INSTANCE_LAUNCHING"
@@ -160,7 +160,10 @@ def enter(turn: Turn, member: Member, cause: str) -> None:
 
 
 def note_seen(turn: Turn, member: Member, report: InstanceSeen) -> None:
-    """Write what compute sees now. An instance that died young without another's fault tells on its template."""
+    """Write what compute sees now. An instance that died young without another's fault tells on its template.
+
+    One that never ran, for want of a host, tells on its place.
+    """
     state = report.state
     if member.impaired != report.impaired:
         member = turn.put(member, impaired=report.impaired)
@@ -170,6 +173,8 @@ def note_seen(turn: Turn, member: Member, report: InstanceSeen) -> None:
     turn.put(member, seen=state, starting=member.starting and state != "running")
     if died and not report.fault and not is_stable(member, turn.now):
         round_failed(turn)
+    elif died and report.unplaced and member.seen != "running":
+        launch_failed(turn, member, "place")
 
 
 # --- waiting for lifecycle hooks

@@ -22,6 +22,7 @@ from minicloud.base.errors import (
     InvalidParameterValue,
     NotFound,
     Unauthenticated,
+    Unavailable,
 )
 from minicloud.cloud import ControlPlane
 from minicloud.compute.ports import ActorSpec
@@ -228,17 +229,26 @@ async def test_a_guest_that_nobody_asked_for_is_ended(tmp_path: Path) -> None:
         assert (order.end.instance_id, order.end.generation, order.end.force) == ("i-" + "9" * 17, 3, True)
 
 
-async def test_an_actor_that_ray_refuses_ends_the_launch_with_a_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (InsufficientCapacity("Ray has no room"), "Server.InsufficientInstanceCapacity"),
+        (Unavailable("host host-a has left the Ray cluster"), "Server.HostFailure"),
+    ],
+)
+async def test_an_actor_that_ray_refuses_ends_the_launch_with_a_reason(
+    tmp_path: Path, refusal: CloudError, code: str
+) -> None:
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         host.deaf = True
-        cloud.actors.refuse = InsufficientCapacity("Ray has no room")
+        cloud.actors.refuse = refusal
         (made,) = await cloud.launch()
         await host.ordered("end")
         one = await cloud.instances.Get(instance_pb2.GetInstanceRequest(instance_id=made.id))
-        assert one.state == "shutting-down" and one.state_reason.code == "Server.InsufficientInstanceCapacity"
+        assert one.state == "shutting-down" and one.state_reason.code == code
         await host.report(made.id, 1, "ended")
         gone = await asyncio.wait_for(cloud.until(made.id, "terminated"), 10)
-        assert gone.state_reason.code == "Server.InsufficientInstanceCapacity"
+        assert gone.state_reason.code == code
 
 
 async def test_without_hosts_nothing_fits_and_the_error_says_so(tmp_path: Path) -> None:

@@ -193,8 +193,8 @@ class World:
         if not lost:
             self.report(instance_id)
 
-    def report(self, instance_id: str, fault: bool = False) -> None:
-        self.do(c.InstanceSeen(instance_id, self.instances[instance_id].state, fault))
+    def report(self, instance_id: str, fault: bool = False, unplaced: bool = False) -> None:
+        self.do(c.InstanceSeen(instance_id, self.instances[instance_id].state, fault, unplaced=unplaced))
 
     def boot(self, instance_id: str, lost: bool = False) -> None:
         if self.instances[instance_id].state == "pending":

@@ -84,6 +84,21 @@ async def test_whose_fault_an_end_is(reason: str, fault: bool) -> None:
     assert [(report.state, report.fault) for report in one.reports] == [("stopped", fault)]
 
 
+@pytest.mark.parametrize(
+    ("reason", "unplaced"),
+    [
+        ("Server.HostFailure", True),
+        ("Server.InsufficientInstanceCapacity", True),
+        ("Server.InternalError", False),
+        ("Client.UserInitiatedShutdown", False),
+    ],
+)
+async def test_whether_its_place_failed_it(reason: str, unplaced: bool) -> None:
+    one = Watch()
+    await one.says("terminated", reason)
+    assert [report.unplaced for report in one.reports] == [unplaced]
+
+
 async def test_what_is_not_there_is_terminated() -> None:
     one = Watch()
     await one.says("")

@@ -293,6 +293,21 @@ def test_one_host_that_dies_young_does_not_slow_a_group_down() -> None:
     assert len(in_service(world)) == 6
 
 
+def test_a_host_that_fails_under_a_launch_makes_its_place_cold_and_slows_no_group_down() -> None:
+    world = running(1)
+    world.do(c.SetDesired(SCOPE, "web", 2))
+    for order in world.pending():
+        world.carry_out(order)
+    (doomed,) = [one for one in world.members() if one.state == "Pending"]
+    world.instances[doomed.instance_id].state = "terminated"
+    world.report(doomed.instance_id, fault=True, unplaced=True)
+    assert world.group().failures == 0 and list(world.group().cold) == [f"{doomed.zone}/"]
+    launches = [order for order in world.pending() if isinstance(order, Launch)]
+    assert [order.zone != doomed.zone for order in launches] == [True]  # at once, and elsewhere
+    world.work(3)
+    assert len(in_service(world)) == 2
+
+
 # --- balancers
 
 

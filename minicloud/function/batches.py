@@ -6,27 +6,34 @@ Pure: messages -> those that a filter lets through -> batches of at most 6 MiB -
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any
 
 from minicloud.function import limits
+from minicloud.function.mappings import Pattern
 from minicloud.function.ports import Message
+from minicloud.shell.patterns import Whole
 
-Check = Callable[[Any], bool]
 
-
-def matches(message: Message, checks: Sequence[Check]) -> bool:
-    """Any filter is enough. A pattern sees `body` as JSON where it is JSON, and as text."""
-    if not checks:
+def matches(message: Message, patterns: Sequence[Pattern], tests: float = inf) -> bool:
+    """Any filter is enough. A pattern sees `body` as JSON where it is JSON, and as text. Raises TooMuch."""
+    if not patterns:
         return True
     seen: dict[str, Any] = {"messageId": message.id, "body": message.body, "attributes": message.attributes}
-    try:
-        parsed: dict[str, Any] = {**seen, "body": json.loads(message.body)}
-    except ValueError:
-        return any(check(seen) for check in checks)
-    return any(check(parsed) or check(seen) for check in checks)
+    views = [seen]
+    with contextlib.suppress(ValueError, RecursionError):
+        views = [{**seen, "body": json.loads(message.body)}, seen]
+    for pattern in patterns:
+        for view in views:
+            whole = Whole(view, tests)
+            if pattern.takes(whole, len(message.body)):
+                return True
+            tests = whole.left
+    return False
 
 
 def batches(records: Sequence[dict[str, Any]], most: int) -> Iterator[tuple[int, int, bytes]]:

@@ -49,3 +49,6 @@ WINDOW_S = (0, 300)  # model
 MAPPING_CONCURRENCY = (2, 1_000)  # model, ScalingConfig
 FILTERS_MAX = 5  # model, FilterCriteria (10 where the quota is raised)
 FILTER_CHARS_MAX = 4_096  # model, Pattern
+FILTER_TESTS_AT_ONCE = 10_000  # ours: of one message against conditions on the event loop, some 10 ms
+FILTER_TESTS_BESIDE = 3_000_000  # ours: of one message in all, some 3 s
+FILTER_LOOKS_MAX = 4  # ours: messages of an account that are, or wait to be, matched beside the event loop

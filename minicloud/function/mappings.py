@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from minicloud.base.arn import Scope
 from minicloud.base.machine import Context, Draft, Outcome
@@ -19,7 +18,7 @@ from minicloud.function.functions import checked_tags, new_uuid
 from minicloud.function.model import Mapping
 from minicloud.function.state import State
 from minicloud.shell.operators import PolicyError
-from minicloud.shell.patterns import Whole, compile_object
+from minicloud.shell.patterns import Check, Whole, compile_object, tests_of, weight
 
 _QUEUE = re.compile(r"arn:aws:sqs:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]+(\.fifo)?\Z")
 
@@ -106,9 +105,21 @@ def _changed(before: Mapping, spec: MappingSpec) -> Mapping:
     return after
 
 
+class Pattern(NamedTuple):
+    """Compiled. `weight`: how many conditions it has."""
+
+    check: Check
+    weight: int
+
+    def takes(self, whole: Whole, size: int) -> bool:
+        """A message of so many bytes, within what it may cost. Raises TooMuch."""
+        whole.spend(tests_of(self.weight, size))
+        return self.check(whole.body, whole)
+
+
 @lru_cache(maxsize=4096)
-def compile_pattern(text: str) -> Callable[[Any], bool]:
-    """A test of an event. Raises InvalidParameterValueException."""
+def compile_pattern(text: str) -> Pattern:
+    """Raises InvalidParameterValueException."""
     errors.check_length("filterCriteria.filters.pattern", text, limits.FILTER_CHARS_MAX)
     try:
         pattern = json.loads(text)
@@ -118,7 +129,7 @@ def compile_pattern(text: str) -> Callable[[Any], bool]:
         check = compile_object(pattern)
     except (PolicyError, ValueError, RecursionError, TypeError) as error:
         raise errors.invalid(f"Invalid filter pattern definition. {error}", "filterCriteria") from None
-    return lambda event: check(event, Whole(event))
+    return Pattern(check, weight(pattern))
 
 
 def _check_lists(pattern: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 from minicloud.shell.operators import KEYWORDS, TOPICS, Dialect, PolicyError, compile_conditions
 
 _MISSING: Any = object()
+DEPTH_MAX = 100  # ours: objects in objects of a pattern
+_LONG_BYTES = 4_096  # what a condition looks at in the time of one test, or less
 
 
 class TooMuch(Exception):
@@ -87,6 +89,8 @@ def compile_object(policy: dict[str, Any], path: tuple[str, ...] = (), dialect: 
     """A check of an object of the message: every key, and every `$or`. Raises PolicyError."""
     keys: list[tuple[str, Check]] = []
     ors: list[list[Check]] = []
+    if len(path) > DEPTH_MAX:
+        raise PolicyError(f"at most {DEPTH_MAX} keys can nest")
     for key, value in policy.items():
         if is_or(key, value):
             ors.append([compile_object(branch, path, dialect) for branch in value])
@@ -112,6 +116,11 @@ def weight(pattern: Any) -> int:
     if isinstance(pattern, dict):
         return 1 + sum(weight(one) for one in pattern.values())
     return sum(weight(one) for one in pattern) if isinstance(pattern, list) else 1
+
+
+def tests_of(weight: int, size: int) -> int:
+    """What conditions of this weight cost with a message of so many bytes, but for the elements of its lists."""
+    return weight * (1 + size // _LONG_BYTES)
 
 
 def _inside(inner: Check, tests: int) -> Check:

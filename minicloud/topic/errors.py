@@ -51,6 +51,11 @@ def too_many_filters(most: int, whose: str) -> LimitExceeded:
     return LimitExceeded(text, code="FilterPolicyLimitExceeded", field="FilterPolicy")
 
 
+def too_costly() -> InvalidParameterValue:
+    text = "Message Reason: it takes too long to match it against the filter policies of the topic's subscriptions"
+    return invalid(text, "Message")
+
+
 def not_authorized(text: str, field: str) -> AccessDenied:
     return AccessDenied(text, code="AuthorizationError", field=field)
 

@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 
 from minicloud.shell.operators import PolicyError
-from minicloud.shell.patterns import Check, Whole, compile_object, is_or
+from minicloud.shell.patterns import Check, Whole, compile_object, is_or, tests_of, weight
 from minicloud.topic import errors, limits
 from minicloud.topic.message import Attribute
 
@@ -36,13 +36,21 @@ class InvalidPayload(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A compiled policy. `matches` takes what `attribute_view` or `body_view` made of a message."""
+    """A compiled policy. `weight`: how many conditions it has. `matches` and `takes` look at what `attribute_view` or
+    `body_view` made of a message.
+    """
 
     scope: str
     _check: Check
+    weight: int
 
     def matches(self, view: Any) -> bool:
         return self._check(view, Whole(view))
+
+    def takes(self, whole: Whole, size: int) -> bool:
+        """The same, of a message of so many bytes and within what it may cost. Raises TooMuch."""
+        whole.spend(tests_of(self.weight, size))
+        return self._check(whole.body, whole)
 
 
 def compile_filter(text: str, scope: str, prefix: str = "") -> Filter | None:
@@ -123,8 +131,8 @@ def _compile(text: str, scope: str) -> Filter | None:
         raise PolicyError("FilterPolicy: Filter policy is too complex")
     if scope == ATTRIBUTES:
         inner = check
-        return Filter(scope, lambda view, whole: bool(view) and inner(view, whole))
-    return Filter(scope, check)
+        return Filter(scope, lambda view, whole: bool(view) and inner(view, whole), weight(policy))
+    return Filter(scope, check, weight(policy))
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -34,6 +34,9 @@ FILTER_BYTES_MAX = 262_144  # guide, "Filter policy constraints": 256 KB
 FILTER_KEYS_MAX = 5  # guide, same page
 FILTER_COMBINATIONS_MAX = 150  # guide, same page
 FILTER_DEPTH_MAX = 50  # ours: nesting of a policy, and of a body as far as a policy looks into it
+FILTER_TESTS_AT_ONCE = 20_000  # ours: of messages against conditions, in one turn of the broker: some 10 ms
+FILTER_TESTS_BESIDE = 3_000_000  # ours: of one message in all, some 3 s beside the event loop
+FILTER_LOOKS_MAX = 4  # ours: messages of an account that are, or wait to be, matched beside the event loop
 FILTERS_OF_TOPIC_MAX = 200  # guide, same page
 FILTERS_OF_ACCOUNT_MAX = 10_000  # guide, same page
 

@@ -14,19 +14,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from minicloud.base.errors import CloudError
+from minicloud.shell.patterns import Whole
 from minicloud.topic import limits
 from minicloud.topic.attributes import dead_letter_arn
 from minicloud.topic.envelope import Origin, pack, pack_many
-from minicloud.topic.filter import BODY, InvalidPayload, attribute_view, body_view
+from minicloud.topic.filter import BODY, Filter, InvalidPayload, attribute_view, body_view
 from minicloud.topic.message import Entry, Texts, check_bulk, check_entry, check_tokens, size_of
 from minicloud.topic.model import CONFIRMED, Subscription, Topic
 from minicloud.topic.ports import Fanned, Note, Queues, Run, Target
 
 _UNSEEN = object()
+Verdicts = Mapping[tuple[Filter, bytes], bool]  # of one message: what filters said of it, or of its text
 
 
 @dataclass(slots=True)
@@ -126,13 +129,14 @@ def _dead_ends(one: Subscription, queues: Queues) -> tuple[Route | None, Route |
 class _Message:
     """An entry that passed its checks, with the views that filters look at, each made once."""
 
-    __slots__ = ("_views", "attributes", "entry", "origin", "token")
+    __slots__ = ("_around", "_views", "attributes", "entry", "origin", "token")
 
     def __init__(self, entry: Entry, origin: bytes, token: str) -> None:
         self.entry = entry
         self.origin = origin
         self.token = token
         self._views: dict[tuple[str, bytes], object] = {}
+        self._around = size_of(entry) - len(entry.message)
 
     def view(self, scope: str, body: bytes) -> object:
         """None: the filter cannot look into this message."""
@@ -146,11 +150,49 @@ class _Message:
             self._views[key] = view
         return view
 
+    def matches(self, one: Filter, body: bytes, tests: float) -> tuple[bool, float]:
+        """Whether it takes it, of the tests that are left, and how many are left then. Raises TooMuch."""
+        view = self.view(one.scope, body)
+        if view is None:
+            return False, tests
+        whole = Whole(view, tests)
+        found = one.takes(whole, len(body) if one.scope == BODY else self._around)
+        return found, whole.left
+
+
+def verdicts(entry: Entry, topic: Topic, filters: Collection[tuple[str, Filter]], tests: float) -> Verdicts:
+    """What filters of subscriptions, each with its protocol, say of an entry. Another thread may ask: nothing that
+    changes is touched. Raises TooMuch.
+    """
+    found: dict[tuple[Filter, bytes], bool] = {}
+    try:
+        texts = check_entry(entry, topic.bytes_max)
+    except CloudError:
+        return found  # told when it is taken
+    message = _Message(entry, b"", "")
+    for protocol, one in filters:
+        body = texts.of(protocol if texts.special else "default")
+        key = (one, body if one.scope == BODY else b"")
+        if key not in found:
+            found[key], tests = message.matches(one, body, tests)
+    return found
+
 
 class Publication:
-    """One call. `take` each entry in turn, then carry out `plan.batches` and tell `settle` of each."""
+    """One call. `take` each entry in turn, then carry out `plan.batches` and tell `settle` of each.
 
-    def __init__(self, topic: Topic, routes: Sequence[Route], queues: Queues) -> None:
+    `tests`: what filters may cost; `verdicts`: what some of them said of the one entry that is taken.
+    """
+
+    def __init__(
+        self,
+        topic: Topic,
+        routes: Sequence[Route],
+        queues: Queues,
+        tests: float = inf,
+        verdicts: Verdicts | None = None,
+    ) -> None:
+        self._tests, self._verdicts = tests, verdicts or {}
         self.plan = Plan()
         self._topic = topic
         self._routes = routes
@@ -162,6 +204,7 @@ class Publication:
         self._all = {protocol: self._everyone(protocol) for protocol in ("", "sqs", "http", "https")}
 
     def take(self, entry: Entry, message_id: bytes, sent_ms: int) -> None:
+        """Raises TooMuch: nothing may be carried out then."""
         index = len(self.plan.results)
         try:
             texts = check_entry(entry, self._topic.bytes_max)
@@ -176,7 +219,7 @@ class Publication:
         self._spread(index, _Message(entry, origin, self._token(entry)), texts)
 
     def take_all(self, messages: list[bytes], ids: list[bytes], sent_ms: int) -> None:
-        """Plain messages to a standard topic, all or none. Raises InvalidParameter."""
+        """Plain messages to a standard topic, all or none. Raises InvalidParameter, TooMuch."""
         if self._topic.fifo:
             check_tokens(Entry(b""), fifo=True, content_dedup=True)
         simple = check_bulk(messages, self._topic.bytes_max)
@@ -239,7 +282,7 @@ class Publication:
         if one.filter is None:
             return True
         view = message.view(one.filter.scope, body)
-        if view is not None and one.filter.matches(view):
+        if view is not None and self._takes(one.filter, message, body):
             return True
         self.plan.count(one, "NumberOfNotificationsFilteredOut")
         if one.filter.scope == BODY:
@@ -253,6 +296,13 @@ class Publication:
         elif not message.entry.attributes:
             self.plan.count(one, "NumberOfNotificationsFilteredOut-NoMessageAttributes")
         return False
+
+    def _takes(self, one: Filter, message: _Message, body: bytes) -> bool:
+        known = self._verdicts.get((one, body if one.scope == BODY else b""))
+        if known is not None:
+            return known
+        found, self._tests = message.matches(one, body, self._tests)
+        return found
 
     def _fail(self, route: Route, to: Route | None) -> Route | None:
         """Count a client-side error. Returns where the message goes now."""

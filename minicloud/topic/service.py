@@ -3,8 +3,9 @@
     call -> rules (directory.py, publish.py) -> frames: records on the shelf, fan-outs to queues -> flush -> reply
 
 Everything that a call changes is decided and appended in one turn of the event loop, so calls never interleave, and
-calls of the same moment share one sync. Only a publish of many messages to many subscriptions takes several turns, so
-that other calls need not wait long; a message and its copies are of one turn. A hidden queue is made before the record
+calls of the same moment share one sync. Only a publish of many messages to many subscriptions, or past many filters,
+takes several turns, so that other calls need not wait long; a message and its copies are of one turn. Filters that one
+message costs too much are asked beside the loop before it. A hidden queue is made before the record
 that needs it and ended after the record that ended it: a crash in between leaves at most an empty queue, which `start`
 clears away.
 
@@ -15,6 +16,7 @@ also of such as are gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import struct
@@ -22,12 +24,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import CloudError
+from minicloud.base.errors import CloudError, Unavailable
 from minicloud.base.machine import Context, Outcome, Record
 from minicloud.shell.clock import Clock, Timer
+from minicloud.shell.looking import Looking, Room
+from minicloud.shell.patterns import TooMuch
 from minicloud.shell.reports import Report
 from minicloud.topic import errors, ids, limits
 from minicloud.topic.attributes import shown_of_subscription, shown_of_topic
@@ -38,13 +42,14 @@ from minicloud.topic.message import Entry, check_bulk, size_of
 from minicloud.topic.metering import PUBLISHED, SIZE, TopicMeter
 from minicloud.topic.model import SUBSCRIPTION, TOPIC, Subscription, Topic
 from minicloud.topic.ports import Disk, Mail, Note, Poster, Queues, Shelf, Target
-from minicloud.topic.publish import Accepted, Plan, Publication, Route, routes_of
+from minicloud.topic.publish import Accepted, Plan, Publication, Route, Verdicts, routes_of, verdicts
 from minicloud.topic.state import State, scope_of
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _Take = Callable[[Publication, slice, float], None]  # part, now
+_LOOKS = 3  # at filters that change while a message is matched
 RETRY_S = 60.0  # a clearing away that failed (a full disk) is tried again after this
 _EIGHT_BYTES = struct.Struct(">Q").pack
 
@@ -64,6 +69,14 @@ class Ports:
     secret: bytes
 
 
+class _Call(NamedTuple):
+    """Of so many messages. `take`: takes a part of them; `entry`: one of them, by its place."""
+
+    size: int
+    take: _Take
+    entry: Callable[[int], Entry]
+
+
 class TopicService:
     def __init__(self, ports: Ports) -> None:
         """Reads the shelf: O(records)."""
@@ -76,6 +89,7 @@ class TopicService:
         self._metrics: dict[str, Counter[str]] = {}
         self._of_subscriptions: dict[str, Counter[str]] = {}
         self._meter = TopicMeter()
+        self._looking = Looking("Throttled")
         self._ids = _MessageIds(ports.rand)
         self._timer: Timer | None = None
         self._tick: asyncio.Task[None] | None = None
@@ -104,6 +118,7 @@ class TopicService:
         if self._tick is not None:
             self._tick.cancel()
         await self._couriers.close()
+        self._looking.close()
 
     def _context(self, now: float) -> Context:
         return Context(now, self._ports.rand)
@@ -270,7 +285,7 @@ class TopicService:
             for entry, message_id in zip(some, self._ids.next(len(some)), strict=True):
                 publication.take(entry, message_id, sent_ms)
 
-        plans = await self._publish(scope, name, len(entries), take)
+        plans = await self._publish(scope, name, _Call(len(entries), take, entries.__getitem__))
         return [result for plan in plans for result in plan.results]
 
     async def publish_bulk(self, scope: Scope, name: str, messages: list[bytes]) -> list[bytes]:
@@ -286,19 +301,26 @@ class TopicService:
         def take(publication: Publication, part: slice, now: float) -> None:
             publication.take_all(messages[part], message_ids[part], int(now * 1000))
 
-        for plan in await self._publish(scope, name, len(messages), take):
+        call = _Call(len(messages), take, lambda index: Entry(messages[index]))
+        for plan in await self._publish(scope, name, call):
             if (error := plan.error()) is not None:
                 raise error
         return message_ids
 
-    async def _publish(self, scope: Scope, name: str, count: int, take: _Take) -> list[Plan]:
-        """What became of `count` messages, of which `take` takes a part at a time."""
+    async def _publish(self, scope: Scope, name: str, call: _Call) -> list[Plan]:
+        """What became of its messages, which are taken a part at a time."""
         topic = self.state.topic(scope, name)
         plans: list[Plan] = []
-        done = 0
+        done, count, most = 0, call.size, self._at_once(topic)
         while done < count:
-            part = slice(done, min(count, done + self._at_once(topic)))
-            plan = await self._ports.disk.act(partial(self._carry_out, topic, take, part))
+            part = slice(done, min(count, done + most))
+            try:
+                plan = await self._ports.disk.act(partial(self._carry_out, topic, call.take, part))
+            except TooMuch:
+                most = max(1, (part.stop - done) // 4)
+                if part.stop - done > 1:
+                    continue
+                plan = await self._publish_costly(topic, call, part)
             self._note(topic, plan)
             plans.append(plan)
             done = part.stop
@@ -306,13 +328,31 @@ class TopicService:
                 await asyncio.sleep(0)  # a quick disk gives no way to others
         return plans
 
+    async def _publish_costly(self, topic: Topic, call: _Call, part: slice) -> Plan:
+        """One message that filters are asked about beside the event loop."""
+        room = Room(limits.FILTER_TESTS_AT_ONCE, limits.FILTER_TESTS_BESIDE, limits.FILTER_LOOKS_MAX)
+        for _ in range(_LOOKS):
+            of_topic = self.state.of_topic.get(topic.arn, {}).values()
+            filters = {(one.protocol, one.filter) for one in of_topic if one.filter is not None}
+            look = partial(verdicts, call.entry(part.start), topic, filters)
+            try:
+                known = await self._looking.look_beside(topic.scope.account, look, room)
+            except TooMuch:
+                return Plan([errors.too_costly()])
+            except CloudError as error:
+                return Plan([error])
+            with contextlib.suppress(TooMuch):  # other filters than were asked
+                return await self._ports.disk.act(partial(self._carry_out, topic, call.take, part, said=known))
+        raise Unavailable("The topic's filter policies change all the time; retry.")
+
     def _at_once(self, topic: Topic) -> int:
         return max(1, limits.COPIES_AT_ONCE // max(1, len(self.state.of_topic.get(topic.arn, ()))))
 
-    def _carry_out(self, topic: Topic, take: _Take, part: slice, now: float) -> Plan:
+    def _carry_out(self, topic: Topic, take: _Take, part: slice, now: float, said: Verdicts | None = None) -> Plan:
+        """Raises TooMuch: it changed nothing."""
         topic = self.state.topic(topic.scope, topic.name)
         queues = self._ports.queues
-        publication = Publication(topic, self._routes(topic), queues)
+        publication = Publication(topic, self._routes(topic), queues, limits.FILTER_TESTS_AT_ONCE, said)
         take(publication, part, now)
         waiting = list(reversed(publication.plan.batches))
         while waiting:

@@ -95,6 +95,6 @@ async def test_an_account_has_so_many_long_events_matched_at_a_time_and_another_
     await turn()
     gate.set()
     assert {*await asyncio.gather(*theirs, ours)} == {limits.TESTS_BESIDE}
-    await until(lambda: not matching._waiting)
+    await until(lambda: not matching._looking._waiting)
     assert await matching.look("a", slow) == limits.TESTS_BESIDE
     matching.close()

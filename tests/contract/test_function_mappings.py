@@ -181,6 +181,20 @@ async def test_filters_delete_what_no_function_is_to_see(bench: Bench) -> None:
     assert [body for one in bench.calls for body in bodies(one)] == ['{"kind":"a"}', "plain"]
 
 
+async def test_what_filters_may_cost_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FILTER_TESTS_AT_ONCE", 20)
+    monkeypatch.setattr(limits, "FILTER_TESTS_BESIDE", 500)
+    monkeypatch.setattr(limits, "FILTER_LOOKS_MAX", 1)
+    await bench.function(run=lambda _: GOOD)
+    made = await mapping(bench, batch=3, filters=('{"body":{"n":[{"numeric":["=",1]}]}}',))
+    long, endless = json.dumps({"n": [0] * 50 + [1]}), json.dumps({"n": [0] * 400 + [1]})
+    bench.queues.fill(long, endless, '{"n":1}', "[" * 100_000)
+    await bench.until(lambda: bench.calls and len(bench.queues.deleted) == 3)
+    assert bodies(bench.calls[0]) == [long, '{"n":1}']
+    assert list(bench.queues.hidden) == [b"1"] and "too long" not in bench.calls[0].payload.decode()
+    assert bench.service.polling.running(made) == 0
+
+
 async def test_a_window_fills_a_batch(bench: Bench) -> None:
     await bench.function(run=lambda _: GOOD)
     await mapping(bench, batch=30, window_s=5)

@@ -143,6 +143,59 @@ async def test_bulk_and_filters() -> None:
         ).code == "InvalidParameter"
 
 
+MANY = json.dumps({"n": [{"numeric": ["=", number]} for number in range(9)]})  # costs 28 tests
+
+
+async def test_filters_cost_a_turn_so_much_and_a_message_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FILTER_TESTS_AT_ONCE", 112)
+    monkeypatch.setattr(limits, "FILTER_TESTS_BESIDE", 2_000)
+    monkeypatch.setattr(limits, "FILTER_LOOKS_MAX", 1)
+    calls: list[int] = []
+    async with offline() as (world, _, _):
+        await topic(world)
+        for name in ("every", "some"):
+            await queue(world, name)
+        await subscribe(world, "every", RawMessageDelivery="true")
+        some = await subscribe(world, "some", "news", FilterPolicy=MANY, FilterPolicyScope="MessageBody")
+        core = world.broker.core
+        fan_out = core.fan_out
+        monkeypatch.setattr(core, "fan_out", lambda *what: calls.append(len(what[1])) or fan_out(*what))
+        request = topic_pb2.PublishBulkRequest(topic="news", messages=[b'{"n": 7}'] * 16)
+        await world.topics.PublishBulk(request)
+        assert calls == [4] * 4  # 16 at once were too many
+        assert len((await take(world, "some")).bodies) == len((await take(world, "every")).bodies) == 16
+
+        long, endless = json.dumps({"n": [10] * 50 + [7]}), json.dumps({"n": [10] * 500})
+        reply = await publish(world, long, endless, '{"n": 20}')
+        assert [result.error.code for result in reply.results] == ["", "InvalidParameter", ""]
+        assert "too long" in reply.results[1].error.message
+        assert [json.loads(body)["Message"] for body in (await take(world, "some")).bodies] == [long]
+        assert [body.decode() for body in (await take(world, "every")).bodies] == [long, '{"n": 20}']
+
+        service = world.broker.topics.service
+        looking, change = service._looking.look_beside, asyncio.Event()
+
+        async def slowly(*what: Any) -> Any:
+            known = await looking(*what)
+            change.set()
+            await turn()
+            return known
+
+        monkeypatch.setattr(service._looking, "look_beside", slowly)
+        publishing = asyncio.ensure_future(publish(world, long))
+        await change.wait()
+        other = topic_pb2.SetSubscriptionAttributesRequest(
+            subscription_arn=some.arn, attributes={"FilterPolicy": MANY.replace("7", "77")}
+        )
+        await world.topics.SetSubscriptionAttributes(other)
+        assert not (await publishing).results[0].error.code
+        await take(world, "some")
+
+        gate = [asyncio.ensure_future(publish(world, long)) for _ in range(3)]
+        codes = [(await one).results[0].error.code for one in gate]
+        assert codes.count("") >= 1 and {*codes} <= {"", "Throttled"}
+
+
 async def test_a_restart_forgets_nothing() -> None:
     log = MemoryLog()
     async with offline(log) as (world, poster, _):

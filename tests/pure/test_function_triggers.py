@@ -11,6 +11,7 @@ import pytest
 from minicloud.function import commands as ask
 from minicloud.function.mappings import compile_pattern
 from minicloud.function.schedules import next_time
+from minicloud.shell.patterns import Whole
 from tests.pure.function_bench import HOME, QUEUE, STRANGER, Bench
 
 INVALID, MODEL, MISSING, TAKEN = (
@@ -62,12 +63,17 @@ def test_mappings_that_are_refused(bench: Bench, source: str, fields: dict[str, 
 
 
 def test_patterns_look_into_events() -> None:
-    test = compile_pattern('{"body": {"kind": ["a", {"prefix": "b"}], "size": [{"numeric": [">", 3]}]}}')
-    assert test({"body": {"kind": "bc", "size": 4}})
-    assert not test({"body": {"kind": "bc", "size": 3}})
-    assert not test({"body": {"kind": "c", "size": 4}})
-    assert not test({"body": "text"})
-    assert compile_pattern("{}")({"anything": 1})
+    pattern = compile_pattern('{"body": {"kind": ["a", {"prefix": "b"}], "size": [{"numeric": [">", 3]}]}}')
+    assert pattern.weight == 8
+
+    def test(body: object) -> bool:
+        return pattern.takes(Whole({"body": body}, 10), 100)
+
+    assert test({"kind": "bc", "size": 4})
+    assert not test({"kind": "bc", "size": 3})
+    assert not test({"kind": "c", "size": 4})
+    assert not test("text")
+    assert compile_pattern("{}").takes(Whole({"anything": 1}, 1), 100)
 
 
 def at(text: str) -> float:

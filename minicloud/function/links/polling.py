@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from minicloud.base.errors import CloudError
 from minicloud.function import batches, errors, limits, mappings
@@ -23,6 +24,8 @@ from minicloud.function.invoking import Answer, Request
 from minicloud.function.model import Mapping
 from minicloud.function.ports import Message, Messages
 from minicloud.shell.clock import Clock
+from minicloud.shell.looking import Looking, Room
+from minicloud.shell.patterns import TooMuch
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class Polling:
     def __init__(self, outside: Outside) -> None:
         self._out = outside
         self._pollers: dict[str, _Poller] = {}
+        self._looking = Looking("TooManyRequestsException")
 
     def follow(self, wanted: Sequence[Mapping]) -> None:
         """Exactly these mappings (the enabled ones) are polled from now on."""
@@ -101,6 +105,7 @@ class Polling:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._looking.close()
 
     def _forget(self, poller: _Poller) -> None:
         """Once it takes nothing more and its batches have ended."""
@@ -152,13 +157,26 @@ class Polling:
         self._forget(poller)
 
     async def _receive(self, mapping: Mapping, most: int, wait_s: int) -> list[Message]:
-        """What the filters let through; the others are deleted."""
+        """What the filters let through; the others are deleted. One that costs too much to look at is left: its queue's
+        redrive policy counts.
+        """
         received = await self._out.messages.receive(mapping.scope, mapping.source, most, wait_s)
         if not mapping.filters:
             return received
-        checks = [mappings.compile_pattern(text) for text in mapping.filters]
-        kept = [one for one in received if batches.matches(one, checks)]
-        others = [one.handle for one in received if one not in kept]
+        patterns = [mappings.compile_pattern(text) for text in mapping.filters]
+        room = Room(limits.FILTER_TESTS_AT_ONCE, limits.FILTER_TESTS_BESIDE, limits.FILTER_LOOKS_MAX)
+        kept, others = [], []
+        for one in received:
+            look = partial(batches.matches, one, patterns)
+            try:
+                passes = await self._looking.look_patiently(mapping.scope.account, look, room)
+            except TooMuch:
+                self._pollers[mapping.key].result = f"{PROBLEM}A message takes too long to match it against the filters"
+                continue
+            if passes:
+                kept.append(one)
+            else:
+                others.append(one.handle)
         if others:
             await self._out.messages.delete(mapping.scope, mapping.source, others)
         return kept

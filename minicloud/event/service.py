@@ -25,7 +25,7 @@ from minicloud.base.errors import CloudError, Unavailable
 from minicloud.base.machine import Journal, Touched
 from minicloud.event import errors, events
 from minicloud.event.commands import PutRule, RuleFired
-from minicloud.event.links.delivery import Deliveries, Outside, Parcel, RawJournal
+from minicloud.event.links.delivery import Deliveries, Outside, Parcel
 from minicloud.event.links.matching import Matching, takes
 from minicloud.event.machine import Rules
 from minicloud.event.metering import MATCHED, TRIGGERED, Meter
@@ -33,6 +33,7 @@ from minicloud.event.model import Rule
 from minicloud.event.patterns import compile_pattern, event_of
 from minicloud.event.ports import NoSources, NoTargets, Sources, Targets
 from minicloud.event.state import State
+from minicloud.shell.backlog import RawJournal
 from minicloud.shell.clock import Clock, SystemClock, Timer
 from minicloud.shell.firing import Firing
 from minicloud.shell.patterns import TooMuch, Whole

@@ -40,6 +40,7 @@ from minicloud.function.model import (
 )
 from minicloud.function.ports import UNHANDLED, Done, Environments, Invocation, Messages, NoMessages, Outcome, Shell
 from minicloud.function.state import State
+from minicloud.shell.backlog import RawJournal
 from minicloud.shell.clock import Clock, SystemClock, Timer
 from minicloud.shell.reports import NoReports, Reports
 from minicloud.shell.shell import Shell as DurableShell
@@ -68,7 +69,7 @@ class Ports:
     rand: random.Random = field(default_factory=random.SystemRandom)
 
 
-class RecordJournal(Journal, events.RawJournal, Protocol):
+class RecordJournal(Journal, RawJournal, Protocol):
     """Records of the machine, and beside them the events that wait."""
 
 

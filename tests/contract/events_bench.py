@@ -39,6 +39,8 @@ class Queues:
     deleted: list[bytes] = field(default_factory=list)
     released: list[bytes] = field(default_factory=list)
     away: int = 0
+    silent: bool = False
+    unanswered: int = 0
     gone: bool = False
     broken: bool = False
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,6 +54,12 @@ class Queues:
     async def send(self, scope: Scope, arn: str, body: bytes, attributes: Mapping[str, tuple[str, bytes]]) -> None:
         if self.gone:
             raise NotFound("gone")
+        if self.silent:
+            self.unanswered += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.unanswered -= 1
         if self.away:
             self.away -= 1
             raise Unavailable("away")

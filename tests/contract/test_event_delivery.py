@@ -221,6 +221,7 @@ async def test_an_account_delivers_so_much_at_once_and_another_ones_goes_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "ACCOUNT_AT_ONCE_MAX", 3)
+    await bench.again()
     gate, running, most = asyncio.Event(), 0, 0
 
     async def slow(scope: Scope, rule_arn: str, target: Target, body: str) -> None:

@@ -21,6 +21,7 @@ from minicloud.function.commands import (
 from minicloud.function.invoking import Request
 from minicloud.function.links import events
 from minicloud.function.ports import Invocation, Outcome
+from minicloud.shell import backlog
 from minicloud.store.memory import MemoryJournal
 from tests.contract.events_bench import BAD, DEAD, DONE, FAILED, GOOD, HOME, Bench
 from tests.turns import turn
@@ -128,6 +129,102 @@ async def test_a_destination_that_is_away_is_told_later_and_one_that_is_gone_nev
     assert json.loads(bench.calls[-1].payload)["requestPayload"] == 2
 
 
+AWAY = 10_000  # times, more than any test tries
+
+
+async def test_a_destination_that_is_away_keeps_no_event_of_its_function_from_running(bench: Bench) -> None:
+    await bench.function(run=lambda _: GOOD)
+    await bench.service.submit(SetEventInvoke(HOME, "f", on_success=DONE))
+    bench.queues.away = AWAY
+    for number in range(40):
+        await bench.service.accept(Request(HOME, "f", str(number).encode()))
+    await bench.until(lambda: len(bench.calls) == 40)
+    await bench.clock.settle()
+    await bench.again()
+    assert len(bench.service.events) == 40 and not bench.queues.sent
+    bench.queues.away = 0
+    await bench.move(400, lambda: len(bench.service.events) == 0)
+    assert sorted(said["requestPayload"] for _, said, _ in bench.queues.sent) == list(range(40))
+    assert len(bench.calls) == 40, "what is on disk is the result: nothing runs again for it"
+    assert not [kind for kind, _ in bench.disk.rows if kind in (events.EVENT, events.TRY, events.LETTER)]
+
+
+async def test_a_destination_that_does_not_answer_holds_a_few_results_in_memory_and_no_event(bench: Bench) -> None:
+    await bench.function(run=lambda _: GOOD)
+    await bench.service.submit(SetEventInvoke(HOME, "f", on_success=DONE))
+    bench.queues.silent = True
+    count = 3 * events.SENT_BESIDE_MAX
+    for number in range(count):
+        await bench.service.accept(Request(HOME, "f", str(number).encode()))
+    await bench.until(lambda: len(bench.calls) == count)
+    await bench.clock.settle()
+    assert bench.queues.unanswered <= events.SENT_BESIDE_MAX + events.LETTERS_AT_ONCE_MAX
+    bench.queues.silent = False
+    await bench.again()
+    await bench.until(lambda: len(bench.service.events) == 0)
+    assert {said["requestPayload"] for _, said, _ in bench.queues.sent} == set(range(count))
+    assert len(bench.calls) <= count + events.SENT_BESIDE_MAX, "only what was being sent runs again"
+
+
+async def test_a_destination_that_is_away_is_tried_with_one_result_after_another(bench: Bench) -> None:
+    await bench.function(run=lambda _: GOOD)
+    await bench.service.submit(SetEventInvoke(HOME, "f", on_success=DONE))
+    bench.queues.away = AWAY
+    for _ in range(100):
+        await bench.service.accept(Request(HOME, "f", b"1"))
+    await bench.until(lambda: len(bench.calls) == 100)
+    await bench.clock.settle()
+    at_first = AWAY - bench.queues.away
+    await bench.clock.advance(30)
+    assert at_first <= events.SENT_BESIDE_MAX + events.LETTERS_AT_ONCE_MAX
+    assert 1 <= AWAY - bench.queues.away - at_first <= 31
+    bench.queues.away = 0
+    await bench.move(2, lambda: len(bench.service.events) == 0)
+
+
+async def test_what_has_two_places_to_go_reaches_the_second_once_though_the_first_is_away(bench: Bench) -> None:
+    await bench.function(run=lambda _: BAD, dead_letter=DEAD)
+    await bench.service.submit(SetEventInvoke(HOME, "f", retries=0, on_failure=FAILED))
+    bench.queues.away = 1
+    await bench.service.accept(Request(HOME, "f", b"1"))
+    await bench.until(lambda: bench.queues.sent)
+    assert [arn for arn, *_ in bench.queues.sent] == [DEAD] and len(bench.service.events) == 1
+    await bench.again()
+    await bench.until(lambda: len(bench.service.events) == 0)
+    assert [arn for arn, *_ in bench.queues.sent] == [DEAD, FAILED] and len(bench.calls) == 1
+    assert bench.queues.sent[0][2]["ErrorMessage"] == ("String", b"no")
+
+
+async def test_an_account_without_room_hands_on_to_its_functions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "ACCOUNT_EVENTS_MAX", 2)
+    await bench.function(run=lambda _: GOOD)
+    await bench.function("g", run=lambda _: GOOD)
+    await bench.service.submit(SetEventInvoke(HOME, "f", on_success=HOME.arn("lambda", "function:g")))
+    await bench.service.submit(SetReserved(HOME, "g", 0))
+    for _ in range(2):
+        await bench.service.accept(Request(HOME, "f", b"1"))
+    await bench.until(lambda: len(bench.calls) == 2)
+    await bench.clock.settle()
+    await bench.again()
+    assert len(bench.service.events) == 2
+    await bench.service.submit(SetReserved(HOME, "g", None))
+    await bench.move(2, lambda: len(bench.service.events) == 0)
+    assert len(bench.calls) == 4
+
+
+async def test_a_function_that_fails_into_itself_takes_no_more_room_than_its_account_has(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "ACCOUNT_EVENTS_MAX", 5)
+    await bench.function(run=lambda _: BAD, dead_letter=DEAD)
+    itself = HOME.arn("lambda", "function:f")
+    await bench.service.submit(SetEventInvoke(HOME, "f", retries=0, on_failure=itself))
+    bench.queues.away = AWAY
+    await bench.service.accept(Request(HOME, "f", b"1"))
+    await bench.clock.advance(60)
+    assert len(bench.service.events) == 5
+
+
 async def test_what_its_caller_gave_up_while_it_was_written_runs(bench: Bench) -> None:
     await bench.function(run=lambda _: GOOD)
     task = asyncio.create_task(bench.service.accept(Request(HOME, "f", b"{}")))
@@ -142,7 +239,7 @@ async def test_what_its_caller_gave_up_while_it_was_written_runs(bench: Bench) -
 async def test_a_start_holds_no_more_payloads_than_a_page(bench: Bench) -> None:
     await bench.function()
     await bench.service.submit(SetReserved(HOME, "f", 0))
-    for _ in range(4 * events._SCAN):
+    for _ in range(4 * backlog.PAGE):
         await bench.service.accept(Request(HOME, "f", b'"' + bytes(100_000).replace(b"\0", b"x") + b'"'))
     pages: list[int] = []
     scan = MemoryJournal.scan
@@ -156,8 +253,8 @@ async def test_a_start_holds_no_more_payloads_than_a_page(bench: Bench) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MemoryJournal, "scan", counted)
         await bench.again()
-    assert len(bench.service.events) == 4 * events._SCAN
-    assert len(pages) >= 4 and max(pages) < 101_000 * events._SCAN
+    assert len(bench.service.events) == 4 * backlog.PAGE
+    assert len(pages) >= 4 and max(pages) < 101_000 * backlog.PAGE
 
 
 async def test_nobodys_backlog_takes_the_room_of_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,84 +1,59 @@
 """Asynchronous invocations: on disk before they are accepted, run until they succeed, fail for good, or are too old.
 
-    put(event) --on disk--> ready -> run ----- success --> destination --> gone
+    put(event) --on disk--> ready -> run ------------ success --> letter (letters.py) --> gone
                               ^       |  \\--- error, tries left: a minute, then two
                               |       |-- throttled, no room: 1 s, doubling to 5 min
-                              +-------+   no tries left, too old --> destination, dead letter --> gone
+                              +-------+   no tries left, too old --> letter --> gone
 
-Source: guide, "How Lambda handles errors and retries with asynchronous invocation". An event is deleted only after its
-result is where it should go, so after a crash it runs again: at least once, never lost. Payloads stay on disk; in
-memory an event is a few numbers. Each function runs as many at once as it is let: one more after each that ran, fewer
-where it is throttled.
+Source: guide, "How Lambda handles errors and retries with asynchronous invocation". An event is deleted only once its
+result is where it should go, or on disk as a letter, so after a crash it runs again: at least once, never lost. Each
+function runs as many at once as it is let: one more after each that ran, fewer where it is throttled.
+
+Whoever waits for a destination takes no place of the function: the result is sent beside the line, and written down
+where that fails or many are being sent. Letters wait in lines of their own, one for each destination; one that is away
+is tried with one letter after another, with pauses. A result for another function becomes its event in one commit.
 """
 
 from __future__ import annotations
 
-import asyncio
-import heapq
 import json
-import logging
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 from minicloud.base.arn import Scope
-from minicloud.base.errors import (
-    CloudError,
-    Fenced,
-    InsufficientStorage,
-    Internal,
-    InvalidRequest,
-    NotFound,
-    Unavailable,
-)
+from minicloud.base.errors import CloudError, InvalidRequest, NotFound
 from minicloud.function import errors, limits, names
 from minicloud.function.invoking import Answer, Request
+from minicloud.function.links.letters import Letter, Post, Send, is_function
 from minicloud.function.metering import Meter
 from minicloud.function.model import EventInvoke
 from minicloud.function.ports import UNHANDLED, Messages, Outcome
 from minicloud.function.results import EXHAUSTED, SUCCESS, TOO_OLD, Ended, dead_letter_attributes, record
 from minicloud.function.state import State
-from minicloud.shell.clock import Clock, Timer
+from minicloud.shell import backlog
+from minicloud.shell.backlog import Backlog, Bounds, Line
+from minicloud.shell.clock import Clock
 
-log = logging.getLogger(__name__)
-
-EVENT, TRY = "function_event", "function_event_try"
+EVENT, TRY, LETTER = "function_event", "function_event_try", "function_event_letter"
 RETRY_S = (60.0, 120.0)  # guide: a minute before the first retry, two before the second
 BACKOFF_S = (1.0, 300.0)  # guide: from 1 second to 5 minutes
 AT_ONCE_FIRST, AT_ONCE_MAX = 10, 1_000  # ours: of one function; concurrency.py has the last word
+ACCOUNT_AT_ONCE_MAX = 10_000  # ours: of one account, in all its regions
+LETTERS_AT_ONCE_MAX = 64  # ours: of one destination
+SENT_BESIDE_MAX = 64  # ours: results of one account that are in memory while they are sent; others are written down
 EVENTS_MAX = 1_000_000  # ours: 300 MB of memory
 ACCOUNT_EVENTS_MAX = 250_000  # ours: nobody's backlog takes the room of all
-_SCAN = 64  # payloads of up to 1 MiB at once
-
-
-class RawJournal(Protocol):
-    """A journal with raw rows beside records (store/sqlite.py)."""
-
-    async def commit_raw(self, rows: Sequence[tuple[str, str, bytes | None]]) -> None: ...
-
-    def scan(self, kind: str, *, prefix: str = "", after: str = "", limit: int = 1_000) -> list[tuple[str, bytes]]: ...
-
-    def read(self, kind: str, keys: Sequence[str]) -> list[bytes | None]: ...
+_TO = "to "  # before a destination, in the name of the line of its letters
 
 
 @dataclass(slots=True)
-class Waiting:
-    """An event in memory. `tries`: how often it ran; `delays`: how often in a row it was not let run."""
+class Waiting(backlog.Waiting):
+    """An event, or what is left of it (`letter`). `line`: its function; `tries`: how often it ran."""
 
-    key: str
-    function: str
     tries: int = 0
-    delays: int = 0
-
-
-@dataclass(slots=True)
-class _Line:
-    """The events of one function that may run now."""
-
-    ready: deque[Waiting] = field(default_factory=deque)
-    running: int = 0
-    most: int = AT_ONCE_FIRST
+    letter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,48 +91,37 @@ class Outside:
 
 
 class Events:
-    def __init__(self, journal: RawJournal, state: State, outside: Outside) -> None:
+    def __init__(self, journal: backlog.RawJournal, state: State, outside: Outside) -> None:
         self._journal = journal
         self._state = state
         self._out = outside
-        self._lines: dict[str, _Line] = {}
-        self._later: list[tuple[float, str, Waiting]] = []
-        self._timer: Timer | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._counts: Counter[str] = Counter()  # of each account
-        self._next = 0
-        self._running = False
+        bounds = Bounds(AT_ONCE_FIRST, ACCOUNT_AT_ONCE_MAX, BACKOFF_S)
+        self._backlog: Backlog[Waiting] = Backlog(
+            backlog.Outside(journal, outside.clock, outside.lost), bounds, self._run
+        )
+        self._post = Post(outside.messages, outside.meter)
+        self._beside: Counter[str] = Counter()  # results that are being sent, of each account
 
     def __len__(self) -> int:
-        return self._counts.total()
+        return len(self._backlog)
 
     def start(self) -> None:
         """After the journal was loaded: everything that was not finished is ready."""
-        self._running = True
-        tries = {key: json.loads(raw) for key, raw in self._all(TRY)}
+        tries = {key: json.loads(raw) for key, raw in self._backlog.stored(TRY)}
         now = self._out.clock.wall()
-        for key, raw in self._all(EVENT):
+        for key, raw in self._backlog.stored(EVENT):
             ran, due = tries.get(key, (0, 0.0))
-            event = Event.load(raw)
-            self._counts[event.scope.account] += 1
-            self._next = int(key) + 1
-            self._later_or_now(Waiting(key, _function_of(event.target), ran), due - now)
-        self._pump_all()
+            self._backlog.restore(Waiting(key, _function_of(Event.load(raw).target), tries=ran), due - now)
+        for key, raw in self._backlog.stored(LETTER):
+            self._backlog.restore(Waiting(key, _line_of(Letter.load(raw)), letter=True))
+        self._backlog.start()
 
     async def stop(self) -> None:
-        self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._backlog.stop()
 
     async def put(self, target: names.Target, request: Request, request_id: str) -> None:
         """On disk when it returns. Raises TooManyRequestsException, InsufficientStorage, Unavailable."""
-        if not self._running:
-            raise Unavailable("The function process starts again; retry.")
-        account = request.scope.account
-        if self._counts[account] >= ACCOUNT_EVENTS_MAX or len(self) >= EVENTS_MAX:
+        if self._full(request.scope.account):
             raise errors.throttled("ConcurrentInvocationLimitExceeded")
         event = Event(
             request.scope,
@@ -168,104 +132,26 @@ class Events:
             request.trace_id,
             request.payload,
         )
-        key, self._next = f"{self._next:020d}", self._next + 1
-        self._counts[account] += 1
-        task = asyncio.create_task(self._keep(Waiting(key, target.function.arn), event))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
+        (key,) = self._backlog.keys(1)
+        waiting = Waiting(key, target.function.arn)
+        await self._backlog.put([(EVENT, key, event.raw())], [waiting], partial(self._received, [event]))
 
-    async def _keep(self, waiting: Waiting, event: Event) -> None:
-        """Goes on when its caller goes away: what is on disk runs."""
-        try:
-            await self._commit([(EVENT, waiting.key, event.raw())])
-        except BaseException:
-            self._left(waiting)
-            raise
-        self._out.meter.event_received(event.scope, waiting.function.rpartition(":")[2])
-        self._line(waiting.function).ready.append(waiting)
-        self._pump(waiting.function)
+    def _full(self, account: str) -> bool:
+        return self._backlog.count(account) >= ACCOUNT_EVENTS_MAX or len(self) >= EVENTS_MAX
 
-    async def _commit(self, rows: list[tuple[str, str, bytes | None]]) -> None:
-        try:
-            await self._journal.commit_raw(rows)
-        except (Fenced, Internal):
-            self._out.lost()
-            raise
+    def _received(self, events: list[Event]) -> None:
+        for event in events:
+            self._out.meter.event_received(event.scope, _name_of(event.target))
 
     # --- when they run
 
-    def _all(self, kind: str) -> Iterator[tuple[str, bytes]]:
-        """A page at a time: payloads of all that wait are more than memory holds."""
-        after = ""
-        while page := self._journal.scan(kind, after=after, limit=_SCAN):
-            yield from page
-            after = page[-1][0]
-
-    def _line(self, function: str) -> _Line:
-        return self._lines.setdefault(function, _Line())
-
-    def _pump_all(self) -> None:
-        for function in list(self._lines):
-            self._pump(function)
-
-    def _pump(self, function: str) -> None:
-        line = self._lines.get(function)
-        if line is None or not self._running:
-            return
-        while line.ready and line.running < line.most:
-            line.running += 1
-            task = asyncio.create_task(self._run(line, line.ready.popleft()))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        if not line.ready and not line.running:
-            del self._lines[function]
-
-    def _later_or_now(self, waiting: Waiting, delay_s: float) -> None:
-        if delay_s <= 0:
-            self._line(waiting.function).ready.append(waiting)
-            return
-        due = self._out.clock.monotonic() + delay_s
-        heapq.heappush(self._later, (due, waiting.key, waiting))
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._later and self._running:
-            wait_s = max(0.0, self._later[0][0] - self._out.clock.monotonic())
-            self._timer = self._out.clock.call_at(self._out.clock.wall() + wait_s, self._ring)
-
-    def _ring(self) -> None:
-        now = self._out.clock.monotonic()
-        functions = set()
-        while self._later and self._later[0][0] <= now:
-            waiting = heapq.heappop(self._later)[2]
-            self._line(waiting.function).ready.append(waiting)
-            functions.add(waiting.function)
-        for function in functions:
-            self._pump(function)
-        self._arm()
-
-    async def _run(self, line: _Line, waiting: Waiting) -> None:
-        try:
+    async def _run(self, line: Line[Waiting], waiting: Waiting) -> None:
+        if waiting.letter:
+            await self._again(line, waiting)
+        else:
             await self._once(line, waiting)
-        except CloudError as error:  # the disk, or a place that does not answer: the same event again
-            log.warning("the event %s of %s is tried again: %s", waiting.key, waiting.function, error)
-            self._delay(waiting)
-        except Exception:
-            log.exception("the event %s of %s is tried again", waiting.key, waiting.function)
-            self._delay(waiting)
-        finally:
-            line.running -= 1
-            self._pump(waiting.function)
 
-    def _delay(self, waiting: Waiting) -> None:
-        waiting.delays += 1
-        self._later_or_now(waiting, min(BACKOFF_S[0] * 2.0 ** (waiting.delays - 1), BACKOFF_S[1]))
-
-    async def _once(self, line: _Line, waiting: Waiting) -> None:
+    async def _once(self, line: Line[Waiting], waiting: Waiting) -> None:
         (raw,) = self._journal.read(EVENT, [waiting.key])
         if raw is None:  # damaged: it was set aside and named
             await self._gone(waiting)
@@ -273,7 +159,7 @@ class Events:
         event = Event.load(raw)
         config = self._config(event)
         age_s = self._out.clock.wall() - event.came
-        name = waiting.function.rpartition(":")[2]
+        name = _name_of(waiting.line)
         self._out.meter.event_age(event.scope, name, age_s * 1000)
         if age_s > (limits.EVENT_AGE_S[1] if config is None or config.age_s is None else config.age_s):
             await self._ended(waiting, event, _ended(event, TOO_OLD, waiting.tries, None))
@@ -294,7 +180,7 @@ class Events:
             return
         except errors.TooManyRequests:
             line.most = max(1, line.running - 1)
-            self._delay(waiting)
+            self._backlog.again(waiting)
             return
         except InvalidRequest as error:  # the package cannot be unpacked here, there is no such runtime
             said = {"errorMessage": error.message, "errorType": error.code}
@@ -305,8 +191,8 @@ class Events:
         if answer.outcome.function_error and waiting.tries <= retries:
             pause_s = RETRY_S[min(waiting.tries, len(RETRY_S)) - 1]
             due = self._out.clock.wall() + pause_s
-            await self._commit([(TRY, waiting.key, json.dumps([waiting.tries, due]).encode())])
-            self._later_or_now(waiting, pause_s)
+            await self._backlog.commit([(TRY, waiting.key, json.dumps([waiting.tries, due]).encode())])
+            self._backlog.later(waiting, pause_s)
             return
         condition = EXHAUSTED if answer.outcome.function_error else SUCCESS
         await self._ended(waiting, event, _ended(event, condition, waiting.tries, answer))
@@ -318,43 +204,91 @@ class Events:
     # --- what comes of them
 
     async def _ended(self, waiting: Waiting, event: Event, ended: Ended) -> None:
-        """Tell whoever wants to know, then let it go. A place that is away is told later; one that is gone, never."""
+        """Tell whoever wants to know, beside the line where there is room, then let it go."""
+        letter = self._letter(event, ended)
+        outside = [one for one in letter.sends if not is_function(one.arn)]
+        away = any(self._backlog.busy(_TO + one.arn) for one in outside)
+        if outside and not away and self._beside[event.scope.account] < SENT_BESIDE_MAX:
+            self._beside[event.scope.account] += 1
+            self._backlog.beside(waiting, self._send(waiting, letter))
+        else:
+            await self._settle(waiting, letter)
+
+    async def _send(self, waiting: Waiting, letter: Letter) -> None:
+        try:
+            left = await self._post.send(letter)
+            await self._settle(waiting, left, rest=True)
+        finally:
+            account = letter.scope.account
+            self._beside[account] -= 1
+            if not self._beside[account]:
+                del self._beside[account]
+
+    async def _again(self, line: Line[Waiting], waiting: Waiting) -> None:
+        """A letter that was written down."""
+        (raw,) = self._journal.read(LETTER, [waiting.key])
+        if raw is None:
+            await self._gone(waiting)
+            return
+        letter = Letter.load(raw)
+        left = await self._post.send(letter)
+        if left.sends == letter.sends:
+            self._backlog.again(waiting, rest=True)
+            return
+        line.most = min(line.most + 1, LETTERS_AT_ONCE_MAX)
+        await self._settle(waiting, left, rest=True)
+
+    def _letter(self, event: Event, ended: Ended) -> Letter:
         config = self._config(event)
         good = ended.condition == SUCCESS
         destination = "" if config is None else config.on_success if good else config.on_failure
-        name = waiting.function.rpartition(":")[2]
-        if not good and not destination and not self._dead_letter(event):
-            self._out.meter.event_dropped(event.scope, name)
+        dead = "" if good else self._dead_letter(event)
+        if not good and not destination and not dead:
+            self._out.meter.event_dropped(event.scope, _name_of(event.target))
+        sends = []
         if destination:
-            text = record(ended, self._out.clock.wall())
-            await self._deliver(
-                event, lambda: self._tell(event.scope, destination, text), self._out.meter.destination_failed
-            )
-        if not good and (target := self._dead_letter(event)):
-            body, attributes = event.payload or b"null", dead_letter_attributes(ended)
-            await self._deliver(
-                event,
-                lambda: self._out.messages.send(event.scope, target, body, attributes),
-                self._out.meter.dead_letter_failed,
-            )
-        await self._gone(waiting)
+            sends.append(Send(destination, record(ended, self._out.clock.wall()).encode(), {}))
+        if dead:
+            sends.append(Send(dead, event.payload or b"null", dead_letter_attributes(ended), dead=True))
+        return Letter(event.scope, event.target, event.request_id, tuple(sends))
 
-    async def _deliver(
-        self, event: Event, tell: Callable[[], Awaitable[None]], failed: Callable[[Scope, str], None]
-    ) -> None:
-        pause_s = BACKOFF_S[0]
-        while True:
-            try:
-                await tell()
-                return
-            except (Unavailable, InsufficientStorage, errors.TooManyRequests) as error:
-                log.info("the result of %s is delivered later: %s", event.request_id, error)
-            except CloudError as error:
-                log.warning("the result of %s of %s could not be delivered: %s", event.request_id, event.target, error)
-                failed(event.scope, _function_of(event.target).rpartition(":")[2])
-                return
-            await self._out.clock.sleep(pause_s)
-            pause_s = min(pause_s * 2, BACKOFF_S[1])
+    async def _settle(self, waiting: Waiting, letter: Letter, *, rest: bool = False) -> None:
+        """In one commit it ends, what goes to functions is theirs, and what is left is a letter (which may rest).
+
+        A function that is a destination of itself does not fill the disk: without room its event stays in the letter.
+        """
+        outside = tuple(one for one in letter.sends if not is_function(one.arn))
+        onward = [one for one in letter.sends if is_function(one.arn)]
+        if outside and onward and self._full(letter.scope.account):
+            outside, onward = letter.sends, []
+        left = replace(letter, sends=outside)
+        events = [one for send in onward if (one := self._onward(letter, send))]
+        keys = self._backlog.keys(len(events))
+        rows = [(EVENT, key, one.raw()) for key, one in zip(keys, events, strict=True)]
+        new = [Waiting(key, _function_of(one.target)) for key, one in zip(keys, events, strict=True)]
+        ends = _rows_of(waiting)
+        if outside:
+            ends = [*(row for row in ends if row[0] != LETTER), (LETTER, waiting.key, left.raw())]
+        await self._backlog.put([*ends, *rows], new, partial(self._received, events))
+        if not outside:
+            self._backlog.drop(waiting)
+            return
+        if not waiting.letter:
+            waiting.letter, waiting.tries, waiting.delays = True, 0, 0
+        waiting.line = _line_of(left)
+        if rest:
+            self._backlog.again(waiting, rest=True)
+        else:
+            self._backlog.later(waiting, 0.0)
+
+    def _onward(self, letter: Letter, send: Send) -> Event | None:
+        """A result as an event of the function that is its destination; None: that is gone."""
+        try:
+            target = names.resolve(self._state, letter.scope, send.arn)
+        except CloudError as error:
+            self._post.failed(letter, send, error)
+            return None
+        return Event(letter.scope, target.arn, letter.request_id, self._out.clock.wall(), "", "", send.body)
 
     def _dead_letter(self, event: Event) -> str:
         try:
@@ -363,29 +297,29 @@ class Events:
             return ""
         return target.version.settings.dead_letter
 
-    async def _tell(self, scope: Scope, arn: str, text: str) -> None:
-        if arn.startswith("arn:aws:lambda:"):
-            target = names.resolve(self._state, scope, arn)
-            await self.put(target, Request(scope, arn, text.encode()), _request_id(text))
-        else:
-            await self._out.messages.send(scope, arn, text.encode(), {})
-
     async def _gone(self, waiting: Waiting) -> None:
-        rows: list[tuple[str, str, bytes | None]] = [(EVENT, waiting.key, None)]
-        if waiting.tries:
-            rows.append((TRY, waiting.key, None))
-        await self._commit(rows)
-        self._left(waiting)
+        await self._backlog.gone(waiting, _rows_of(waiting))
 
-    def _left(self, waiting: Waiting) -> None:
-        account = waiting.function.split(":")[4]
-        self._counts[account] -= 1
-        if not self._counts[account]:
-            del self._counts[account]
+
+def _rows_of(waiting: Waiting) -> list[tuple[str, str, bytes | None]]:
+    """What ends with it."""
+    if waiting.letter:
+        return [(LETTER, waiting.key, None)]
+    tries = [(TRY, waiting.key, None)] if waiting.tries else []
+    return [(EVENT, waiting.key, None), *tries]
+
+
+def _line_of(letter: Letter) -> str:
+    """Of the first destination that is waited for."""
+    return _TO + next(one.arn for one in letter.sends if not is_function(one.arn))
 
 
 def _function_of(arn: str) -> str:
     return ":".join(arn.split(":")[:7])
+
+
+def _name_of(arn: str) -> str:
+    return arn.split(":")[6]
 
 
 def _ended(event: Event, condition: str, tries: int, answer: Answer | None) -> Ended:
@@ -403,9 +337,3 @@ def _ended(event: Event, condition: str, tries: int, answer: Answer | None) -> E
         outcome.function_error,
         answer.version,
     )
-
-
-def _request_id(text: str) -> str:
-    """Of an event that follows from another: that one's."""
-    found: Any = json.loads(text)
-    return str(found["requestContext"]["requestId"])

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 
 
 async def turn(times: int = 1) -> None:

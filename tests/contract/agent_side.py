@@ -77,13 +77,12 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
         self._stream += 1  # the newest stream alone takes orders: an older one may not have noticed its end yet
         mine = self._stream
         self._ordered.set()
-        await self._note(first)
-        yield fleet_pb2.HostOrder(
-            order_id="welcome", welcome=fleet_pb2.Welcome(cloud_id=self.cloud_id, epoch=self.epoch)
-        )
-        reading = asyncio.ensure_future(self._read(requests))
         self.hung_up.clear()
+        reading = asyncio.ensure_future(self._read(requests, first))
         try:
+            yield fleet_pb2.HostOrder(
+                order_id="welcome", welcome=fleet_pb2.Welcome(cloud_id=self.cloud_id, epoch=self.epoch)
+            )
             while self._stream == mine:
                 if self._orders:
                     yield self._orders.popleft()
@@ -107,7 +106,8 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
         self.images[chunks[0].image_id] = b"".join(chunk.data for chunk in chunks)
         return fleet_pb2.StoreImageResult(size_bytes=len(self.images[chunks[0].image_id]))
 
-    async def _read(self, requests: Any) -> None:
+    async def _read(self, requests: Any, first: fleet_pb2.HostReport) -> None:
+        await self._note(first)
         async for report in requests:
             await self._note(report)
 
@@ -135,7 +135,7 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
         self._ordered.set()
         return order_id
 
-    async def until(self, fact: Callable[[], Any], seconds: float = 20.0) -> Any:
+    async def until(self, fact: Callable[[], Any], seconds: float = 60.0) -> Any:
         async with asyncio.timeout(seconds), self._news:
             while not (found := fact()):
                 await self._news.wait()
@@ -145,14 +145,14 @@ class ControlPlane(fleet_pb2_grpc.FleetServiceServicer):  # type: ignore[misc]
         reports = self.guests.get((instance_id, generation))
         return reports[-1] if reports else None
 
-    async def until_state(self, instance_id: str, state: str, generation: int = 1, seconds: float = 20.0) -> Any:
+    async def until_state(self, instance_id: str, state: str, generation: int = 1, seconds: float = 60.0) -> Any:
         def there() -> Any:
             report = self.last(instance_id, generation)
             return report if report is not None and report.state == state else None
 
         return await self.until(there, seconds)
 
-    async def result(self, order_id: str, seconds: float = 20.0) -> fleet_pb2.OrderResult:
+    async def result(self, order_id: str, seconds: float = 60.0) -> fleet_pb2.OrderResult:
         await self.until(lambda: order_id in self.results, seconds)
         return self.results[order_id]
 
@@ -357,7 +357,7 @@ async def run(guest: Guest, *argv: str) -> tuple[int, str]:
     raise AssertionError("no exit")
 
 
-async def gone(pid: int, seconds: float = 5.0) -> None:
+async def gone(pid: int, seconds: float = 60.0) -> None:
     process = identify(pid)
     if process is not None:
         over = asyncio.Event()

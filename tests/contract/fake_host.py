@@ -34,7 +34,7 @@ class FakeHost:
 
     async def __aenter__(self) -> FakeHost:
         self._task = asyncio.create_task(self._run())
-        await asyncio.wait_for(self.welcomed.wait(), 10)
+        await asyncio.wait_for(self.welcomed.wait(), 60)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -47,7 +47,7 @@ class FakeHost:
         """The orders of this kind, once there are `count`."""
         while len(found := [one for one in self.orders if one.WhichOneof("order") == kind]) < count:
             self._changed.clear()
-            await asyncio.wait_for(self._changed.wait(), 10)
+            await asyncio.wait_for(self._changed.wait(), 60)
         return found
 
     async def say(self, report: pb.HostReport) -> None:

@@ -62,7 +62,7 @@ class Bench:
 
         return both
 
-    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    async def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         """Waits for environments, and what they write. Raises TimeoutError where it does not come to that."""
         async with asyncio.timeout(seconds):
             while not holds():

@@ -89,7 +89,7 @@ class GuestProcess:
 
     async def user_data(self) -> tuple[str, int]:
         """State and exit code once user data is through."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for status in self.guest.watch():
                 if status.user_data_state in ("done", "failed"):
                     return status.user_data_state, status.user_data_exit
@@ -138,7 +138,7 @@ class Result:
 async def run(guest: Guest, *argv: str, stdin: bytes = b"", **options: Any) -> Result:
     """A command from start to end."""
     result = Result()
-    async with asyncio.timeout(30), await guest.exec(Command(argv, **options)) as session:
+    async with asyncio.timeout(60), await guest.exec(Command(argv, **options)) as session:
         feeding = asyncio.ensure_future(_feed(session, stdin))
         async for event in session:
             result.add(event)

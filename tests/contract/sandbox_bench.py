@@ -20,7 +20,7 @@ from minicloud.sandbox.probe import HostIsolation, probe
 from minicloud.sandbox.spawn import Guest
 
 LIMITS = CpuMemoryLimits(vcpus=1, memory_mib=128, pids=64)
-GUEST_S_MAX = 30.0
+GUEST_S_MAX = 90.0
 
 
 def isolation_or_skip() -> HostIsolation:

@@ -19,7 +19,7 @@ from minicloud.sandbox import probe as probing
 from minicloud.wire import fleet_pb2
 from tests.contract.agent_side import ControlPlane, Host, run
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 BASELINE_PCT = 10.0
 
 

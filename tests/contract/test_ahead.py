@@ -24,7 +24,7 @@ from minicloud.sandbox.kept import KeptGuest, keeper_socket
 from minicloud.wire import fleet_pb2
 from tests.contract.agent_side import SECRET, ControlPlane, Host, gone, guest_spec, run
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 SCRIPT = "#!/bin/sh\necho once >> /root/runs\n"
 
 
@@ -66,7 +66,7 @@ async def there(path: Path) -> None:
     try:
         while not path.exists():
             changed.clear()
-            await asyncio.wait_for(changed.wait(), 10)
+            await asyncio.wait_for(changed.wait(), 60)
     finally:
         notify.close()
 
@@ -180,7 +180,7 @@ async def test_an_end_before_the_actor_came_leaves_nothing(host: Host) -> None:
     assert (await host.control.result(host.end("i-0005"))).ok
     assert host.groups == [] and not path.exists() and not host.places.control("i-0005").exists()
     await host.start_actor("i-0005")
-    assert await asyncio.wait_for(host.actors["i-0005", 1].wait(), 10) == 0
+    assert await asyncio.wait_for(host.actors["i-0005", 1].wait(), 60) == 0
 
 
 async def test_a_guest_ends_with_its_keeper(host: Host) -> None:

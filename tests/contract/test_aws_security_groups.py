@@ -108,7 +108,7 @@ async def told(world: Ec2World, instance_id: str, count: int) -> Any:
         if len(mine) >= count:
             return mine[count - 1].firewall if mine[count - 1].HasField("firewall") else None
         world.host._changed.clear()
-        await asyncio.wait_for(world.host._changed.wait(), 10)
+        await asyncio.wait_for(world.host._changed.wait(), 60)
 
 
 async def test_hosts_are_told_what_groups_come_to(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.contract.fake_cloud import Call, FakeCloud
 from tests.turns import turn
 
 pytestmark = pytest.mark.asyncio
-SOON_S = 20
+SOON_S = 60
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def append(path: Path, data: bytes) -> None:
 
 
 async def all_of(stream: AsyncIterator[bytes]) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return b"".join([chunk async for chunk in stream])
 
 
@@ -59,7 +59,7 @@ async def test_no_console_is_not_found(consoles: Consoles, path: Path) -> None:
 async def test_a_follower_gets_what_comes_and_ends_with_the_guest(consoles: Consoles, path: Path) -> None:
     consoles.keep(path)
     append(path, b"one ")
-    async with asyncio.timeout(10), aclosing(consoles.read(path, follow=True)) as stream:
+    async with asyncio.timeout(60), aclosing(consoles.read(path, follow=True)) as stream:
         assert await anext(stream) == b"one "
         append(path, b"two ")
         assert await anext(stream) == b"two "
@@ -70,7 +70,7 @@ async def test_a_follower_gets_what_comes_and_ends_with_the_guest(consoles: Cons
 
 async def test_the_log_is_bounded_and_offsets_stay_true(consoles: Consoles, path: Path) -> None:
     consoles.keep(path)
-    async with asyncio.timeout(30), aclosing(consoles.read(path, follow=True)) as stream:
+    async with asyncio.timeout(60), aclosing(consoles.read(path, follow=True)) as stream:
         seen = 0
         for number in range(12):
             append(path, bytes([number]) * MIB)
@@ -89,7 +89,7 @@ async def consoles_are_idle(consoles: Consoles) -> None:
     done = asyncio.Event()
     watch = consoles._notify.watch(Path("/proc/self/comm"), 0x20, done.set)
     Path("/proc/self/comm").read_text()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await done.wait()
     watch.close()
 
@@ -107,7 +107,7 @@ async def test_a_file_system_without_holes_empties_the_log(
 
     monkeypatch.setattr(module, "_libc", NoHoles())
     consoles.keep(path)
-    async with asyncio.timeout(10), aclosing(consoles.read(path, follow=True)) as stream:
+    async with asyncio.timeout(60), aclosing(consoles.read(path, follow=True)) as stream:
         append(path, b"a" * (2 * CONSOLE_BYTES_MAX))
         await consoles_are_idle(consoles)
         assert path.stat().st_size == 0

@@ -114,16 +114,16 @@ async def test_launch_watch_stop_start_terminate(tmp_path: Path) -> None:
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         (made,) = await cloud.launch()
         assert made.state == "pending"
-        one = await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+        one = await asyncio.wait_for(cloud.until(made.id, "running"), 60)
         assert one.private_ip == "10.64.0.9" and one.host_name == "host-a"
         assert cloud.actors.launched == [(made.id, 1)]
         await cloud.instances.Stop(instance_pb2.StopInstancesRequest(instance_ids=[made.id]))
-        await asyncio.wait_for(cloud.until(made.id, "stopped"), 10)
+        await asyncio.wait_for(cloud.until(made.id, "stopped"), 60)
         await cloud.instances.Start(instance_pb2.InstanceIdsRequest(instance_ids=[made.id]))
-        again = await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+        again = await asyncio.wait_for(cloud.until(made.id, "running"), 60)
         assert again.generation == 2 and cloud.actors.launched[-1] == (made.id, 2)
         await cloud.instances.Terminate(instance_pb2.InstanceIdsRequest(instance_ids=[made.id]))
-        await asyncio.wait_for(cloud.until(made.id, "terminated"), 10)
+        await asyncio.wait_for(cloud.until(made.id, "terminated"), 60)
         (first, second) = await host.ordered("end", 2)
         assert not first.end.delete_disk and second.end.delete_disk
 
@@ -137,7 +137,7 @@ async def test_an_actor_is_made_once_its_guest_boots(tmp_path: Path, monkeypatch
         for generation in (2, 1):  # the first is of another life
             assert not cloud.actors.launched
             await host.say(fleet_pb2.HostReport(begun=fleet_pb2.GuestBegun(instance_id=made.id, generation=generation)))
-        await asyncio.wait_for(cloud.actors.asked.wait(), 10)
+        await asyncio.wait_for(cloud.actors.asked.wait(), 60)
         assert cloud.actors.launched == [(made.id, 1)]
 
 
@@ -150,7 +150,7 @@ async def test_no_actor_is_made_for_what_was_ended_meanwhile(tmp_path: Path, mon
         await cloud.instances.Terminate(instance_pb2.InstanceIdsRequest(instance_ids=[made.id]))
         for one in (made, kept):
             await host.say(fleet_pb2.HostReport(begun=fleet_pb2.GuestBegun(instance_id=one.id, generation=1)))
-        await asyncio.wait_for(cloud.actors.asked.wait(), 10)
+        await asyncio.wait_for(cloud.actors.asked.wait(), 60)
         assert cloud.actors.launched == [(kept.id, 1)]
 
 
@@ -158,7 +158,7 @@ async def test_an_actor_is_made_though_its_host_says_nothing(tmp_path: Path) -> 
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         host.deaf = True
         (made,) = await cloud.launch()
-        await asyncio.wait_for(cloud.actors.asked.wait(), 10)
+        await asyncio.wait_for(cloud.actors.asked.wait(), 60)
         assert cloud.actors.launched == [(made.id, 1)]
 
 
@@ -168,7 +168,7 @@ async def test_a_restarted_control_plane_goes_on_where_it_was(tmp_path: Path) ->
         (made,) = await cloud.launch()
         await host.ordered("start")
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
-        await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(made.id, "running"), 60)
         (order,) = await host.ordered("start")
         assert order.start.spec.generation == 1
         assert cloud.actors.launched == [(made.id, 1)]
@@ -177,7 +177,7 @@ async def test_a_restarted_control_plane_goes_on_where_it_was(tmp_path: Path) ->
 async def test_running_guests_survive_a_restart_untouched(tmp_path: Path) -> None:
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         (made,) = await cloud.launch()
-        await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(made.id, "running"), 60)
         guests = dict(host.guests)
     async with cloud_on(tmp_path) as cloud:
         host = cloud.host()
@@ -192,9 +192,9 @@ async def test_a_host_that_restarted_gets_its_instances_again(tmp_path: Path) ->
     async with cloud_on(tmp_path) as cloud:
         async with cloud.host():
             (made,) = await cloud.launch()
-            await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+            await asyncio.wait_for(cloud.until(made.id, "running"), 60)
         async with cloud.host(session="node-2"):
-            one = await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+            one = await asyncio.wait_for(cloud.until(made.id, "running"), 60)
             assert one.generation == 2
 
 
@@ -202,14 +202,14 @@ async def test_a_lost_host_stops_its_instances_and_its_guests_are_fenced(tmp_pat
     async with cloud_on(tmp_path) as cloud:
         async with cloud.host() as host:
             (made,) = await cloud.launch()
-            await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+            await asyncio.wait_for(cloud.until(made.id, "running"), 60)
             cloud.plane.service.node_died("node-1")
-            one = await asyncio.wait_for(cloud.until(made.id, "stopped"), 10)
+            one = await asyncio.wait_for(cloud.until(made.id, "stopped"), 60)
             assert one.state_reason.code == "Server.HostFailure"
             listed = await cloud.hosts.List(host_pb2.ListHostsRequest())
             assert listed.hosts[0].state == "down"
             guests = dict(host.guests)
-        assert await asyncio.wait_for(cloud.actors.kills.get(), 10) == (made.id, 1)
+        assert await asyncio.wait_for(cloud.actors.kills.get(), 60) == (made.id, 1)
         frozen = cloud.host()  # its raylet was only frozen: the agent is there, its Ray node is dead for good
         frozen._task = asyncio.create_task(frozen._run())
         await frozen.ordered("fence")
@@ -247,7 +247,7 @@ async def test_an_actor_that_ray_refuses_ends_the_launch_with_a_reason(
         one = await cloud.instances.Get(instance_pb2.GetInstanceRequest(instance_id=made.id))
         assert one.state == "shutting-down" and one.state_reason.code == code
         await host.report(made.id, 1, "ended")
-        gone = await asyncio.wait_for(cloud.until(made.id, "terminated"), 10)
+        gone = await asyncio.wait_for(cloud.until(made.id, "terminated"), 60)
         assert gone.state_reason.code == code
 
 
@@ -412,7 +412,7 @@ async def test_a_host_with_a_wrong_token_is_not_let_in(tmp_path: Path) -> None:
 async def test_reboot_and_options_reach_the_host(tmp_path: Path) -> None:
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         (made,) = await cloud.launch()
-        await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(made.id, "running"), 60)
         async with refused(IncorrectState):
             host.deaf = True
             (stuck,) = await cloud.launch()

@@ -174,13 +174,13 @@ async def test_identity_through_the_door(cloud: World) -> None:
 async def test_the_callers_deadline_cancels_the_handler(cloud: World) -> None:
     error = await refusal(cloud.raw(f"/{INSTANCES.full_name}/Reboot")(b"", timeout=0.3))
     assert type(error) is errors.DeadlineExceeded
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await cloud.instances.cancelled.wait()
 
 
 async def test_a_caller_that_goes_away_cancels_the_handler(cloud: World) -> None:
     call = cloud.raw(f"/{INSTANCES.full_name}/Reboot")(b"")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await cloud.instances.running.wait()
         call.cancel()
         await cloud.instances.cancelled.wait()
@@ -196,7 +196,7 @@ async def test_a_watcher_that_goes_away_ends_the_generator(cloud: World) -> None
     stream = start(f"/{INSTANCES.full_name}/Watch")(request)
     seen = [instance_pb2.Instance.FromString(await stream.read()).id for _ in range(2)]
     assert seen == ["i-1", "i-2"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await cloud.instances.running.wait()
         stream.cancel()
         await cloud.instances.cancelled.wait()
@@ -229,7 +229,7 @@ async def test_too_many_calls_at_once_are_refused_not_queued() -> None:
     async with world(calls_max=2) as cloud:
         path = f"/{INSTANCES.full_name}/Reboot"
         held = [cloud.raw(path)(b"") for _ in range(2)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for _ in held:
                 await cloud.instances.entered.get()
             errors_seen = [await refusal(cloud.raw(path)(b"")) for _ in range(3)]
@@ -273,7 +273,7 @@ async def test_health_can_be_watched(cloud: World) -> None:
         return int(health_pb2.HealthCheckResponse.FromString(await one.read()).status)
 
     states = health_pb2.HealthCheckResponse
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await next_status(unknown) == states.SERVICE_UNKNOWN
         assert await next_status(stream) == states.SERVING
         cloud.server.health.set(INSTANCES.full_name, serving=False)
@@ -317,7 +317,7 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
 async def test_stopping_says_not_serving_and_lets_calls_finish() -> None:
     async with world() as cloud:
         call = cloud.raw(f"/{INSTANCES.full_name}/Reboot")(b"")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await cloud.instances.running.wait()
             stopping = asyncio.create_task(cloud.server.stop(10))
             cloud.instances.release.set()

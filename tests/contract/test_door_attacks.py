@@ -87,7 +87,7 @@ async def test_an_unknown_method_is_unimplemented(cloud: World) -> None:
 async def test_http1_is_not_answered_with_anything_of_ours(cloud: World) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", cloud.server.port)
     writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reader.read()
     writer.close()
     assert b"HTTP/1" not in answer
@@ -121,7 +121,7 @@ CALL = b"".join(
 async def test_a_flood_of_pings_ends_the_connection(cloud: World) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", cloud.server.port)
     writer.write(PREFACE + b"".join(frame(6, 0, 0, bytes(8)) for _ in range(200)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionError):
             while await reader.read(65_536):
                 pass  # until the server hangs up
@@ -136,7 +136,7 @@ async def test_rapid_reset_starts_no_handlers_and_stops_nobody(cloud: World) -> 
         for number in range(1, 4_000, 2):
             writer.write(frame(1, 4, number, CALL) + frame(3, 0, number, (8).to_bytes(4, "big")))
         await writer.drain()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await still_serves(cloud)
     assert cloud.instances.entered.empty()
     writer.close()

@@ -83,7 +83,7 @@ async def test_one_after_the_other_in_the_same_environment_each_with_its_own_tim
     assert len(pids) == 1
     began = time.monotonic()
     late = await begun(bench, spec, 60)
-    assert json.loads(late.payload)["errorType"] == "Sandbox.Timedout" and 0.99 < time.monotonic() - began < 3
+    assert json.loads(late.payload)["errorType"] == "Sandbox.Timedout" and 0.99 < time.monotonic() - began < 30
     await bench.until(lambda: bench.host.counts(spec.arn) == (0, 0, 0))
 
 

@@ -43,7 +43,7 @@ async def test_an_environment_is_used_again_and_one_invocation_at_a_time(bench: 
 
 
 async def test_invocations_at_once_are_in_environments_of_their_own(bench: Bench) -> None:
-    spec = bench.spec("import time, uuid\nme = str(uuid.uuid4())\ndef handler(e, c):\n  time.sleep(0.3)\n  return me\n")
+    spec = bench.spec("import time, uuid\nme = str(uuid.uuid4())\ndef handler(e, c):\n  time.sleep(2)\n  return me\n")
     names = await asyncio.gather(*(bench.result(spec) for _ in range(5)))
     assert len(set(names)) == 5
     await bench.until(lambda: bench.host.counts(spec.arn) == (0, 5, 0))

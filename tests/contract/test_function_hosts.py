@@ -158,7 +158,7 @@ async def test_what_nobody_foresaw_there_is_an_error_here_and_costs_one_environm
     with monkeypatch.context() as patched:
         patched.setattr(Environment, "run", broken)
         with pytest.raises(Internal):
-            await asyncio.wait_for(world.near.result(spec, 0), 10)
+            await asyncio.wait_for(world.near.result(spec, 0), 60)
     assert await world.near.result(spec, 0) == [0, "far"]
 
 
@@ -236,7 +236,7 @@ async def test_when_the_line_breaks_callers_hear_it_and_nothing_runs_on(world: W
     closing = asyncio.ensure_future(world.link.close())
     with pytest.raises(HostGone):
         await call
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 15, "at once, not when it would have ended"
     assert await waits == 7  # it had not begun: it came up elsewhere
     await closing
     assert not world.far_groups()

@@ -42,7 +42,7 @@ async def test_who_leaves_holds_nothing_up() -> None:
     chunks = pipe.chunks(task)
     assert await anext(chunks) == b"0"
     await chunks.aclose()  # type: ignore[attr-defined]
-    assert await asyncio.wait_for(task, 5) == "done"
+    assert await asyncio.wait_for(task, 60) == "done"
 
 
 async def test_what_fails_before_its_first_byte_raises_and_what_says_nothing_ends() -> None:

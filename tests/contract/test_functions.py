@@ -121,7 +121,7 @@ async def test_concurrency_is_kept_to_and_a_caller_that_leaves_frees_nothing(wor
         await cloud.functions.create("f", CODE, runtime="python3.11", handler="main.run")
         assert (await cloud.triggers.reserve("f", 1)).reserved == 1
         first = asyncio.create_task(cloud.functions.invoke("f"))
-        await asyncio.wait_for(world.environments.called.wait(), 10)
+        await asyncio.wait_for(world.environments.called.wait(), 60)
         first.cancel()
         impatient = cloud.with_options(retry=0.01)
         with pytest.raises(errors.Throttled) as caught:

@@ -166,7 +166,7 @@ async def test_forward_with_half_close(guest: Guest) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with asyncio.timeout(20), server, await guest.forward(port) as session:
+    async with asyncio.timeout(60), server, await guest.forward(port) as session:
         await session.write(b"request")
         await session.end_input()
         answer = b"".join([data async for data in session])

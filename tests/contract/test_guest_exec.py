@@ -89,7 +89,7 @@ async def test_sigpipe_is_as_usual_in_guests(guest: Guest) -> None:
 async def test_the_end_does_not_wait_for_the_background(guest: Guest) -> None:
     started = time.monotonic()
     result = await run(guest, "sh", "-c", "sleep 1000 & echo $!")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     pid = int(result.stdout)
     assert not gone(pid, 0), "it goes on after its session"
 
@@ -109,7 +109,7 @@ async def test_fifty_megabytes_pass_through_unchanged(guest: Guest) -> None:
     assert size == 50 << 20
     assert digest.digest() == hashlib.sha256(block * 50).digest()
     print(f"50 MiB in and out in {seconds:.2f} s")
-    assert seconds < 20
+    assert seconds < 60
 
 
 async def _feed_blocks(session: ExecSession, block: bytes, count: int) -> None:

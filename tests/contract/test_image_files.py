@@ -33,7 +33,7 @@ async def test_a_start_deletes_what_no_record_knows(tmp_path: Path) -> None:
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         image = await cloud.images.Register(iter(parts("mine")))
         (one,) = await cloud.launch()
-        await asyncio.wait_for(cloud.until(one.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(one.id, "running"), 60)
         host.deaf = True
         making = await cloud.images.Create(catalog_pb2.CreateImageRequest(instance_id=one.id, name="making"))
         await host.ordered("snapshot")
@@ -46,7 +46,7 @@ async def test_a_start_deletes_what_no_record_knows(tmp_path: Path) -> None:
 async def test_an_image_is_watched_until_it_is_deregistered(tmp_path: Path) -> None:
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         (one,) = await cloud.launch()
-        await asyncio.wait_for(cloud.until(one.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(one.id, "running"), 60)
         host.deaf = True
         image = await cloud.images.Create(catalog_pb2.CreateImageRequest(instance_id=one.id, name="mine"))
         request = catalog_pb2.GetImageRequest(image_id=image.id)

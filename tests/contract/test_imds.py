@@ -46,7 +46,7 @@ class World:
         self.port = port
 
     async def ask(self, method: str, path: str, source: str = "127.0.0.5", **headers: str) -> Reply:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))
             lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
             writer.write("\r\n".join([f"{method} {path} HTTP/1.1", "Connection: close", *lines, "", ""]).encode())
@@ -186,7 +186,7 @@ async def test_botocore_reads_it(world: World, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def exchange(world: World, data: bytes, source: str = "127.0.0.5") -> bytes:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port, local_addr=(source, 0))
         writer.write(data)
         try:
@@ -234,6 +234,6 @@ async def test_connections_are_bounded_each(world: World) -> None:
     assert (await world.ask("GET", "/", "127.0.0.6")).status == 401
     for _reader, writer in held:
         writer.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await world.ask("GET", "/")).status != 200:
             pass

@@ -97,7 +97,7 @@ async def test_what_was_to_end_before_it_began_does_not_begin(world: World, tool
     """An agent that comes back finds the order to end what its predecessor had not begun."""
     life = Life(GuestRecord("i-1", 1), tools, adopted=True)
     life.ask_end(0.0)
-    await asyncio.wait_for(life.run(), 10)
+    await asyncio.wait_for(life.run(), 60)
     assert life.record.reason_code == "Stopped"
     assert world.released == ["i-1"] and not world.began and not world.prepared
 
@@ -116,5 +116,5 @@ async def test_memory_that_ran_out_before_its_actor_came_is_told_as_that(
 
     hello = ActorHello("i-1", 1, actor, (), 0, 0)
     life.actor_came(SimpleNamespace(hello=hello, send=send))  # type: ignore[arg-type]
-    await asyncio.wait_for(life.run(), 10)
+    await asyncio.wait_for(life.run(), 60)
     assert (life.record.reason_code, life.record.exit_code) == ("OutOfMemory", 137)

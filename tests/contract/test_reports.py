@@ -162,7 +162,7 @@ async def test_what_was_not_answered_goes_again_under_its_number(monkeypatch: py
     port = await server.start()
     async with reporting(f"127.0.0.1:{port}") as to:
         to.report([load(60.0 * number, 1.0) for number in range(7)])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await to._idle.wait()
     await server.stop(0)
     assert [request.number for request in deaf.requests] == [1, 1, 1, 2, 3]

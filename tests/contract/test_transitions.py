@@ -54,7 +54,7 @@ class Rules:
     async def heard(self, count: int) -> list[str]:
         while len(self.told) < count:
             self.came.clear()
-            await asyncio.wait_for(self.came.wait(), 10)
+            await asyncio.wait_for(self.came.wait(), 60)
         return [one.detail["state"] for one in self.told]
 
 
@@ -91,10 +91,10 @@ async def test_every_change_of_an_instance_is_told_once_in_order(tmp_path: Path)
     rules = Rules()
     async with serving(tmp_path, rules), plane(tmp_path) as cloud, cloud.host():
         (before,) = await cloud.launch()
-        await asyncio.wait_for(cloud.until(before.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(before.id, "running"), 60)
         await listen(cloud, tmp_path)
         (made,) = await cloud.launch()
-        await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(made.id, "running"), 60)
         await cloud.instances.Terminate(instance_pb2.InstanceIdsRequest(instance_ids=[made.id]))
         assert await rules.heard(4) == ["pending", "running", "shutting-down", "terminated"]
         first = rules.told[0]
@@ -114,7 +114,7 @@ async def test_what_happened_while_rules_or_the_control_plane_were_away_is_told(
     async with plane(tmp_path) as cloud, cloud.host():  # nobody serves rules
         await listen(cloud, tmp_path)
         (made,) = await cloud.launch()
-        await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(made.id, "running"), 60)
     rules.away = 3
     async with serving(tmp_path, rules), plane(tmp_path):  # restarted: from its journal
         assert await rules.heard(2) == ["pending", "running"]
@@ -127,7 +127,7 @@ async def test_nothing_more_is_told_where_no_rule_listens(tmp_path: Path) -> Non
         await listen(cloud, tmp_path)
         (made,) = await cloud.launch()
         assert (await rules.heard(1))[0] == "pending"
-        await asyncio.wait_for(cloud.until(made.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(made.id, "running"), 60)
         await until(lambda: not cloud.plane.service.state.transitions)
         assert not cloud.plane.service.state.listeners
         told = len(rules.told)

@@ -136,7 +136,7 @@ class FakePoster:
         pass
 
     async def got(self, count: int) -> list[Post]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.posts) < count:
                 self._news.clear()
                 await self._news.wait()

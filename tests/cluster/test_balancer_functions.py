@@ -33,7 +33,7 @@ from tests.contract.aws_world import aws_world
 from tests.contract.function_world import KeptReports, failed, function_world, packed
 from tests.contract.function_world import World as FunctionWorld
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 SECRET = b"s" * 32
 CODE = packed(main="def run(event, context): return event")
 F = "arn:aws:lambda:us-east-1:000000000000:function:f"
@@ -76,7 +76,7 @@ class Site:
 
     def _ask(self, where: tuple[str, int], what: tuple[str, str, bytes | None], headers: dict[str, str]) -> Reply:
         method, path, body = what
-        connection = http.client.HTTPConnection(*where, timeout=10)
+        connection = http.client.HTTPConnection(*where, timeout=60)
         try:
             connection.putrequest(method, path, skip_host=True)
             connection.putheader("Host", "app.example")

@@ -22,7 +22,7 @@ from minicloud.balancer.commands import HealthSpec, TargetSpec
 from tests.cluster.balancer_world import HOME, QUICK, Client, Web, World, forward, pems, secure, spread, until
 from tests.http2_server import Http2
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ async def test_a_body_goes_on_while_it_comes(world: World) -> None:
         for part in parts:
             writer.write(part)
             seen = b""
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while part.strip().rsplit(b"\r\n", 1)[-1] not in seen:
                     seen += await came.get()
         writer.close()
@@ -165,7 +165,7 @@ async def test_an_idle_connection_is_closed_after_its_time(world: World) -> None
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n")
     began = asyncio.get_running_loop().time()
-    async with asyncio.timeout(20):  # a minute where nobody had said one second
+    async with asyncio.timeout(60):  # a minute where nobody had said one second
         await reader.read()  # the body, and then the end
     assert asyncio.get_running_loop().time() - began > 0.8
     writer.close()
@@ -188,7 +188,7 @@ async def test_who_comes_when_there_are_too_many_waits(world: World, monkeypatch
     assert not done, "there are three connections already"
     for client in clients[:2]:
         client.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert [reply.status for reply in await asyncio.gather(*late)] == [200, 200]
 
 
@@ -197,7 +197,7 @@ async def raw(address: str, *parts: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(address, 8080)
     writer.write(b"".join(parts))
     found = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionError):
             while part := await reader.read(1_000):
                 found += part
@@ -206,7 +206,7 @@ async def raw(address: str, *parts: bytes) -> bytes:
 
 
 async def test_heads_without_an_end_long_ones_and_ambiguous_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "HEAD_MS_MAX", 300)
+    monkeypatch.setattr(layout, "HEAD_MS_MAX", 1_000)
     one = await world.web("one")
     web, app = await world.balancer(), await world.group(one)
     await world.listener(web, forward(app))
@@ -279,7 +279,7 @@ async def test_a_network_balancer_reports_its_flows(world: World) -> None:
     clients[0].close()
     dimensions = (("LoadBalancer", net.arn.split(":loadbalancer/")[1]),)
     sums, open_now = Counter[str](), 0.0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not sums["ProcessedBytes"] or open_now != 1:  # HAProxy counts bytes when a flow ends
             for report in await world.service.measure(60.0):
                 if report.dimensions == dimensions:

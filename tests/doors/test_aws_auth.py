@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from tests.doors.test_functions import package
 from tests.real_cloud import RealCloud, real_cloud
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 TRUST = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
 
 

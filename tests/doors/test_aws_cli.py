@@ -18,7 +18,7 @@ import pytest
 
 from tests.real_cloud import RealCloud, until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 PROGRAMS = {
     1: Path(os.environ.get("AWS_CLI") or Path(sys.executable).parent / "aws"),  # pyproject.toml, extra dev
     2: Path(os.environ.get("AWS_CLI_2") or "/usr/bin/aws"),
@@ -45,7 +45,7 @@ class Cli:
 
     def _run(self, *args: str) -> subprocess.CompletedProcess[str]:
         words = [str(self._program), *args]
-        return subprocess.run(words, env=self._env, capture_output=True, text=True, timeout=90, check=False)
+        return subprocess.run(words, env=self._env, capture_output=True, text=True, timeout=240, check=False)
 
     def _where(self, service: str) -> tuple[str, ...]:
         """Version 2 of Debian is of 2023, before AWS_ENDPOINT_URL; version 1 does not heed it for SQS."""
@@ -158,7 +158,7 @@ def test_a_group_behind_a_balancer_and_an_alarm(aws: Cli) -> None:
     until(lambda: '"healthy"' in json.dumps(aws(*health)), 60, "a healthy target")
     aws("elbv2", "wait", "target-in-service", "--target-group-arn", target)
     address = balancer["AvailabilityZones"][0]["LoadBalancerAddresses"][0]["IpAddress"]
-    with urllib.request.urlopen(f"http://{address}/health", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{address}/health", timeout=20) as answer:
         assert answer.status == 200
     aws(
         "cloudwatch", "put-metric-alarm", "--alarm-name", "cli-hot", "--namespace", "cli", "--metric-name", "m",
@@ -183,7 +183,8 @@ def test_a_rule(aws: Cli) -> None:
     assert aws("events", "put-targets", "--rule", "cli-orders", "--targets", target)["FailedEntryCount"] == 0
     entry = json.dumps([{"Source": "my.app", "DetailType": "Order", "Detail": '{"n":1}'}])
     assert aws("events", "put-events", "--entries", entry)["FailedEntryCount"] == 0
-    found = aws("sqs", "receive-message", "--queue-url", url, "--wait-time-seconds", "10")
+    given = ("--queue-url", url, "--wait-time-seconds", "10")
+    found = until(lambda: aws("sqs", "receive-message", *given), 40, "the event")
     assert json.loads(found["Messages"][0]["Body"]) == {"n": 1}
     error = aws("events", "delete-rule", "--name", "cli-orders", code=aws.failed)
     assert "Rule can't be deleted since it has targets." in error

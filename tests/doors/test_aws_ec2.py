@@ -15,13 +15,13 @@ from minicloud.client import Client
 from minicloud.identity import session
 from tests.real_cloud import RealCloud, until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 WEB = """#!/bin/sh
 mkdir -p /srv/www && echo hello from $(hostname) > /srv/www/index.html
 cd /srv/www && python3 -m http.server 80 &
 echo the server is up
 """
-PACE = {"Delay": 0.2, "MaxAttempts": 200}
+PACE = {"Delay": 0.2, "MaxAttempts": 600}
 
 
 def boto(cloud: RealCloud, service: str, **options: Any) -> Any:

@@ -15,7 +15,7 @@ from tests.doors.test_aws_ec2 import boto
 from tests.group_site import PORT, SERVE, ask
 from tests.real_cloud import RealCloud, until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_web_tier_of_balancer_and_group(cloud: RealCloud, client: Client, asg:
     )  # fmt: skip
     try:
         until(lambda: len(serving(asg, name)) == 2, 30, "two in service")
-        elb.get_waiter("target_in_service").wait(TargetGroupArn=arn, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+        elb.get_waiter("target_in_service").wait(TargetGroupArn=arn, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
         url = f"http://{client.balancers.get(name).address}"
         until(lambda: len({ask(url) for _ in range(8)}) == 2, 20, "both answer")
         states = asg.describe_load_balancer_target_groups(AutoScalingGroupName=name)["LoadBalancerTargetGroups"]

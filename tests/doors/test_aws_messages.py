@@ -52,12 +52,12 @@ def test_a_topic_feeds_a_queue_that_the_sdk_sees_too(cloud: RealCloud, client: C
     made = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, ReturnSubscriptionArn=True)
     assert made["SubscriptionArn"].startswith(topic)
     sent = sns.publish(TopicArn=topic, Message="hello", Subject="s")
-    (message,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
+    (message,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20)["Messages"]
     document = json.loads(message["Body"])
     assert (document["Message"], document["MessageId"], document["Subject"]) == ("hello", sent["MessageId"], "s")
     sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     client.queues.send("aws-jobs", "from the SDK")
-    (other,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
+    (other,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20)["Messages"]
     assert other["Body"] == "from the SDK"
     with closing(boto(cloud, "sqs", "222222222222")) as stranger, pytest.raises(ClientError) as failed:
         stranger.get_queue_url(QueueName="aws-jobs")
@@ -83,17 +83,17 @@ def test_the_aws_cli(cloud: RealCloud) -> None:
         "--queue-name",
         "cli",
     ]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["QueueUrl"] == f"{cloud.http}/000000000000/cli"
 
 
 def test_requests_without_a_signature_find_their_way(cloud: RealCloud) -> None:
     url = f"{cloud.http}/?Action=ListQueues&Version=2012-11-05"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         assert b"ListQueuesResult" in answer.read()
     with pytest.raises(urllib.error.HTTPError) as failed:
-        urllib.request.urlopen(cloud.http, timeout=10)
+        urllib.request.urlopen(cloud.http, timeout=30)
     assert failed.value.code == 403
     assert b"MissingAuthenticationToken" in failed.value.read()
     failed.value.close()
@@ -106,6 +106,6 @@ def test_a_web_page_cannot_send_messages(cloud: RealCloud) -> None:
         headers={"Origin": "https://evil.example", "Content-Type": "application/x-www-form-urlencoded"},
     )
     with pytest.raises(urllib.error.HTTPError) as failed:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=30)
     assert failed.value.code == 403
     failed.value.close()

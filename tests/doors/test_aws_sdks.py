@@ -17,7 +17,7 @@ import pytest
 
 from tests.real_cloud import RealCloud
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 OLD_BOTO3 = "boto3==1.35.60"
 PACKAGES = tuple(f"@aws-sdk/client-{name}@3" for name in ("sqs", "sns", "ec2", "lambda"))
 ENV = {
@@ -127,7 +127,7 @@ def folder(name: str) -> Path:
 
 def run(command: list[str], cloud: RealCloud, **env: str) -> object:
     given = {**ENV, "AWS_ENDPOINT_URL": cloud.http, **env}
-    done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     found: object = json.loads(done.stdout)
     return found

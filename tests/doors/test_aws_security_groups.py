@@ -13,7 +13,7 @@ from minicloud.client import Client
 from tests.doors.test_aws_ec2 import PACE, boto
 from tests.real_cloud import RealCloud, until
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(os.geteuid() != 0, reason="guests have no networks")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(os.geteuid() != 0, reason="guests have no networks")]
 WEB = "#!/bin/sh\ncd /tmp && echo hello > index.html && python3 -m http.server 80 &\n"
 ASK = "import urllib.request; print(urllib.request.urlopen('http://{}/', timeout=2).read().decode())"
 ANYWHERE = [{"CidrIp": "0.0.0.0/0"}]
@@ -28,7 +28,7 @@ def ec2(cloud: RealCloud) -> Iterator[Any]:
 
 def reaches(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{address}/", timeout=0.7) as answer:
+        with urllib.request.urlopen(f"http://{address}/", timeout=2) as answer:
             return bool(answer.read())
     except OSError:
         return False
@@ -68,7 +68,7 @@ def test_what_no_rule_lets_in_stays_outside(client: Client, ec2: Any) -> None:
         assert not asks(stranger)
         ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{**rule, "IpRanges": ANYWHERE}])
         until(lambda: reaches(address), 10, "port 80 from anywhere")
-        assert asks(stranger)
+        until(lambda: asks(stranger), 10, "a neighbour, too")
         ec2.revoke_security_group_egress(GroupId=mates, IpPermissions=[{"IpProtocol": "-1", "IpRanges": ANYWHERE}])
         until(lambda: not asks(mate), 10, "what may not go out")
         ec2.modify_instance_attribute(InstanceId=ids[1], Groups=[group])

@@ -14,7 +14,7 @@ from minicloud.client import Client
 from tests.doors.test_functions import package
 from tests.real_cloud import RealCloud, kill, until
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.ray]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.ray]
 
 ECHO = """
 def handler(event, context):
@@ -56,6 +56,11 @@ def bodies(client: Client, queue: Any) -> list[str]:
     return [message.body.decode() for message in found]
 
 
+def left(client: Client, queue: str) -> int:
+    counts = client.queues.get(queue).attributes
+    return int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesNotVisible"])
+
+
 def test_events_survive_a_killed_functions_process_and_reach_their_destination(
     cloud: RealCloud, client: Client, queues: Any, function: str
 ) -> None:
@@ -82,7 +87,7 @@ def test_events_survive_a_killed_functions_process_and_reach_their_destination(
         return set(seen) >= set(accepted)
 
     until(all_there, 40, "every event's result")
-    assert seen == accepted
+    assert {one: seen[one] for one in accepted} == accepted  # what was refused may have been taken all the same
 
 
 def test_a_queue_feeds_a_function_and_poison_ends_in_the_dead_letter_queue(
@@ -90,17 +95,18 @@ def test_a_queue_feeds_a_function_and_poison_ends_in_the_dead_letter_queue(
 ) -> None:
     dead = queues()
     redrive = json.dumps({"deadLetterTargetArn": dead.arn, "maxReceiveCount": 1})
-    source = queues(VisibilityTimeout="8", RedrivePolicy=redrive)
+    source = queues(VisibilityTimeout="120", RedrivePolicy=redrive)
     mapping = client.triggers.map(function, source.arn, batch_size=1)
     try:
         for number in range(30):
             client.queues.send(source.name, str(number))
+        until(lambda: left(client, source.name) == 0, 30, "all are worked off")
+        client.queues.set_attributes(source.name, {"VisibilityTimeout": "4"})
         client.queues.send(source.name, "poison")
         buried: list[str] = []
         until(lambda: buried.extend(bodies(client, dead)) or buried, 40, "the dead letter")
         assert buried == ["poison"]
-        counts = client.queues.get(source.name).attributes
-        assert counts["ApproximateNumberOfMessages"] == counts["ApproximateNumberOfMessagesNotVisible"] == "0"
+        assert left(client, source.name) == 0
         (shown,) = client.triggers.mappings(function)
         assert (shown.state, shown.uuid) == ("Enabled", mapping.uuid)
     finally:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.real_cloud import BIN, RealCloud, until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 SERVE = """#!/bin/sh
 echo booting
 python3 -m minicloud_workers.http_server --port 8080 &
@@ -65,7 +65,7 @@ def test_logs_and_console_have_the_boot(cloud: RealCloud, web: str) -> None:
         assert any("from-exec" in line for line in follow.stdout)
     finally:
         follow.send_signal(signal.SIGINT)
-        assert follow.wait(20) == 130
+        assert follow.wait(60) == 130
         follow.stdout.close()
 
 
@@ -83,7 +83,7 @@ def test_port_forward_serves_a_browser(cloud: RealCloud, web: str) -> None:
                 assert json.load(reply)["instance_id"] == web
     finally:
         forward.send_signal(signal.SIGINT)
-        assert forward.wait(20) == 130
+        assert forward.wait(60) == 130
         forward.stdout.close()
 
 
@@ -116,7 +116,7 @@ def test_an_interrupted_exec_ends_the_command(cloud: RealCloud, web: str) -> Non
     )
     until(lambda: "\nsleep 4321" in cloud.cli(*look).stdout, 10, "the command to run")
     ran.send_signal(signal.SIGINT)
-    assert ran.wait(20) == 130
+    assert ran.wait(60) == 130
     ran.stdout.close()
     until(lambda: "\nsleep 4321" not in cloud.cli(*look, check=False).stdout, 10, "the command to end")
 
@@ -187,7 +187,7 @@ def test_the_demo_ends_with_nothing_left(number: int | None, tmp_path: Path) -> 
     if number is not None:
         assert any(" runs after " in line for line in run.stdout)
         run.send_signal(number)
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=280)
     assert run.returncode == (0 if number is None else 130), err
     assert not RealCloud(data).left_over()
     if number is None:

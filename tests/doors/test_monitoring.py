@@ -26,7 +26,7 @@ from minicloud.client.balancer_models import forward
 from minicloud.client.metric_models import Metric, MetricQuery
 from tests.real_cloud import BIN, RealCloud, kill, until
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
+pytestmark = [pytest.mark.timeout(480), pytest.mark.ray]
 
 BURN = "#!/bin/sh\nwhile :; do :; done\n"
 BUSY = 10  # percent: of an instance that burns what a busy machine leaves it; an idle one is below 1
@@ -40,8 +40,13 @@ def ec2(cloud: RealCloud) -> Any:
 
 
 def newest(client: Client, metric: Metric, stat: str = "Average", period_s: int = 60) -> float | None:
+    values = all_of(client, metric, stat, period_s)
+    return values[-1] if values else None
+
+
+def all_of(client: Client, metric: Metric, stat: str = "Sum", period_s: int = 60) -> tuple[float, ...]:
     (line,) = client.metrics.get([MetricQuery("m", metric, stat, period_s)], start=time.time() - 600)
-    return line.values[-1] if line.values else None
+    return tuple(line.values)
 
 
 def test_an_instance_burns_cpu_until_an_alarm_tells_a_topic(cloud: RealCloud, client: Client) -> None:
@@ -64,8 +69,7 @@ def test_an_instance_burns_cpu_until_an_alarm_tells_a_topic(cloud: RealCloud, cl
         print(f"launch to the alarm's message: {time.time() - began:.1f} s")
         found = client.alarms.get("hot")
         assert found is not None and found.state == "ALARM"
-        kinds = until(lambda: _kinds(client, "Action"), 20, "the action in the history")
-        assert kinds[0] == "Action"
+        until(lambda: _kinds(client, "Action"), 20, "the action in the history")
         used = newest(client, cpu, "Maximum", 10)
         assert used is not None and BUSY < used <= 110
         for other in ("NetworkIn", "DiskReadBytes", "StatusCheckFailed"):
@@ -175,11 +179,11 @@ def test_queues_and_topics_report_by_the_minute(cloud: RealCloud, client: Client
         client.queues.send("work", str(number))
     client.topics.publish("news", "hello")
     sent = Metric("AWS/SQS", "NumberOfMessagesSent", {"QueueName": "work"})
-    assert until(lambda: newest(client, sent, "Sum"), 80, "the queue's minute") == 5
+    until(lambda: sum(all_of(client, sent)) == 5, 130, "the queue's minute, or two")
     held = Metric("AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": "work"})
-    assert newest(client, held) == 5
+    until(lambda: newest(client, held) == 5, 80, "what it holds")
     published = Metric("AWS/SNS", "NumberOfMessagesPublished", {"TopicName": "news"})
-    assert newest(client, published, "Sum") == 1
+    until(lambda: sum(all_of(client, published)) == 1, 80, "the topic's minute")
 
 
 def test_the_metrics_page_shows_balancers_metrics_and_logs(cloud: RealCloud, client: Client) -> None:
@@ -187,7 +191,7 @@ def test_the_metrics_page_shows_balancers_metrics_and_logs(cloud: RealCloud, cli
     client.logs.create_group("/shown")
     client.logs.create_stream("/shown", "one")
     client.logs.put("/shown", "one", ["hello"])
-    with urllib.request.urlopen(f"{cloud.http}/_minicloud/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{cloud.http}/_minicloud/metrics", timeout=30) as answer:
         page = answer.read().decode()
     for line in (
         'minicloud_balancer_answers{balancer="0"} 1.0',
@@ -300,7 +304,7 @@ def test_a_balancer_reports_percentiles_and_keeps_an_access_log(client: Client) 
 
 def _ok(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=20) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -17,7 +17,7 @@ from minicloud.client.models import TemplateData
 from tests.group_site import Site
 from tests.real_cloud import until
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
+pytestmark = [pytest.mark.timeout(480), pytest.mark.ray]
 
 NAMESPACE = "Tests/Scaling"
 
@@ -112,7 +112,7 @@ def test_two_weeks_of_history_become_a_forecast_and_a_group_that_is_ahead_of_it(
         assert len(forecast.times) == 192 and abs(forecast.times[0] - now) <= 900
         truth = [wave(at) for at in forecast.times]
         assert sum(abs(one - other) for one, other in zip(forecast.load, truth, strict=True)) < 0.05 * sum(truth)
-        group = client.groups.wait_stable(name, 60)
+        group = client.groups.wait_stable(name)
         assert group.desired in forecast.capacity[:3] and group.desired >= 2
         assert any("the forecast asks for" in one.cause for one in client.groups.activities(name))
     finally:

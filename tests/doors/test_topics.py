@@ -14,7 +14,7 @@ import pytest
 from tests.contract.topic_world import CONFIRMATION, NOTIFICATION, verify
 from tests.real_cloud import RealCloud, real_cloud, until
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.ray]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.ray]
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -104,5 +104,7 @@ def test_an_endpoint_outside_and_a_cloud_that_ends_and_comes_back(endpoint: Endp
             get(note["UnsubscribeURL"])
             endpoint.document(3, "UnsubscribeConfirmation")
             client.topics.publish("news", "to nobody there")
-            assert client.topics.metrics("news").values["NumberOfNotificationsDelivered"] == 3
+            until(
+                lambda: client.topics.metrics("news").values["NumberOfNotificationsDelivered"] == 3, 10, "all counted"
+            )
         assert len(endpoint.posts) == 4

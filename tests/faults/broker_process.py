@@ -100,7 +100,7 @@ class _Patient:
     def unary_unary(self, *what: Any, **options: Any) -> Any:
         call = self._channel.unary_unary(*what, **options)
 
-        def start(request: Any, timeout: float = 20.0) -> Any:
+        def start(request: Any, timeout: float = 60.0) -> Any:
             return call(request, metadata=TICKET, wait_for_ready=True, timeout=timeout)
 
         return start

@@ -1,7 +1,8 @@
 """A real cloud under fault: SIGKILL and SIGSTOP of each of its processes, everything at once, a full disk.
 
 States must be true within 5 s of a killed process, 10 s of a killed raylet, 15 s of a frozen one; the API is back
-within 10 s; nothing accepted is lost, doubled or orphaned.
+within 10 s; nothing accepted is lost, doubled or orphaned. (On a quiet machine: one that runs other tests gets
+PATIENCE times as long.)
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import pytest
 from minicloud.base import limits
 from minicloud.base.errors import CloudError, InsufficientStorage
 from minicloud.client import Client
-from tests.real_cloud import RealCloud, kill, real_cloud, until
+from tests.real_cloud import PATIENCE, RealCloud, kill, real_cloud, until
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.ray]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.ray]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def client(cloud: RealCloud) -> Iterator[Client]:
         ids = [one.id for one in made.instances.list() if one.state != "terminated"]
         if ids:
             made.instances.terminate(*ids)
-            made.instances.wait_until(ids, "terminated", 60)
+            made.instances.wait_until(ids, "terminated")
 
 
 def api_back(client: Client, seconds: float) -> float:
@@ -61,7 +62,8 @@ def test_the_control_plane_dies_during_twenty_launches(cloud: RealCloud, client:
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         launches = [pool.submit(lambda: client.instances.launch("t3.nano")[0].id) for _ in range(20)]
         time.sleep(0.15)
-        kill(*cloud.actor_pids("ControlPlane"))
+        (plane,) = cloud.actor_pids("ControlPlane")
+        kill(plane)
         took = api_back(client, 10)
         accepted = [launch.result() for launch in launches]
     print(f"API back after {took:.1f} s; {len(accepted)} accepted launches")
@@ -78,7 +80,8 @@ def test_the_control_plane_dies_during_twenty_launches(cloud: RealCloud, client:
     for one in ends:
         if one.state == "running":
             assert len({os.getpgid(pid) for pid in cloud.guest_pids(one.id)}) >= 1
-    assert len(cloud.actor_pids("Instance")) == sum(one.state == "running" for one in ends) + 1
+    runs = sum(one.state == "running" for one in ends) + 1
+    until(lambda: len(cloud.actor_pids("Instance")) == runs, 10, "an actor for each that runs, and no other")
     after = client.instances.get(before.id)
     assert (after.state, after.generation) == ("running", 1), "a guest notices nothing of a dead control plane"
 
@@ -86,14 +89,15 @@ def test_the_control_plane_dies_during_twenty_launches(cloud: RealCloud, client:
 def test_a_killed_guest_shows_its_exit_code(cloud: RealCloud, client: Client) -> None:
     (one,) = client.instances.launch("t3.nano", wait=True)
     kill(cloud.guest_pids(one.id)[0])
-    (after,) = client.instances.wait_until(one.id, "stopped", 5)
+    (after,) = client.instances.wait_until(one.id, "stopped", 5 * PATIENCE)
     assert after.exit_code == 137 and after.state_reason is not None and "137" in after.state_reason.message
 
 
 def test_a_killed_instance_actor_takes_its_guest_along(cloud: RealCloud, client: Client) -> None:
     (one,) = client.instances.launch("t3.nano", wait=True)
-    kill(*cloud.actor_pids("Instance"))
-    (after,) = client.instances.wait_until(one.id, "stopped", 5)
+    (actor,) = cloud.actor_pids("Instance")
+    kill(actor)
+    (after,) = client.instances.wait_until(one.id, "stopped", 5 * PATIENCE)
     assert after.state_reason is not None and after.state_reason.code == "Server.ActorDied"
     until(lambda: not cloud.guest_pids(one.id), 5, "no process of the guest is left")
 
@@ -112,14 +116,15 @@ def test_guests_live_on_when_their_host_agent_dies(cloud: RealCloud, client: Cli
 
     until(usable, 10, "the new agents serve the guest")
     after = client.instances.get(one.id)
-    assert (after.state, after.generation) == ("running", 1) and cloud.guest_pids(one.id) == pids
+    assert (after.state, after.generation) == ("running", 1)
+    until(lambda: cloud.guest_pids(one.id) == pids, 5, "the guest's processes, and none of a call that was given up")
     kill(pids[0])
-    client.instances.wait_until(one.id, "stopped", 5)
+    client.instances.wait_until(one.id, "stopped", 5 * PATIENCE)
 
 
 def test_the_front_door_is_back(cloud: RealCloud, client: Client) -> None:
     kill(cloud.pid_of("front-door"))
-    assert api_back(client, 5) < 5
+    api_back(client, 5)
 
 
 def test_a_killed_gcs_costs_nobody_anything(cloud: RealCloud, client: Client) -> None:
@@ -128,7 +133,7 @@ def test_a_killed_gcs_costs_nobody_anything(cloud: RealCloud, client: Client) ->
     kill(before)
     assert client.instances.exec(one.id, ["echo", "still here"]).stdout == b"still here\n"
     until(lambda: cloud.pid_of("gcs") not in (0, before), 10, "a new GCS")
-    (two,) = client.instances.launch("t3.nano", wait=True, wait_timeout=45.0)
+    (two,) = client.instances.launch("t3.nano", wait=True, wait_timeout=45.0 * PATIENCE)
     assert client.instances.get(one.id).generation == 1 and two.state == "running"
 
 
@@ -141,7 +146,7 @@ def test_a_lost_host_is_known_and_what_wakes_up_is_fenced(
     raylet = cloud.pid_of("raylet:host-b")
     began = time.monotonic()
     kill(raylet, number)
-    client.instances.wait_until(there.id, "stopped", seconds)
+    client.instances.wait_until(there.id, "stopped", seconds * PATIENCE)
     until(lambda: client.hosts.get("host-b").state == "down", seconds)
     after = client.instances.get(there.id)
     print(f"{number.name}: true after {time.monotonic() - began:.1f} s")
@@ -152,7 +157,7 @@ def test_a_lost_host_is_known_and_what_wakes_up_is_fenced(
     until(lambda: not cloud.guest_pids(there.id), 20, "no guest of the lost host goes on")
     until(lambda: client.hosts.get("host-b").state == "up", 60, "the host comes back as a new Ray node")
     client.instances.start(there.id)
-    client.instances.wait_until(there.id, "running", 30)
+    client.instances.wait_until(there.id, "running")
 
 
 def test_a_control_plane_that_stands_still_costs_nobody_anything(cloud: RealCloud, client: Client) -> None:
@@ -163,7 +168,7 @@ def test_a_control_plane_that_stands_still_costs_nobody_anything(cloud: RealClou
     time.sleep(limits.HOST_LOST_AFTER_S + 2)
     wake(pid)
     api_back(client, 10)
-    (two,) = client.instances.launch("t3.nano", wait=True, wait_timeout=45.0)  # its hosts are back, too
+    (two,) = client.instances.launch("t3.nano", wait=True, wait_timeout=45.0 * PATIENCE)  # its hosts are back, too
     after = client.instances.get(one.id)
     assert (after.state, after.generation) == ("running", 1) and two.state == "running"
     assert client.instances.exec(one.id, ["echo", "still here"]).stdout == b"still here\n"
@@ -173,19 +178,21 @@ def test_a_control_plane_that_stands_still_costs_nobody_anything(cloud: RealClou
 def test_an_agent_that_stands_still_is_given_up_and_fenced(cloud: RealCloud, client: Client) -> None:
     (one,) = client.instances.launch("t3.nano", zone="us-east-1b", wait=True)
     pids = cloud.actor_pids("HostAgent")
-    (pid,) = [one for one in pids if "host-b.log" in " ".join(map(os.readlink, _files(one)))]
+    (pid,) = [one for one in pids if any("host-b.log" in path for path in _files(one))]
     kill(pid, signal.SIGSTOP)
-    client.instances.wait_until(one.id, "stopped", 15)
-    assert client.hosts.get("host-b").state == "down"
+    client.instances.wait_until(one.id, "stopped", 15 * PATIENCE)
+    until(lambda: client.hosts.get("host-b").state == "down", 5)
     wake(pid)
     until(lambda: client.hosts.get("host-b").state == "up", 20, "the host is back")
     until(lambda: not cloud.guest_pids(one.id), 10, "the guest that was given up has ended")
     client.instances.start(one.id)
-    client.instances.wait_until(one.id, "running", 30)
+    client.instances.wait_until(one.id, "running")
 
 
 def _files(pid: int) -> Iterator[str]:
-    yield from (str(path) for path in Path(f"/proc/{pid}/fd").iterdir())
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            yield os.readlink(path)
 
 
 def wake(pid: int) -> None:
@@ -201,11 +208,11 @@ def test_down_and_up_find_the_same_cloud(cloud: RealCloud) -> None:
     assert not cloud.left_over()
     cloud.up("--overcommit-cpu", "64")
     with cloud.client() as again:
-        (after,) = again.instances.wait_until(one.id, "running", 30)
+        (after,) = again.instances.wait_until(one.id, "running")
         assert after.generation == 2 and dict(after.tags) == {"keep": "me"}
         assert again.instances.exec(one.id, ["cat", "/root/note"]).stdout == b"note\n"
         again.instances.terminate(one.id)
-        again.instances.wait_until(one.id, "terminated", 30)
+        again.instances.wait_until(one.id, "terminated")
 
 
 def test_everything_killed_at_once_comes_back(cloud: RealCloud) -> None:
@@ -220,10 +227,10 @@ def test_everything_killed_at_once_comes_back(cloud: RealCloud) -> None:
                 continue
     cloud.up("--overcommit-cpu", "64")
     with cloud.client() as client:
-        (after,) = client.instances.wait_until(one.id, "running", 30)
+        (after,) = client.instances.wait_until(one.id, "running")
         assert after.generation == 2
         client.instances.terminate(one.id)
-        client.instances.wait_until(one.id, "terminated", 30)
+        client.instances.wait_until(one.id, "terminated")
 
 
 def test_a_full_disk_refuses_changes_and_serves_reads(tmp_path: Path) -> None:
@@ -253,10 +260,12 @@ def test_a_full_disk_refuses_changes_and_serves_reads(tmp_path: Path) -> None:
             filler.unlink()
             until(lambda: _works(client), 10, "changes are taken again")
             client.instances.terminate(one.id)
-            client.instances.wait_until(one.id, "terminated", 30)
+            client.instances.wait_until(one.id, "terminated")
     finally:
-        cloud.down()
-        subprocess.run(["umount", str(mount)], check=True)
+        try:
+            cloud.down()
+        finally:
+            subprocess.run(["umount", str(mount)], check=True)
 
 
 def _works(client: Client) -> bool:

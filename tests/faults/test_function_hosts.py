@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -15,14 +16,14 @@ import pytest
 from minicloud.base.errors import CloudError, Unavailable
 from minicloud.client import AsyncClient, Client
 from tests.doors.test_functions import children, package
-from tests.real_cloud import RealCloud, kill, real_cloud, until
+from tests.real_cloud import RealCloud, ends, kill, real_cloud, until
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
+pytestmark = [pytest.mark.timeout(480), pytest.mark.ray]
 
 CODE = """
-import time
+import subprocess
 def handler(event, context):
-    time.sleep(event)
+    subprocess.run(["sleep", str(event)])
     return event
 """
 NEAR, FAR = "host-a", "host-b"
@@ -66,14 +67,19 @@ def attached(cloud: RealCloud) -> bool:
 def environments(pid: int) -> list[int]:
     """Of one function host: processes in network namespaces that are not its own, below it."""
     own = namespace(pid)
-    return [one for one in below(pid) if namespace(one) not in ("", own)]
+    return [one for one in children(pid) if namespace(one) not in ("", own)]
 
 
-def below(pid: int) -> list[int]:
-    try:
-        return children(pid)
-    except OSError:  # one of them has just ended
-        return below(pid) if Path(f"/proc/{pid}").exists() else []
+def at_work(pid: int, seconds: float) -> int:
+    """How many handlers of one function host have begun to sleep for so long."""
+    command = f"sleep\0{seconds}\0".encode()
+    return sum(command_of(one) == command for one in children(pid))
+
+
+def command_of(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def namespace(pid: int) -> str:
@@ -100,9 +106,9 @@ def test_a_burst_is_spread_over_both_hosts_and_a_drained_one_gets_nothing_new(
     (functions,), (far,) = cloud.actor_pids("Functions"), function_hosts(cloud)
     assert client.functions.invoke(function, 0).json() == 0  # where the code was deployed it comes up first
     assert environments(functions) and not environments(far)
-    answers = at_once(cloud, function, 8, 1.0)
-    assert [answer.json() for answer in answers] == [1.0] * 8
-    assert len(environments(functions)) + len(environments(far)) == 8 * PER
+    answers = at_once(cloud, function, 8, 4.0)
+    assert [answer.json() for answer in answers] == [4.0] * 8
+    until(lambda: len(environments(functions)) + len(environments(far)) == 8 * PER, 5, "one for each")
     assert 3 * PER <= len(environments(far)) <= 5 * PER
     client.hosts.drain(FAR)
     other = f"{function}-other"
@@ -128,25 +134,23 @@ def test_a_killed_function_host_is_a_typed_error_and_events_run_elsewhere(
     client.hosts.cordon(NEAR)
     (far,) = function_hosts(cloud)
     request_id = client.functions.invoke_async(function, 8.0)
-    until(lambda: len(environments(far)) == PER, 10, "the event runs there")
+    until(lambda: at_work(far, 8.0), 10, "the event runs there")
 
     async def killed() -> tuple[list[Any], float]:
         async with AsyncClient(cloud.endpoint) as others:
             calls = [asyncio.ensure_future(others.functions.invoke(function, 30.0)) for _ in range(3)]
-            await asyncio.to_thread(until, lambda: len(environments(far)) == 4 * PER, 5, "they run there as well")
-            await asyncio.sleep(0.2)
-            guests = environments(far)
+            await asyncio.to_thread(until, lambda: at_work(far, 30.0) == 3, 10, "they run there as well")
             await others.hosts.uncordon(NEAR)
-            began = time.monotonic()
-            kill(far)
-            found = await asyncio.gather(*calls, return_exceptions=True)
-            took = time.monotonic() - began
-            until(lambda: not [one for one in guests if os.path.exists(f"/proc/{one}/exe")], 2, "nothing runs on")
+            with ends(environments(far), 20):  # nothing runs on
+                began = time.monotonic()
+                kill(far)
+                found = await asyncio.gather(*calls, return_exceptions=True)
+                took = time.monotonic() - began
             return found, took
 
     found, took = asyncio.run(killed())
     assert [type(one) for one in found] == [Unavailable] * 3  # they may have run: nobody repeats them
-    assert took < 1.0
+    assert took < 15, "told at once, not when they would have ended"
 
     def record() -> dict[str, Any]:
         for message in client.queues.receive(queue.name, wait_s=1):
@@ -179,7 +183,7 @@ def test_no_environment_outlives_its_host_agent(cloud: RealCloud, client: Client
     assert len(guests) >= PER
     agent = int(Path(f"/proc/{far}/stat").read_text().rpartition(")")[2].split()[1])
     assert agent in cloud.actor_pids("HostAgent")
-    kill(agent)
-    until(lambda: not [one for one in (far, *guests) if os.path.exists(f"/proc/{one}/exe")], 2)
+    with ends((far, *guests), 20):
+        kill(agent)
     until(lambda: attached(cloud) and function_hosts(cloud) != [far], 30, "agent and function host are back")
     until(lambda: answer_of(client, function) == 0, 10, "it takes invocations")

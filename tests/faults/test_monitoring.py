@@ -13,7 +13,7 @@ import pytest
 from minicloud.client.metric_models import Metric, MetricQuery
 from tests.real_cloud import RealCloud, real_cloud, until
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.ray]
+pytestmark = [pytest.mark.timeout(480), pytest.mark.ray]
 
 KILLS = 3
 
@@ -68,7 +68,7 @@ def test_alarms_and_what_was_on_disk_survive_a_kill(cloud: RealCloud) -> None:
         load = Metric("My/App", "Load")
         client.alarms.put("hot", "GreaterThanThreshold", 1, metric=load, period_s=10)
         client.metrics.put("My/App", "Load", 5.0)
-        time.sleep(6)  # longer than a flush
+        time.sleep(8)  # longer than a flush (5 s) takes
         client.alarms.set_state("hot", "OK", "by hand")
         kill_the_autoscaler(cloud)
         found = client.alarms.get("hot")

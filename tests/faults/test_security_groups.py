@@ -10,7 +10,7 @@ import pytest
 from tests.real_cloud import kill, real_cloud, until
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.ray,
     pytest.mark.skipif(os.geteuid() != 0, reason="guests have no networks"),
 ]
@@ -19,7 +19,7 @@ WEB = "#!/bin/sh\ncd /tmp && echo hello > index.html && python3 -m http.server 8
 
 def reaches(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{address}/", timeout=0.5) as answer:
+        with urllib.request.urlopen(f"http://{address}/", timeout=2) as answer:
             return bool(answer.read())
     except OSError:
         return False
@@ -36,7 +36,7 @@ def test_walls_stand_while_agent_and_control_plane_are_killed() -> None:
         until(lambda: reaches(one.private_ip), 20, "the change, told to the agent that came after")
         (plane,) = cloud.actor_pids("ControlPlane")
         kill(plane)
-        assert reaches(one.private_ip)
+        until(lambda: reaches(one.private_ip), 5, "what is open stays open")
         client.security_groups.get("closed")  # waits; a revoke whose answer is lost is not repeated
         client.security_groups.revoke("closed", [rule.id for rule in opened.ingress])
         until(lambda: not reaches(one.private_ip), 20, "the change, told by the control plane that came after")

@@ -1,6 +1,6 @@
 """Which hosts take new environments of functions: one stream of the control plane, opened again when it breaks.
 
-What was said last holds meanwhile. A host that is cordoned, and so one that is drained, gets nothing new.
+What was said last holds meanwhile. A host that is cordoned gets nothing new; on one that is drained, what is idle ends.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ FOLLOW = f"/{PACKAGE}.PlaceService/FollowHosts"
 
 
 class Cordons:
-    """`told(host, cordoned)`. `token` proves who asks."""
+    """`told(host, cordoned, drained)`. `token` proves who asks."""
 
-    def __init__(self, calls: Calls, token: str, told: Callable[[str, bool], None]) -> None:
+    def __init__(self, calls: Calls, token: str, told: Callable[[str, bool, bool], None]) -> None:
         self._calls = calls
         self._metadata = ((fleet_auth.METADATA, token),)
         self._told = told
@@ -40,4 +40,4 @@ class Cordons:
             yield host
 
     async def _heard(self, host: pb.HostPlace) -> None:
-        self._told(host.name, host.cordoned)
+        self._told(host.name, host.cordoned, host.drained)

@@ -118,6 +118,7 @@ class Host(Entity):
     zone: str
     state: str = "up"
     cordoned: bool = False
+    drained: bool = False  # until it is uncordoned
     session: str = ""
     agent_address: str = ""
     arch: str = "x86_64"

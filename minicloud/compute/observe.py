@@ -30,8 +30,8 @@ def host_seen(state: State, command: HostSeen, context: Context) -> Outcome:
     """The reply is the Host."""
     known = state.hosts.get(command.id)
     fields = {name: value for name, value in asdict(command).items() if name != "guests"}
-    cordoned = known.cordoned if known else False
-    host = Host(**fields, state="up", cordoned=cordoned)
+    asked = (known.cordoned, known.drained) if known else (False, False)  # by operators
+    host = Host(**fields, state="up", cordoned=asked[0], drained=asked[1])
     draft = Draft()
     if host != known:
         draft.put(host)
@@ -201,12 +201,13 @@ def given_up(instance: Instance, code: str, message: str) -> Instance:
 
 
 def cordon(state: State, command: CordonHost, context: Context) -> Outcome:
-    """The reply is the Host. Draining also stops what runs there, whoever owns it."""
+    """The reply is the Host. Draining stops what runs there too, whoever owns it, and lasts until it is uncordoned."""
     host = state.host_named(command.host)
     if host is None:
         raise host_not_found(command.host)
     draft = Draft()
-    after = replace(host, cordoned=command.cordoned)
+    drained = command.cordoned and (command.drain or host.drained)
+    after = replace(host, cordoned=command.cordoned, drained=drained)
     if after != host:
         draft.put(after)
     for instance in state.on_host(host.id) if command.drain else ():

@@ -6,7 +6,7 @@
 A spec's environments are a fleet (fleet.py), on whatever hosts they are. One that was idle for IDLE_S_MAX ends, unless
 it is one of those that `prepare` asked for; a busy one ends after its invocation when its spec was retired. Room: the
 memory limits of all environments of a host together may be MEMORY_OVERCOMMIT times its memory, and what is idle gives
-way to what is asked for.
+way to what is asked for. On a host that is drained what is idle ends at once, what is busy after its invocation.
 
 This machine is always a host. Others come and go (`attach`, `detach`). What runs on one that goes away fails with
 HostGone, which is not tried again here, because it may have run; what was coming up there comes up elsewhere.
@@ -37,6 +37,7 @@ from minicloud.function.ports import Counts, Done, EnvironmentSpec, Invocation, 
 
 log = logging.getLogger("minicloud.environment")
 
+CORDONED, DRAINED = "cordoned", "drained"
 SWEEP_S = 5.0
 REFILL_S = 2.0
 TRIES_MAX = 3  # for one invocation, where environments die between being idle and being asked
@@ -54,7 +55,7 @@ class FunctionHost:
         self._fleet_of: dict[Member, Fleet] = {}
         self._sites: dict[str, Site] = {}
         self._site_of: dict[Member, Site] = {}
-        self._cordoned: set[str] = set()
+        self._cordoned: dict[str, str] = {}  # host -> why nothing new comes up there
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -94,7 +95,7 @@ class FunctionHost:
         if before is not None:
             self.detach(before)
         self._sites[site.name] = site
-        self.cordon(site.name, site.name in self._cordoned)
+        self._follow(site)
 
     def detach(self, site: Site) -> None:
         """It is lost, with everything on it. Idempotent."""
@@ -102,12 +103,26 @@ class FunctionHost:
             del self._sites[site.name]
         site.lost()
 
-    def cordon(self, name: str, cordoned: bool) -> None:
-        """`cordoned`: nothing new comes up on this host, be it there now or later; what is there stays."""
-        (self._cordoned.add if cordoned else self._cordoned.discard)(name)
-        site = self._sites.get(name)
-        if site is not None:
-            site.closed = "cordoned" if cordoned else ""
+    def cordon(self, name: str, cordoned: bool, drained: bool = False) -> None:
+        """Nothing new comes up on this host, be it there now or later; what is there stays; if drained, it ends."""
+        self._cordoned.pop(name, None)
+        if cordoned or drained:
+            self._cordoned[name] = DRAINED if drained else CORDONED
+        if name in self._sites:
+            self._follow(self._sites[name])
+
+    def _follow(self, site: Site) -> None:
+        """What was asked for of this host holds from now on."""
+        site.closed = self._cordoned.get(site.name, "")
+        if site.closed == DRAINED:
+            self._end_idle(site)
+        for fleet in list(self._fleets.values()) if not site.closed else ():  # there may be room again for these
+            self._start_some(fleet, fleet.wanted - len(fleet.members) - fleet.starting)
+
+    def _end_idle(self, site: Site) -> None:
+        for fleet in list(self._fleets.values()):
+            for environment in [one for one in fleet.idle if self._site_of[one] is site]:
+                fleet.let_go(environment)
 
     # ------------------------------------------------------------ ports.Environments
 
@@ -243,10 +258,12 @@ class FunctionHost:
 
     def _idle(self, environment: Member) -> None:
         fleet = self._fleet_of[environment]
-        if environment not in fleet.members:
+        new = environment not in fleet.members
+        if new:
             fleet.up((environment.init_ms or 0.0) / 1000)
             fleet.members.add(environment)
-        if fleet.retired and not fleet.waiting():
+        ends = fleet.retired or self._site_of[environment].closed == DRAINED
+        if ends and not ((new or fleet.retired) and fleet.waiting()):
             environment.kill()
         else:
             fleet.free(environment)
@@ -292,6 +309,9 @@ class FunctionHost:
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(min(SWEEP_S, self._parts.idle_s), self._sweep)
         line = loop.time() - self._parts.idle_s
+        for site in self._sites.values():
+            if site.closed == DRAINED:
+                self._end_idle(site)
         for fleet in list(self._fleets.values()):
             count = len(fleet.members) - fleet.wanted
             idle = [one for one in fleet.idle if one.idle_since < line][: max(count, 0)]

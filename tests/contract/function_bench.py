@@ -23,6 +23,16 @@ from minicloud.function.ports import EnvironmentSpec, Invocation, LogSettings, O
 from minicloud.sandbox.cgroup import Cgroups
 
 REGION = "us-east-1"
+# Says that it has begun, then waits until `Bench.let_go`; with a false event it does not wait.
+HELD = """
+import os, time, uuid
+me = str(uuid.uuid4())
+def handler(event, context):
+    print("begun")
+    while event and not os.path.exists("go"):
+        time.sleep(0.01)
+    return [me, os.environ.get("WHERE")]
+"""
 numbers = itertools.count(1)
 
 
@@ -61,6 +71,18 @@ class Bench:
             self.lines.changed.set()
 
         return both
+
+    def held(self, **changes: Any) -> EnvironmentSpec:
+        return self.spec(HELD, timeout_s=60, **changes)
+
+    async def begun(self, count: int) -> None:
+        """So many of HELD have, since the bench was made."""
+        await self.until(lambda: self.lines.all().count("begun") == count)
+
+    def let_go(self, spec: EnvironmentSpec) -> None:
+        """On every host below this directory: their code sees what is beside it."""
+        for code in self.directory.rglob(f"code/{spec.code.sha256}"):
+            (code / "go").touch()
 
     async def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         """Waits for environments, and what they write. Raises TimeoutError where it does not come to that."""

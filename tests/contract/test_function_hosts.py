@@ -164,10 +164,13 @@ async def test_what_nobody_foresaw_there_is_an_error_here_and_costs_one_environm
 
 async def test_one_invocation_is_near_and_a_burst_is_spread_over_both(world: World) -> None:
     await until(world.is_there)
-    spec = slow(world)
-    assert await world.near.result(spec, 0) == [0, "near"]
+    spec = world.near.held()
+    assert (await world.near.result(spec))[1] == "near"
     await world.near.until(lambda: world.host.counts(spec.arn).idle == 1)
-    found = await asyncio.gather(*(world.near.result(spec, 1.0) for _ in range(8)))
+    calls = asyncio.gather(*(world.near.result(spec, "wait") for _ in range(8)))
+    await world.near.begun(9)
+    world.near.let_go(spec)
+    found = await calls
     assert sorted(where for _, where in found) == ["far"] * 4 + ["near"] * 4
     await world.near.until(lambda: world.host.counts(spec.arn) == (0, 8, 0))
     assert world.where() == {"here": 4, FAR: 4}
@@ -265,9 +268,12 @@ async def test_when_the_functions_process_goes_far_environments_end(world: World
 async def test_a_cordoned_host_gets_nothing_new_and_keeps_what_it_has(world: World) -> None:
     await until(world.is_there)
     world.host.cordon(FAR, True)
-    spec = slow(world)
-    await asyncio.gather(*(world.near.result(spec, 0.3) for _ in range(4)))
+    spec = world.near.held()
+    calls = asyncio.gather(*(world.near.result(spec, "wait") for _ in range(4)))
+    await world.near.begun(4)
     assert world.where() == {"here": 4, FAR: 0}
+    world.near.let_go(spec)
+    await calls
     await world.link.close()
     await until(lambda: not world.is_there())
     world.link.start()  # another link of the same host: still cordoned
@@ -275,7 +281,51 @@ async def test_a_cordoned_host_gets_nothing_new_and_keeps_what_it_has(world: Wor
     world.host.cordon("here", True)
     with pytest.raises(TooManyRequests, match="here: cordoned; far: cordoned"):
         await world.near.invoke(world.near.spec(ECHO))
-    assert (await world.near.result(spec, 0))[1] == "near"  # what is warm there stays
+    assert (await world.near.result(spec))[1] == "near"  # what is warm there stays
+
+
+async def test_on_a_host_that_is_drained_what_is_idle_ends_at_once_and_what_is_busy_afterwards(world: World) -> None:
+    await world.only_far()
+    spec, other = world.near.held(), slow(world)
+    await world.near.result(other, 0)
+    await world.near.until(lambda: world.host.counts(other.arn).idle == 1)
+    busy = asyncio.ensure_future(world.near.result(spec, "wait"))
+    await world.near.begun(2)
+    world.host.cordon("here", False)
+    world.host.cordon(FAR, True, drained=True)
+    await until(lambda: world.host.counts(other.arn) == (0, 0, 0))
+    assert world.host.counts(spec.arn).busy == 1
+    assert (await world.near.result(spec))[1] == "near"
+    world.near.let_go(spec)
+    assert (await busy)[1] == "far"
+    await until(lambda: world.where()[FAR] == 0)
+    await until(lambda: not world.far_groups())
+    assert (await world.near.result(other, 0))[1] == "near"
+
+
+async def test_a_host_that_is_drained_before_an_environment_is_up_serves_who_waits_for_it_and_no_more(
+    world: World,
+) -> None:
+    await world.only_far()
+    spec = world.near.spec("import time\ntime.sleep(1)\n" + ECHO)
+    waits = asyncio.ensure_future(world.near.result(spec, 7))
+    await until(lambda: world.where()[FAR] == 1)
+    world.host.cordon(FAR, True, drained=True)
+    assert await waits == 7
+    await until(lambda: world.where()[FAR] == 0)
+
+
+async def test_what_was_kept_warm_on_a_drained_host_is_kept_elsewhere_and_again_once_there_is_a_host(
+    world: World,
+) -> None:
+    await world.only_far()
+    spec = slow(world)
+    assert await world.host.prepare(spec, 2) == 2
+    world.host.cordon(FAR, True, drained=True)
+    await until(lambda: world.host.counts(spec.arn) == (0, 0, 0))
+    world.host.cordon("here", False)
+    await until(lambda: world.where() == {"here": 2, FAR: 0})
+    await world.near.until(lambda: world.host.counts(spec.arn) == (0, 2, 0))
 
 
 async def test_prepared_environments_that_are_lost_come_back_elsewhere(world: World) -> None:

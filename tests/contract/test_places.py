@@ -63,8 +63,8 @@ class Control:
         )
         self.changed(instance_id)
 
-    def cordon(self, name: str, cordoned: bool) -> None:
-        self.state.hosts[f"h-{name}"] = SimpleNamespace(name=name, cordoned=cordoned)
+    def cordon(self, name: str, cordoned: bool, drained: bool = False) -> None:
+        self.state.hosts[f"h-{name}"] = SimpleNamespace(name=name, cordoned=cordoned, drained=drained)
         for follow in self.host_followers:
             follow()
 
@@ -202,26 +202,24 @@ async def test_a_stranger_hears_nothing(control: Control, heard: Heard, monkeypa
 
 
 async def test_cordons_of_hosts_are_told_and_told_again_by_the_next_control_plane(control: Control) -> None:
-    told: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+    told: asyncio.Queue[tuple[str, bool, bool]] = asyncio.Queue()
     control.cordon("a", True)
     control.cordon("b", False)
     cloud = CloudSettings("c", "/nowhere", control_port=control.port)
     calls = Calls(cloud, SECRET, "functions-0")
-    cordons = Cordons(
-        calls, fleet_auth.token(SECRET, "functions-0"), lambda name, cordoned: told.put_nowait((name, cordoned))
-    )
+    cordons = Cordons(calls, fleet_auth.token(SECRET, "functions-0"), lambda *said: told.put_nowait(said))
     cordons.start()
     async with asyncio.timeout(60):
-        assert [await told.get(), await told.get()] == [("a", True), ("b", False)]
+        assert [await told.get(), await told.get()] == [("a", True, False), ("b", False, False)]
         control.cordon("a", False)
-        assert await told.get() == ("a", False)
+        assert await told.get() == ("a", False, False)
         control.cordon("a", False)  # nothing new
-        control.cordon("b", True)
-        assert await told.get() == ("b", True)
+        control.cordon("b", True, drained=True)
+        assert await told.get() == ("b", True, True)
         await control.server.stop(0)
         control.state.hosts.clear()
         control.cordon("a", True)
         await control.start()
-        assert await told.get() == ("a", True)
+        assert await told.get() == ("a", True, False)
     await cordons.close()
     await calls.close()

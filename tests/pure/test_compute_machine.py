@@ -338,7 +338,11 @@ def test_drain_stops_what_runs_and_cordon_only_keeps_new_ones_away(bench: Bench)
         bench.launch(zone="us-east-1a")
     bench.submit(ask.CordonHost("host-a", cordoned=True, drain=True))
     assert bench.at(one).state == "stopping"
+    bench.submit(host("host-a"))  # its agent says hello again
+    bench.submit(ask.CordonHost("host-a", cordoned=True))
+    assert bench.state.host_named("host-a").drained
     bench.submit(ask.CordonHost("host-a", cordoned=False))
+    assert not bench.state.host_named("host-a").drained
     bench.launch(zone="us-east-1a")
     with pytest.raises(NotFound):
         bench.submit(ask.CordonHost("host-z", cordoned=True))

@@ -80,22 +80,22 @@ class PlaceServicer:
             await asyncio.gather(reader, return_exceptions=True)
 
     async def FollowHosts(self, _request: pb.HostsAsked, _caller: str) -> AsyncIterator[pb.HostPlace]:
-        said: dict[str, bool] = {}
+        said: dict[str, tuple[bool, bool]] = {}
         changed = asyncio.Event()
         changed.set()
         self._service.host_followers.add(changed.set)
         try:
             while await changed.wait():
                 changed.clear()
-                for name, cordoned in (await self._service.shown(self._hosts)).items():
-                    if said.get(name) is not cordoned:
-                        said[name] = cordoned
-                        yield pb.HostPlace(name=name, cordoned=cordoned)
+                for name, now in (await self._service.shown(self._hosts)).items():
+                    if said.get(name) != now:
+                        said[name] = now
+                        yield pb.HostPlace(name=name, cordoned=now[0], drained=now[1])
         finally:
             self._service.host_followers.discard(changed.set)
 
-    def _hosts(self) -> dict[str, bool]:
-        return {host.name: host.cordoned for host in self._service.state.hosts.values()}
+    def _hosts(self) -> dict[str, tuple[bool, bool]]:
+        return {host.name: (host.cordoned, host.drained) for host in self._service.state.hosts.values()}
 
     async def _found(self, ids: list[str], answers: int) -> list[pb.InstancePlace]:
         return await self._service.shown(lambda: [self._place(one, answers) for one in ids])

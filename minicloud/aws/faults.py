@@ -7,11 +7,11 @@ A CloudError may carry either. Errors about credentials have other names in each
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from minicloud.aws import cbor, jsons
-from minicloud.aws.model import Service
+from minicloud.aws.model import Service, Shape
 from minicloud.aws.wire import Answer
 from minicloud.aws.xml import escape
 from minicloud.base import errors
@@ -23,12 +23,16 @@ MESSAGE_CHARS_MAX = 4_096  # ours: of an error's text
 
 
 class Known(NamedTuple):
-    """An error of a service: its shape, its code in query, its status (0: by class), the member that has its text."""
+    """An error of a service: its shape, its code in query, its status (0: by class), the member that has its text.
+
+    `more`: its other members, and the header that each stands in ('': the body).
+    """
 
     shape: str
     code: str
     status: int
     text: str
+    more: Mapping[str, str] = {}
 
 
 # What is said about credentials, by protocol: (query, ec2, JSON and CBOR, REST).
@@ -104,7 +108,8 @@ class Catalogue:
         for name, shape in service.errors.items():
             code = codes.get(name, shape.error.get("code", name))
             text = next((member for member in shape.members if member.lower() == "message"), "message")
-            known = Known(name, code, int(shape.error.get("httpStatusCode", 0)), text)
+            status = int(shape.error.get("httpStatusCode", 0))
+            known = Known(name, code, status, text, _more(shape, text))
             self._known[name] = known
             self._known.setdefault(code, known)
 
@@ -115,9 +120,15 @@ class Catalogue:
         return Known(code, code, 0, "message")
 
 
+def _more(shape: Shape, text: str) -> Mapping[str, str]:
+    """`Type` says whose fault it is, and is said of every error."""
+    others = [(name, member) for name, member in shape.members.items() if name not in (text, "Type")]
+    return {name: member.wire_name if member.location == "header" else "" for name, member in others}
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An error as one service says it in one protocol."""
+    """An error as one service says it in one protocol. `members`, `headers`: what it says beside its text."""
 
     shape: str
     code: str
@@ -125,6 +136,8 @@ class Said:
     text: str
     message: str
     sender: bool
+    members: Mapping[str, str] = field(default_factory=dict)
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def said(error: CloudError, catalogue: Catalogue, protocol: str) -> Said:
@@ -136,7 +149,19 @@ def said(error: CloudError, catalogue: Catalogue, protocol: str) -> Said:
     code = "InternalFailure" if isinstance(error, errors.Internal) and error.code == "InternalError" else error.code
     known = catalogue.find(code)
     status = known.status or _status(error, protocol)
-    return Said(known.shape, known.code, status, known.text, _clean(error.message), sender=status < 500)
+    details = [
+        (name, where, _clean(error.details[name])) for name, where in known.more.items() if name in error.details
+    ]
+    return Said(
+        known.shape,
+        known.code,
+        status,
+        known.text,
+        _clean(error.message),
+        sender=status < 500,
+        members={name: value for name, where, value in details if not where},
+        headers=tuple((where, value) for _, where, value in details if where),
+    )
 
 
 def _clean(text: str) -> str:
@@ -210,8 +235,9 @@ def _query_error(one: Said, service: Service) -> list[tuple[str, str]]:
 def rest_refusal(catalogue: Catalogue) -> Refuse:
     def refuse(error: CloudError, _request_id: str) -> Answer:
         one = said(error, catalogue, "rest-json")
-        body: dict[str, Any] = {"Type": "User" if one.sender else "Service", one.text: one.message}
-        return Answer(one.status, "application/json", jsons.dumps(body), [("x-amzn-ErrorType", one.shape)])
+        body: dict[str, Any] = {"Type": "User" if one.sender else "Service", one.text: one.message, **one.members}
+        headers = [("x-amzn-ErrorType", one.shape), *one.headers]
+        return Answer(one.status, "application/json", jsons.dumps(body), headers)
 
     return refuse
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from minicloud.aws.call import Door
 from minicloud.function.aws.functions import Lambda
@@ -95,8 +96,13 @@ async def test_it_is_invoked_in_each_way(world: World) -> None:
     with refused("InvalidRequestContentException"):
         await world.lam.invoke(FunctionName="f", Payload=b"{")
     await world.lam.put_function_concurrency(FunctionName="f", ReservedConcurrentExecutions=0)
-    with refused("TooManyRequestsException", "Rate Exceeded"):
+    with pytest.raises(ClientError) as throttled:
         await world.lam.invoke(FunctionName="f")
+    said = throttled.value.response
+    assert said["Error"] == {"Code": "TooManyRequestsException", "Message": "Rate Exceeded."}
+    assert said["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    assert said["ResponseMetadata"]["HTTPStatusCode"] == 429
+    assert said["retryAfterSeconds"] == said["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
 
 
 async def test_a_streamed_answer_comes_in_chunks(world: World) -> None:

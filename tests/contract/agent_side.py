@@ -299,6 +299,7 @@ class Host:
             for key in list(self.actors):
                 await self.control.result(self.end(*key, force=True, delete_disk=True))
             await self.stop_agent()
+        await asyncio.get_running_loop().shutdown_default_executor()  # a thread may still make what is removed here
         for actor in self.actors.values():
             with contextlib.suppress(ProcessLookupError):
                 actor.kill()

@@ -79,11 +79,11 @@ class GuestProcess:
             )
         notify = Notify()
         try:
-            await self.guest.wait_ready(notify, 10)
+            await self.guest.wait_ready(notify, 60)
         finally:
             notify.close()
 
-    async def ended(self, seconds: float = 15) -> int:
+    async def ended(self, seconds: float = 60) -> int:
         """The exit code of init."""
         return await asyncio.to_thread(self.process.wait, seconds)
 
@@ -152,7 +152,7 @@ async def _feed(session: Any, stdin: bytes) -> None:
     await session.end_input()
 
 
-async def until(session: ExecSession, text: bytes, seconds: float = 10) -> bytes:
+async def until(session: ExecSession, text: bytes, seconds: float = 60) -> bytes:
     """Output up to where `text` came."""
     got = b""
     async with asyncio.timeout(seconds):
@@ -164,7 +164,7 @@ async def until(session: ExecSession, text: bytes, seconds: float = 10) -> bytes
     raise AssertionError(got)
 
 
-async def ending(session: ExecSession, seconds: float = 10) -> Exit:
+async def ending(session: ExecSession, seconds: float = 60) -> Exit:
     async with asyncio.timeout(seconds):
         async for event in session:
             if isinstance(event, Exit):
@@ -172,7 +172,7 @@ async def ending(session: ExecSession, seconds: float = 10) -> Exit:
     raise AssertionError("no exit")
 
 
-def gone(pid: int, seconds: float = 10) -> bool:
+def gone(pid: int, seconds: float = 60) -> bool:
     """Whether the process ends within that time; waits on the kernel."""
     try:
         fd = os.pidfd_open(pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,7 @@ async def test_no_acknowledged_frame_is_lost_in_a_power_cut(ram: Path) -> None:
         assert all(damage.torn for damage in log.damage), f"seed {seed}: {log.damage}"
         acked += len(outage.survived or ())
         torn += len(log.damage)
+        shutil.rmtree(outage.directory)  # it may be in memory
     print(f"{SEEDS} power cuts: {acked} acknowledged frames, 0 lost; {torn} torn places")
     assert acked > 2_500
     assert torn > 20
@@ -124,4 +126,5 @@ async def test_the_harness_sees_the_loss_when_the_disk_lies(ram: Path) -> None:
         outage = Outage(seed, ram / str(seed), lies=True)
         await outage.run()
         losses += bool(lost(outage, (await outage.after())[0]))
+        shutil.rmtree(outage.directory)
     assert losses >= 5

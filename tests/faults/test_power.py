@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,7 @@ async def test_no_acknowledged_record_is_lost_in_a_power_cut(tmp_path: Path, mon
         assert lost_and_torn(outage, found) == ([], []), f"seed {seed}: {damage}"
         acked += len(outage.survived or ())
         unacked += len(outage.sent) - len(outage.survived or ())
+        shutil.rmtree(outage.directory)
     print(f"{SEEDS} power cuts: {acked} acknowledged calls, 0 lost; {unacked} not yet acknowledged, none torn")
     assert acked > 2_000
     assert unacked > 1_000

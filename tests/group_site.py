@@ -130,7 +130,7 @@ class Site:
     def end(self) -> None:
         self.client.groups.delete(self.name, force=True)
         try:
-            self.client.groups.wait_gone(self.name, 90)
+            self.client.groups.wait_gone(self.name, 360)
         except CloudError as error:
             raise AssertionError(self.story()) from error
         assert not self.running() and not self.targets(), self.story()

@@ -10,6 +10,8 @@ import threading
 import time
 import urllib.request
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
@@ -22,7 +24,7 @@ import pytest
 
 from minicloud.base.errors import CloudError, NotFound
 from minicloud.client import Client
-from minicloud.client.balancer_models import forward
+from minicloud.client.balancer_models import Balancer, TargetGroup, forward
 from minicloud.client.metric_models import Metric, MetricQuery
 from tests.real_cloud import BIN, RealCloud, kill, until
 
@@ -30,6 +32,57 @@ pytestmark = [pytest.mark.timeout(480), pytest.mark.ray]
 
 BURN = "#!/bin/sh\nwhile :; do :; done\n"
 BUSY = 10  # percent: of an instance that burns what a busy machine leaves it; an idle one is below 1
+
+
+class Web(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        time.sleep(0.05)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def _ok(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Minute:
+    """What is reported by the minute, done before all tests of this file; the last of them look at it."""
+
+    balancer: Balancer
+    group: TargetGroup
+
+
+@pytest.fixture(scope="module", autouse=True)
+def minute(client: Client) -> Iterator[Minute]:
+    client.queues.create("work")
+    client.topics.create("news")
+    for number in range(5):
+        client.queues.send("work", str(number))
+    client.topics.publish("news", "hello")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    made = client.balancers.create("measured")
+    group = client.target_groups.create("measured", server.server_port, target_type="ip")
+    client.balancers.listen("measured", 80, forward("measured"))
+    client.balancers.set_attributes(made.arn, {"access_logs.s3.enabled": True, "access_logs.s3.bucket": "kept"})
+    client.target_groups.register("measured", "127.0.0.1")
+    for _ in range(20):
+        until(lambda: _ok(f"http://{made.address}/a?b=c"), 20, "an answer")
+    yield Minute(made, group)
+    client.balancers.delete("measured")
+    client.target_groups.delete("measured")
+    server.shutdown()
+    server.server_close()
 
 
 def ec2(cloud: RealCloud) -> Any:
@@ -172,20 +225,6 @@ def _kinds(client: Client, wanted: str) -> list[str]:
     return kinds if wanted in kinds else []
 
 
-def test_queues_and_topics_report_by_the_minute(cloud: RealCloud, client: Client) -> None:
-    client.queues.create("work")
-    client.topics.create("news")
-    for number in range(5):
-        client.queues.send("work", str(number))
-    client.topics.publish("news", "hello")
-    sent = Metric("AWS/SQS", "NumberOfMessagesSent", {"QueueName": "work"})
-    until(lambda: sum(all_of(client, sent)) == 5, 130, "the queue's minute, or two")
-    held = Metric("AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": "work"})
-    until(lambda: newest(client, held) == 5, 80, "what it holds")
-    published = Metric("AWS/SNS", "NumberOfMessagesPublished", {"TopicName": "news"})
-    until(lambda: sum(all_of(client, published)) == 1, 80, "the topic's minute")
-
-
 def test_the_metrics_page_shows_balancers_metrics_and_logs(cloud: RealCloud, client: Client) -> None:
     client.balancers.create("shown")
     client.logs.create_group("/shown")
@@ -262,54 +301,6 @@ def test_logs_are_followed_by_the_command_line_over_a_killed_autoscaler(cloud: R
             follower.communicate()
 
 
-class Web(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        time.sleep(0.05)
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-def test_a_balancer_reports_percentiles_and_keeps_an_access_log(client: Client) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    made = client.balancers.create("measured")
-    group = client.target_groups.create("measured", server.server_port, target_type="ip")
-    client.balancers.listen("measured", 80, forward("measured"))
-    client.balancers.set_attributes(made.arn, {"access_logs.s3.enabled": True, "access_logs.s3.bucket": "kept"})
-    client.target_groups.register("measured", "127.0.0.1")
-    try:
-        for _ in range(20):
-            until(lambda: _ok(f"http://{made.address}/a?b=c"), 20, "an answer")
-        target = {"TargetGroup": group.arn.split(":", 5)[5]}
-        of_both = {"LoadBalancer": made.arn.split(":loadbalancer/")[1], **target}
-        times = Metric("AWS/ApplicationELB", "TargetResponseTime", of_both)
-        p50 = until(lambda: newest(client, times, "p50"), 80, "the balancer's minute")
-        assert p50 is not None and 0.04 < p50 < 5
-        lines = until(lambda: list(client.logs.filter("/aws/elasticloadbalancing/kept", "a?b=c")), 20, "access log")
-        assert f'"GET http://{made.address}:80/a?b=c HTTP/1.1"' in lines[0].message
-        found = client.metrics.get(
-            [MetricQuery("m", Metric("AWS/ApplicationELB", "RequestCountPerTarget", target), "Sum", 60)]
-        )
-        assert 1 <= sum(found[0].values) <= 20
-    finally:
-        client.balancers.delete("measured")
-        client.target_groups.delete("measured")
-        server.shutdown()
-
-
-def _ok(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=20) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
 def test_what_a_guest_prints_is_in_its_log_over_a_killed_agent(cloud: RealCloud, client: Client) -> None:
     talks = "#!/bin/sh\ni=0; while :; do i=$((i+1)); echo line $i; sleep 0.2; done &\n"
     (guest,) = client.instances.launch("t3.nano", user_data=talks, wait=True)
@@ -332,3 +323,24 @@ def test_what_a_guest_prints_is_in_its_log_over_a_killed_agent(cloud: RealCloud,
         assert len(found) - len(set(found)) < 20, "few come twice"
     finally:
         client.instances.terminate(guest.id)
+
+
+def test_queues_and_topics_report_by_the_minute(client: Client) -> None:
+    sent = Metric("AWS/SQS", "NumberOfMessagesSent", {"QueueName": "work"})
+    until(lambda: sum(all_of(client, sent)) == 5, 130, "the queue's minute, or two")
+    held = Metric("AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": "work"})
+    until(lambda: newest(client, held) == 5, 80, "what it holds")
+    published = Metric("AWS/SNS", "NumberOfMessagesPublished", {"TopicName": "news"})
+    until(lambda: sum(all_of(client, published)) == 1, 80, "the topic's minute")
+
+
+def test_a_balancer_reports_percentiles_and_keeps_an_access_log(client: Client, minute: Minute) -> None:
+    target = {"TargetGroup": minute.group.arn.split(":", 5)[5]}
+    of_both = {"LoadBalancer": minute.balancer.arn.split(":loadbalancer/")[1], **target}
+    times = Metric("AWS/ApplicationELB", "TargetResponseTime", of_both)
+    p50 = until(lambda: newest(client, times, "p50"), 80, "the balancer's minute")
+    assert p50 is not None and 0.04 < p50 < 5
+    lines = until(lambda: list(client.logs.filter("/aws/elasticloadbalancing/kept", "a?b=c")), 20, "access log")
+    assert f'"GET http://{minute.balancer.address}:80/a?b=c HTTP/1.1"' in lines[0].message
+    asked = Metric("AWS/ApplicationELB", "RequestCountPerTarget", target)
+    assert 1 <= sum(all_of(client, asked)) <= 20

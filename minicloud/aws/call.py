@@ -24,13 +24,17 @@ from minicloud.base.errors import CloudError, UnsupportedOperation
 
 
 class Call(NamedTuple):
-    """`service`: as botocore calls its client ("ec2", "elbv2"). `base_url`: how the caller reached us, no slash."""
+    """`service`: as botocore calls its client ("ec2", "elbv2"). `base_url`: how the caller reached us, no slash.
+
+    `trace`: the header X-Amzn-Trace-Id.
+    """
 
     caller: Caller
     request_id: str
     service: str
     operation: str
     base_url: str
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

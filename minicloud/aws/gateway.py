@@ -200,7 +200,8 @@ class Gateway:
             raise _no_operation(operation, one, face, request)
         params = codec.read(request, labels)
         codec.check(params)
-        call = Call(caller, request_id, one.name, operation, base_url(request))
+        trace = request.headers.get("x-amzn-trace-id", "")
+        call = Call(caller, request_id, one.name, operation, base_url(request), trace)
         return codec.write(await one.methods[operation](params, call), request_id)
 
     def _refuse(self, error: Exception, known: Known | None, protocol: str, request_id: str) -> Answer:

@@ -30,10 +30,12 @@ from minicloud.environment.member import BUSY as BUSY
 from minicloud.environment.member import ENDED as ENDED
 from minicloud.environment.member import IDLE as IDLE
 from minicloud.environment.member import STARTING, Owner
-from minicloud.environment.outcomes import Failure, Report
+from minicloud.environment.outcomes import Failure
 from minicloud.environment.runtime_api import RuntimeApi
 from minicloud.environment.runtime_http import Connection
+from minicloud.environment.system_log import Report, SystemLog, billed, filter_of
 from minicloud.environment.zygotes import Zygote
+from minicloud.function import tracing
 from minicloud.function.limits import INIT_S_MAX
 from minicloud.function.ports import UNHANDLED, Done, EnvironmentSpec, Invocation, Outcome
 
@@ -83,6 +85,8 @@ class Environment:
         self._loop = asyncio.get_running_loop()
         self._api = RuntimeApi(self)
         self._log: LogPipe | None = None
+        self._system = SystemLog(spec.log)
+        self._asked_for = ""  # on-demand, or provisioned-concurrency
         self._listener: asyncio.Server | None = None
         self._doors: Doors | None = None
         self._born = time.perf_counter()
@@ -112,11 +116,12 @@ class Environment:
 
     async def start(self, order: dict[str, Any], fds: dict[str, int]) -> None:
         """Orders it. It is up when the owner hears `idle`, or `never`. Raises OSError, Unavailable."""
+        self._asked_for = order["env"]["AWS_LAMBDA_INITIALIZATION_TYPE"]
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
             undo.callback(self._stillborn)
             reader, log_end = os.pipe2(os.O_CLOEXEC)
             theirs.callback(os.close, log_end)
-            self._log = LogPipe(reader, self._write)
+            self._log = LogPipe(reader, self._write, filter_of(self.spec.log))
             mine, api_end = socket.socketpair()
             theirs.enter_context(api_end)
             await self._connect(mine, order["kind"] == "python")
@@ -213,7 +218,7 @@ class Environment:
         assert self._log is not None
         spec, self.state = self.spec, BUSY
         self._invocation, self._told = invocation, told
-        self._log.begin(outcomes.start_line(invocation.request_id, spec.version, spec.log.format == "JSON"))
+        self._log.begin(self._system.start(invocation.request_id, spec.version))
         self._began = time.perf_counter()
         self._give(spec.timeout_s)
         self._api.dispatch(invocation, int((time.time() + spec.timeout_s) * 1000))
@@ -221,7 +226,7 @@ class Environment:
     async def stillborn(self, invocation: Invocation, failed: Failure) -> Outcome:
         """What an invocation gets that waited for this environment, which never came up."""
         assert self._log is not None
-        self._log.write([outcomes.start_line(invocation.request_id, self.spec.version, self.spec.log.format == "JSON")])
+        self._log.write(self._system.start(invocation.request_id, self.spec.version))
         self.init_ms = (time.perf_counter() - self._born) * 1000
         return self._reported(invocation, b"", failed.of(invocation.request_id), 0.0)
 
@@ -235,17 +240,15 @@ class Environment:
         report = Report(
             invocation.request_id,
             spec.timeout_s * 1000.0 if timed_out else duration_ms,
-            outcomes.billed(duration_ms, init_ms),
+            billed(duration_ms, init_ms),
             spec.memory_mib,
             self._memory_max_mib(),
             init_ms,
             "" if failed is None or not ours else "timeout" if timed_out else "error",
             "" if failed is None else failed.kind,
+            tracing.read(invocation.trace_id) if invocation.trace_id else None,
         )
-        lines = outcomes.end_lines(report, spec.log.format == "JSON")
-        if timed_out and spec.log.format != "JSON":
-            lines.insert(0, outcomes.timeout_line(invocation.request_id, spec.timeout_s, time.time()))
-        tail = self._log.end(lines)
+        tail = self._log.end(self._system.end(report, spec.timeout_s))
         return Outcome(
             payload=payload if failed is None else failed.payload,
             function_error="" if failed is None else UNHANDLED,
@@ -343,6 +346,7 @@ class Environment:
             self.init_ms = (time.perf_counter() - self._born) * 1000
             if self._log is not None:
                 self._log.drain()  # what it said while it came up is before its first START
+                self._log.write(self._system.init(self.name, self._asked_for, self.init_ms))
         elif self.state != BUSY:
             return
         self.state, self.idle_since = IDLE, self._loop.time()

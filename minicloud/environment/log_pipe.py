@@ -18,11 +18,14 @@ READ_BYTES = 64 * 1024
 
 
 class LogPipe:
-    """`sink` takes lines with the time they were read at. `fd` becomes ours."""
+    """`sink` takes lines with the time they were read at. `fd` becomes ours. `keeps`: which lines of the guest."""
 
-    def __init__(self, fd: int, sink: Callable[[list[tuple[float, str]]], None]) -> None:
+    def __init__(
+        self, fd: int, sink: Callable[[list[tuple[float, str]]], None], keeps: Callable[[bytes], bool] | None = None
+    ) -> None:
         self._fd = fd
         self._sink = sink
+        self._keeps = keeps
         self._loop = asyncio.get_running_loop()
         self._partial = b""
         self._tail = bytearray()
@@ -31,14 +34,16 @@ class LogPipe:
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._readable)
 
-    def begin(self, line: str) -> None:
-        """A new invocation: the tail begins with this line, and has what the guest said since the last one ended."""
+    def begin(self, lines: list[str]) -> None:
+        """A new invocation: the tail begins with these, and has what the guest said since the last one ended."""
         self._cut()
         self._tail.clear()
-        self.write([line])
+        self.write(lines)
 
     def write(self, lines: list[str]) -> None:
         """Of our own."""
+        if not lines:
+            return
         now = time.time()
         self._tail += "".join(f"{line}\n" for line in lines).encode()
         self._sink([(now, line) for line in lines])
@@ -97,11 +102,14 @@ class LogPipe:
 
     def _take(self, data: bytes) -> None:
         self._this_second += len(data)
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        self._this_second += len(lines) * LOG_LINE_COST_BYTES
+        if self._keeps is not None:
+            lines = [line for line in lines if self._keeps(line)]
+            data = b"".join(line + b"\n" for line in lines)
         self._tail += data
         if len(self._tail) > 4 * TAIL_BYTES_MAX:
             del self._tail[:-TAIL_BYTES_MAX]
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        self._this_second += len(lines) * LOG_LINE_COST_BYTES
         if lines:
             self._say(lines)
         if len(self._partial) > LINE_BYTES_MAX:
@@ -110,10 +118,14 @@ class LogPipe:
     def _cut(self) -> None:
         """A line that has no end yet is one all the same."""
         if self._partial:
-            lines, self._partial = [self._partial], b""
+            line, self._partial = self._partial, b""
+            if self._keeps is not None:
+                if not self._keeps(line):
+                    return
+                self._tail += line
             if not self._tail.endswith(b"\n"):
                 self._tail += b"\n"
-            self._say(lines)
+            self._say([line])
 
     def _say(self, lines: list[bytes]) -> None:
         now = time.time()

@@ -1,15 +1,12 @@
-"""What AWS says when a function does not come to an end of its own: error documents, START, END and REPORT lines.
+"""What AWS says when a function does not come to an end of its own: error documents.
 
-Texts as Lambda has them: https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html;
-its log lines, plain and JSON ("platform.start", "platform.report").
+Texts as Lambda has them: https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
 """
 
 from __future__ import annotations
 
 import json
-import math
 import signal
-import time
 from dataclasses import dataclass
 
 from minicloud.environment.limits import RESPONSE_BYTES_MAX
@@ -72,80 +69,3 @@ def _signal_name(number: int) -> str:
         return signal.strsignal(number) or str(number)
     except ValueError:
         return str(number)
-
-
-# ---------------------------------------------------------------- log lines
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the last line of an invocation tells. `status`: "" where all went well, else timeout, error."""
-
-    request_id: str
-    duration_ms: float
-    billed_ms: int
-    memory_mib: int
-    memory_max_mib: int
-    init_ms: float | None = None
-    status: str = ""
-    error: str = ""
-
-
-def billed(duration_ms: float, init_ms: float | None) -> int:
-    """Whole milliseconds, initialisation included (AWS Lambda pricing, since August 2025)."""
-    return math.ceil(duration_ms + (init_ms or 0.0))
-
-
-def start_line(request_id: str, version: str, as_json: bool) -> str:
-    if as_json:
-        return _platform("start", {"requestId": request_id, "version": version})
-    return f"START RequestId: {request_id} Version: {version}"
-
-
-def end_lines(report: Report, as_json: bool) -> list[str]:
-    if as_json:
-        return [_platform("report", _record(report))]
-    words = [
-        f"REPORT RequestId: {report.request_id}",
-        f"Duration: {report.duration_ms:.2f} ms",
-        f"Billed Duration: {report.billed_ms} ms",
-        f"Memory Size: {report.memory_mib} MB",
-        f"Max Memory Used: {report.memory_max_mib} MB",
-    ]
-    if report.init_ms is not None:
-        words.append(f"Init Duration: {report.init_ms:.2f} ms")
-    if report.status:
-        words.append(f"Status: {report.status}")
-    if report.error and report.status == "error":
-        words.append(f"Error Type: {report.error}")
-    return [f"END RequestId: {report.request_id}", "\t".join(words) + "\t"]
-
-
-def timeout_line(request_id: str, timeout_s: float, now: float) -> str:
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
-    return f"{stamp} {request_id} Task timed out after {timeout_s:.2f} seconds"
-
-
-def _record(report: Report) -> dict[str, object]:
-    metrics: dict[str, object] = {
-        "durationMs": round(report.duration_ms, 3),
-        "billedDurationMs": report.billed_ms,
-        "memorySizeMB": report.memory_mib,
-        "maxMemoryUsedMB": report.memory_max_mib,
-    }
-    if report.init_ms is not None:
-        metrics["initDurationMs"] = round(report.init_ms, 3)
-    record: dict[str, object] = {
-        "requestId": report.request_id,
-        "metrics": metrics,
-        "status": report.status or "success",
-    }
-    if report.error and report.status == "error":
-        record["errorType"] = report.error
-    return record
-
-
-def _platform(kind: str, record: dict[str, object]) -> str:
-    now = time.time()
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
-    return json.dumps({"time": stamp, "type": f"platform.{kind}", "record": record}, separators=(",", ":"))

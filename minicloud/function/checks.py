@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from minicloud.base.arn import Scope
-from minicloud.function import errors, limits
+from minicloud.function import errors, limits, tracing
 from minicloud.function.commands import Given
 from minicloud.function.model import JSON, TEXT, LayerVersion, Settings
 from minicloud.function.state import State
@@ -73,7 +73,7 @@ def settings(state: State, scope: Scope, given: Given, before: Settings | None) 
         raise errors.out_of_model("role", new.role, "Member must be the ARN of a role")
     if new.dead_letter:
         check_target(scope, new.dead_letter, "deadLetterConfig.targetArn")
-    if new.tracing not in ("PassThrough", "Active"):
+    if new.tracing not in ("PassThrough", tracing.ACTIVE):
         raise errors.out_of_model(
             "tracingConfig.mode", new.tracing, "Member must satisfy enum value set: [Active, PassThrough]"
         )

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from minicloud.base.errors import Unavailable
 from minicloud.base.machine import Journal, Touched
-from minicloud.function import errors, limits, names, policies
+from minicloud.function import errors, limits, names, policies, tracing
 from minicloud.function.commands import CreateFunction, PublishLayer, UpdateCode, UpdateSettings
 from minicloud.function.concurrency import Ledger
 from minicloud.function.invoking import Answer, Request, Specs, check_context, check_payload, want
@@ -229,7 +229,7 @@ class FunctionService:
             request.payload,
             target.arn,
             request.client_context,
-            request.trace_id,
+            self._trace(request, version),
             request.tail,
             request.sink,
         )
@@ -262,7 +262,8 @@ class FunctionService:
         """An asynchronous invocation: on disk when its request id is returned. Raises as `invoke` does."""
         target = self.checked(request, limits.ASYNC_BYTES_MAX)
         request_id = request.request_id or self.new_request_id()
-        await self.events.put(target, request, request_id)
+        traced = replace(request, trace_id=self._trace(request, target.version))  # all tries are of one trace
+        await self.events.put(target, traced, request_id)
         return request_id
 
     def checked(self, request: Request, bytes_max: int) -> names.Target:
@@ -278,6 +279,11 @@ class FunctionService:
             if not policies.allows(policy, policies.INVOKE, origin.principal, origin.source_arn):
                 raise errors.not_allowed(policies.INVOKE, target.arn)
         return target
+
+    def _trace(self, request: Request, version: Version) -> str:
+        if request.trace_id or version.settings.tracing != tracing.ACTIVE:
+            return request.trace_id[: tracing.HEADER_CHARS_MAX]
+        return tracing.begun(self._ports.rand, self._ports.clock.wall())
 
     def _chosen(self, target: names.Target) -> Version:
         return names.choose(self.state, target, self._ports.rand.random())

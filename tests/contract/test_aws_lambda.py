@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,32 @@ async def test_it_is_invoked_in_each_way(world: World) -> None:
     assert said["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
     assert said["ResponseMetadata"]["HTTPStatusCode"] == 429
     assert said["retryAfterSeconds"] == said["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
+
+
+async def test_traces_are_begun_and_passed_on(world: World) -> None:
+    await world.make()
+    calls = world.functions.environments.calls
+    await world.lam.invoke(FunctionName="f")
+    assert calls[-1][1].trace_id == ""  # PassThrough
+    shown = await world.lam.update_function_configuration(FunctionName="f", TracingConfig={"Mode": "Active"})
+    assert shown["TracingConfig"] == {"Mode": "Active"}
+    for _ in range(2):
+        await world.lam.invoke(FunctionName="f")
+    one, other = (invocation.trace_id for _, invocation in calls[-2:])
+    form = r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=1"
+    assert re.fullmatch(form, one) and re.fullmatch(form, other) and one != other
+    given = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0"
+
+    def add(request: Any, **_: Any) -> None:
+        request.headers["X-Amzn-Trace-Id"] = given
+
+    world.lam.boto.meta.events.register("before-sign.lambda", add)
+    await world.lam.invoke(FunctionName="f")
+    assert calls[-1][1].trace_id == given
+    world.functions.environments.called.clear()
+    await world.lam.invoke(FunctionName="f", InvocationType="Event")
+    await world.functions.environments.called.wait()
+    assert calls[-1][1].trace_id == given
 
 
 async def test_a_streamed_answer_comes_in_chunks(world: World) -> None:

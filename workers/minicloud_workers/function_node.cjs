@@ -58,8 +58,12 @@ function document(error) {
 
 function report(target, error) {
   const said = document(error);
-  const line = JSON.stringify({ ...said, stack: said.trace });
-  process.stdout.write(AS_JSON ? `${line}\n` : `${new Date().toISOString()}\t${requestId}\tERROR\tInvoke Error\t${line}\n`);
+  const timestamp = new Date().toISOString();
+  const shown = { ...said, stack: said.trace };
+  const line = AS_JSON
+    ? JSON.stringify({ timestamp, level: "ERROR", requestId, message: shown })
+    : `${timestamp}\t${requestId}\tERROR\tInvoke Error\t${JSON.stringify(shown)}`;
+  process.stdout.write(line + "\n");
   const kind = said.errorType.replace(/[^ -~]/g, "").slice(0, 256);
   return post(target, JSON.stringify(said), { "Lambda-Runtime-Function-Error-Type": kind });
 }
@@ -171,6 +175,7 @@ async function serve(handler) {
     const { headers, body } = await ask("GET", "/invocation/next", {});
     requestId = headers["lambda-runtime-aws-request-id"];
     if (headers["lambda-runtime-trace-id"]) process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
+    else delete process.env._X_AMZN_TRACE_ID;
     const details = context(headers);
     if (handler[STREAMING]) {
       await streamed(handler, JSON.parse(body), details);

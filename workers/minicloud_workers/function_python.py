@@ -197,6 +197,8 @@ def _serve(line: Line, handler: Callable[[Any, Any], Any]) -> None:
         trace = headers.get(b"lambda-runtime-trace-id")
         if trace:
             os.environ["_X_AMZN_TRACE_ID"] = trace.decode()
+        elif "_X_AMZN_TRACE_ID" in os.environ:  # of the invocation before
+            del os.environ["_X_AMZN_TRACE_ID"]
         answer = _handle(handler, event, headers, request_id)
         _flush()
         line.send(answer + NEXT)

@@ -43,7 +43,7 @@ class CallingDoor(Noun):
 
     async def InvokeAsync(self, params: Params, call: Call) -> Result:
         only(params, call, NAME, "InvokeArgs")
-        await self._service.accept(Request(call.caller.scope, params[NAME], params["InvokeArgs"]))
+        await self._service.accept(Request(call.caller.scope, params[NAME], params["InvokeArgs"], trace_id=call.trace))
         return {"Status": 202}
 
     async def InvokeWithResponseStream(self, params: Params, call: Call) -> Result:
@@ -228,6 +228,7 @@ def _request(params: Params, call: Call, sink: Sink | None = None) -> Request:
         params.get("Payload", b""),
         params.get(QUALIFIER, ""),
         context,
+        call.trace,
         tail=params.get("LogType") == "Tail",
         sink=sink,
     )

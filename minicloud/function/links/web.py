@@ -75,7 +75,8 @@ class UrlHandler:
         request_id = self._service.new_request_id()
         payload = web.event(asked, url, request_id, self._wall())
         pipe = _Body() if url.streams else None
-        request = invoking.Request(url.scope, url.arn, payload, request_id=request_id, sink=pipe)
+        trace = asked.headers.get("x-amzn-trace-id", "")
+        request = invoking.Request(url.scope, url.arn, payload, trace_id=trace, request_id=request_id, sink=pipe)
         if pipe is not None:
             return await pipe.answer(asyncio.create_task(self._service.invoke(request)), cors)
         outcome = (await self._service.invoke(request)).outcome

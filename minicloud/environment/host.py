@@ -30,7 +30,7 @@ from minicloud.environment.maker import HostParts as HostParts
 from minicloud.environment.maker import Maker
 from minicloud.environment.member import HostGone, Member, Owner
 from minicloud.environment.outcomes import Failure
-from minicloud.environment.sites import Site, by_site
+from minicloud.environment.sites import Site, SiteNow, by_site
 from minicloud.environment.zygotes import Zygote
 from minicloud.function.errors import no_room, no_runtime
 from minicloud.function.ports import Counts, Done, EnvironmentSpec, Invocation, Outcome
@@ -179,6 +179,10 @@ class FunctionHost:
         if len(counts) == 1:
             return counts[0]
         return Counts(*(sum(column) for column in zip(*counts, strict=True))) if counts else Counts()
+
+    def hosts(self) -> list[SiteNow]:
+        """Those that are there, this machine first."""
+        return [site.now() for site in sorted(self._sites.values(), key=lambda one: (not one.near, one.name))]
 
     def runtimes(self) -> Sequence[str]:
         return tuple(dict.fromkeys(name for site in self._sites.values() for name in site.makes.runtimes))

@@ -16,7 +16,7 @@ from minicloud.environment.far import FarHost
 from minicloud.environment.host import FunctionHost
 from minicloud.environment.limits import SILENT_S
 from minicloud.environment.outbox import Outbox
-from minicloud.environment.sites import Site
+from minicloud.environment.sites import Site, SiteNow
 from minicloud.wire import fleet_pb2 as wire
 
 log = logging.getLogger("minicloud.environment")
@@ -53,6 +53,9 @@ class FunctionHostServicer:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
+    async def ListFunctionHosts(self, _request: wire.FunctionHostsAsked, _caller: str) -> wire.FunctionHosts:
+        return wire.FunctionHosts(hosts=[_host_out(one) for one in self._host.hosts()])
+
     async def FetchPackage(self, request: wire.PackageAsked, _caller: str) -> AsyncIterator[wire.PackageBytes]:
         path = Path(self._package(request.sha256))
         try:
@@ -62,6 +65,18 @@ class FunctionHostServicer:
         with file:
             while chunk := await asyncio.to_thread(file.read, STREAM_CHUNK_BYTES_MAX):
                 yield wire.PackageBytes(data=chunk)
+
+
+def _host_out(one: SiteNow) -> wire.FunctionHostNow:
+    return wire.FunctionHostNow(
+        name=one.name,
+        state=one.state,
+        busy=one.environments.busy,
+        warm=one.environments.idle,
+        starting=one.environments.starting,
+        memory_mib=one.memory_mib,
+        promised_mib=one.promised_mib,
+    )
 
 
 def _hello(first: wire.FunctionHostNews | None) -> wire.FunctionHostHello:

@@ -6,11 +6,11 @@ What is counted is what was promised and is not over yet: from the choice of a h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from minicloud.environment import choice
-from minicloud.environment.member import BUSY, STARTING, Member
-from minicloud.function.ports import EnvironmentSpec
+from minicloud.environment.member import BUSY, IDLE, STARTING, Member
+from minicloud.function.ports import Counts, EnvironmentSpec
 
 
 class Makes(Protocol):
@@ -26,6 +26,16 @@ class Makes(Protocol):
     async def make(self, spec: EnvironmentSpec, *, provisioned: bool) -> Member:
         """Ordered; the owner hears of it, not before this returns. Raises CloudError, OSError."""
         ...
+
+
+class SiteNow(NamedTuple):
+    """For people. `state`: open, cordoned, drained."""
+
+    name: str
+    state: str
+    environments: Counts
+    memory_mib: int
+    promised_mib: int
 
 
 def _stays() -> None:
@@ -78,6 +88,12 @@ class Site:
     def gone(self, member: Member) -> None:
         self.uncount(member)
         self.members.discard(member)
+
+    def now(self) -> SiteNow:
+        states = [one.state for one in self.members]
+        starting = states.count(STARTING) + len(self._ordered_mib)
+        counts = Counts(states.count(BUSY), states.count(IDLE), starting)
+        return SiteNow(self.name, self.closed or "open", counts, self._memory_mib, self._promised_mib)
 
     def seen(self, runtime: str) -> choice.Site:
         """As it is now, for an environment of this runtime."""

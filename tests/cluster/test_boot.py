@@ -218,6 +218,9 @@ def test_status_tells_what_runs(cloud: Cloud) -> None:
     assert reply.returncode == 0
     assert (report["phase"], report["healthy"]) == ("ready", True)
     assert [host["name"] for host in report["hosts"]] == ["host-a", "host-b"]
+    assert report["function_hosts"] == []  # a stand-in has none
+    table = cli("status", "--data-dir", str(cloud.data)).stdout
+    assert "FUNCTION HOST" in table and "WARM" in table
     assert {"supervisor", "gcs", "front-door"} <= {process["role"] for process in report["processes"]}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +19,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from minicloud import settings
 from minicloud.base.errors import Conflict, Internal, InvalidRequest, Unauthenticated, Unavailable
 from minicloud.cloud_function_host import CHANNEL_OPTIONS, functions_channel
 from minicloud.environment import hosts_rpc
@@ -29,7 +32,7 @@ from minicloud.environment.member import HostGone
 from minicloud.environment.sites import Site
 from minicloud.function.errors import TooManyRequests
 from minicloud.function.ports import EnvironmentSpec, Invocation, Outcome
-from minicloud.rpc import fleet_auth
+from minicloud.rpc import fleet_auth, function_hosts
 from minicloud.rpc.certs import ensure_certs
 from minicloud.rpc.door import Entry, door
 from minicloud.rpc.errors import from_rpc_error
@@ -55,6 +58,7 @@ class World:
 
     near: Bench
     port: int
+    socket: str
     server: RpcServer
     prefix: str
     fetched: list[str] = field(default_factory=list)
@@ -120,9 +124,9 @@ async def two_hosts(directory: Path, **changes: Any) -> AsyncIterator[World]:
 
         entry = Entry(fleet_auth.fleet_door(SECRET), lambda: "id", 8 << 20)
         servicer = FunctionHostServicer(near.host, package)
-        listen = Listen(message_bytes_max=8 << 20)
+        listen = Listen(message_bytes_max=8 << 20, socket=f"{tempfile.mkdtemp(dir='/tmp')}/s")
         server = RpcServer([door(servicer, DESCRIPTOR, entry)], lambda: "id", listen)
-        world = World(near, await server.start(), server, f"{near.prefix}-far", fetched)
+        world = World(near, await server.start(), listen.socket, server, f"{near.prefix}-far", fetched)
         world.link = linked(world)
         await world.link.attached.maker.start()
         world.link.start()
@@ -132,6 +136,7 @@ async def two_hosts(directory: Path, **changes: Any) -> AsyncIterator[World]:
             await world.link.close()
             await server.stop(0)
             await world.link.attached.maker.close()
+            shutil.rmtree(Path(listen.socket).parent)
     assert not Cgroups.detect().existing(world.prefix)
 
 
@@ -416,6 +421,31 @@ async def test_an_invocation_that_a_far_environment_cannot_take_is_given_to_anot
     assert (await world.near.result(spec, 0))[1] == "far"
     with pytest.raises(Unavailable):
         await environment.run(invocation(spec))
+
+
+async def test_status_shows_each_host_with_what_is_at_work_and_what_is_warm(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.only_far()
+    spec = world.near.held()
+    call = asyncio.ensure_future(world.near.result(spec, "wait"))
+    await world.near.begun(1)
+    await world.near.result(spec)
+    await world.near.until(lambda: world.host.counts(spec.arn) == (1, 1, 0))
+    cloud = CloudSettings("c", str(tmp_path), functions=(ShardSettings(world.port),))
+    monkeypatch.setattr(settings, "read_secret", lambda _: SECRET)
+    monkeypatch.setattr(CloudSettings, "shard_socket", lambda *_: world.socket)
+    near, far = await asyncio.to_thread(function_hosts.ask, cloud)
+    assert (near["name"], near["state"], near["environments_warm"]) == ("here", "cordoned", 0)
+    counted = [far[f"environments_{what}"] for what in ("busy", "warm", "starting")]
+    assert (far["name"], far["state"], counted) == (FAR, "open", [1, 1, 0])
+    assert (far["memory_promised_mib"], far["memory_mib"]) == (512, 64_000)
+    world.near.let_go(spec)
+    await call
+    world.host.cordon(FAR, True, drained=True)
+    assert [one["state"] for one in await asyncio.to_thread(function_hosts.ask, cloud)] == ["cordoned", "drained"]
+    monkeypatch.setattr(settings, "read_secret", lambda _: bytes(32))
+    assert await asyncio.to_thread(function_hosts.ask, cloud) == []
 
 
 async def test_in_a_joined_cluster_with_tls_the_line_is_tls_to_whom_the_clouds_ca_has_signed(tmp_path: Path) -> None:

@@ -110,6 +110,9 @@ def test_a_burst_is_spread_over_both_hosts_and_a_drained_one_gets_nothing_new(
     assert [answer.json() for answer in answers] == [4.0] * 8
     until(lambda: len(environments(functions)) + len(environments(far)) == 8 * PER, 5, "one for each")
     assert 3 * PER <= len(environments(far)) <= 5 * PER
+    near, there = shown(cloud)
+    assert [near["name"], near["state"], there["name"], there["state"]] == [NEAR, "open", FAR, "open"]
+    assert near["environments_warm"] + there["environments_warm"] == 8
     client.hosts.drain(FAR)
     other = f"{function}-other"
     client.functions.create(other, package(CODE), runtime="python3.11", handler="app.handler", timeout_s=60)
@@ -117,9 +120,18 @@ def test_a_burst_is_spread_over_both_hosts_and_a_drained_one_gets_nothing_new(
         until(lambda: not environments(far), 10)
         assert not [one for one in at_once(cloud, other, 4, 0.5) if isinstance(one, BaseException)]
         assert not environments(far)
+        there = shown(cloud)[1]
+        assert (there["state"], there["environments_busy"] + there["environments_warm"]) == ("drained", 0)
     finally:
         client.functions.delete(other)
     assert code_of(cloud, FAR) == 1  # unpacked once, for all that ran there
+
+
+def shown(cloud: RealCloud) -> list[dict[str, Any]]:
+    """The function hosts in `minicloud status`."""
+    report = json.loads(cloud.cli("status", "--data-dir", str(cloud.data), "--output", "json").stdout)
+    found: list[dict[str, Any]] = report["function_hosts"]
+    return found
 
 
 def code_of(cloud: RealCloud, host: str) -> int:

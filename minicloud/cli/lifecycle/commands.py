@@ -210,6 +210,7 @@ def status(ctx: click.Context, data_dir: str | None, output: str | None) -> int:
             for host in state.settings.hosts
         ],
         **{kind.part: _shards(state.settings, kind, _parsed(body)) for kind in SHARD_KINDS},
+        "function_hosts": _function_hosts(state.settings) if state.alive else [],
         "restarts": state.restarts,
         "processes": [{"role": record.role, "pid": record.pid} for record in state.processes],
     }
@@ -251,6 +252,15 @@ def _shards(settings: CloudSettings, kind: ShardKind, health: Any) -> list[dict[
     ]
 
 
+def _function_hosts(cloud: CloudSettings) -> list[dict[str, Any]]:
+    from minicloud.rpc import function_hosts  # gRPC takes a while to import
+
+    try:
+        return function_hosts.ask(cloud)
+    except CloudError:  # its secret is not for this user
+        return []
+
+
 def _show_status(report: dict[str, Any]) -> None:
     word = report["phase"] if report["healthy"] or report["phase"] != "ready" else "not healthy"
     rows = [
@@ -272,6 +282,17 @@ def _show_status(report: dict[str, Any]) -> None:
     write_line("")
     shards = [[one["name"], one["address"], one["state"] or "-"] for kind in SHARD_KINDS for one in report[kind.part]]
     write_table(["SERVICE", "ADDRESS", "STATE"], shards)
+    write_line("")
+    places = [
+        [
+            one["name"],
+            one["state"],
+            *(cell(one[f"environments_{what}"]) for what in ("busy", "warm", "starting")),
+            f"{memory(one['memory_promised_mib'])} of {memory(one['memory_mib'])}",
+        ]
+        for one in report["function_hosts"]
+    ]
+    write_table(["FUNCTION HOST", "STATE", "BUSY", "WARM", "STARTING", "PROMISED"], places)
     write_line("")
     processes = [[item["role"], str(item["pid"])] for item in report["processes"]]
     write_table(["PROCESS", "PID"], processes)

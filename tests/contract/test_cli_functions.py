@@ -81,6 +81,15 @@ async def test_deploy_invoke_show_delete(shell: Shell, world: World, folder: Pat
     (folder / "app.py").write_text("def handler(event, context): return 2")
     assert (await shell.json("function", "deploy", str(folder), "--publish"))[0]["version"] == "1"
     assert [one["version"] for one in await shell.json("function", "versions", "hello")] == ["$LATEST", "1"]
+    logged = ("--log-format", "JSON", "--log-level", "WARN", "--system-log-level", "DEBUG", "--log-group", "/mine")
+    await shell("function", "deploy", str(folder), *logged, "--tracing", "Active")
+    shown = await shell.json("function", "show", "hello")
+    assert (shown["log_format"], shown["application_log_level"], shown["system_log_level"]) == ("JSON", "WARN", "DEBUG")
+    assert (shown["log_group"], shown["tracing"]) == ("/mine", "Active")
+    await shell("function", "versions", "hello", "--publish")
+    (shared,) = await shell.json("function", "alias", "hello", "prod", "1", "--weight", "2=0.25")
+    assert (shared["version"], shared["weights"]) == ("1", {"2": 0.25})
+    await shell("function", "alias", "hello", "prod", "1", "--weight", "2=much", code=2)
     await shell("function", "alias", "hello", "prod", "1")
     moved = await shell.json("function", "alias", "hello", "prod", "$LATEST")
     assert moved[0]["version"] == "$LATEST"

@@ -15,6 +15,7 @@ from minicloud.client.functions import FunctionFailed
 from minicloud.function.invoking import Origin, Request
 from minicloud.function.ports import Invocation, Outcome
 from tests.contract.function_world import World, after, failed, function_world, packed
+from tests.turns import until
 
 OTHER = "111122223333"
 CODE = packed(main="def run(event, context): return event")
@@ -174,7 +175,11 @@ async def test_versions_aliases_and_their_shares(world: World) -> None:
             kept = await cloud.triggers.concurrency("f")
         assert (kept.provisioned[0].requested, kept.provisioned[0].available) == (2, 2)
         assert world.environments.prepared[f"{made.arn.removesuffix('prod')}1"] == 2
+        await cloud.functions.update_alias("f", "prod", version="2")  # what is kept warm moves along
+        prepared = world.environments.prepared
+        await until(lambda: (prepared[f"{made.arn.removesuffix('prod')}1"], prepared.get(second.arn)) == (0, 2))
         assert (await cloud.triggers.provision("f:prod", None)).provisioned == ()
+        await until(lambda: prepared[second.arn] == 0)
         await cloud.functions.delete_alias("f", "prod")
         assert await cloud.functions.aliases("f") == ()
 

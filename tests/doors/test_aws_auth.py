@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.doors.test_functions import package
-from tests.real_cloud import RealCloud, real_cloud
+from tests.real_cloud import RealCloud, real_cloud, until
 
 pytestmark = pytest.mark.timeout(300)
 TRUST = {"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
@@ -72,6 +72,29 @@ def test_users_and_roles_are_who_they_are(locked: RealCloud) -> None:
         sts.get_caller_identity()
     with client(locked, "ec2", root[0], "wrong") as ec2, pytest.raises(ClientError, match="AuthFailure"):
         ec2.describe_regions()
+
+
+def test_a_presigned_url_is_a_credential_for_what_it_says_and_as_long(locked: RealCloud) -> None:
+    """As Vault's and EKS's clients prove who they are."""
+    admin = json.loads((locked.data / "admin.json").read_text())
+    root = (admin["access_key_id"], admin["secret_access_key"])
+
+    def ask(url: str) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    with client(locked, "sts", *root) as sts:
+        url = sts.generate_presigned_url("get_caller_identity", ExpiresIn=60, HttpMethod="GET")
+        short = sts.generate_presigned_url("get_caller_identity", ExpiresIn=1, HttpMethod="GET")
+    assert ask(url)[0] == 200 and b"<Account>000000000000</Account>" in ask(url)[1]
+    assert ask(url.replace("GetCallerIdentity", "GetSessionToken"))[0] == 403
+    assert ask(url.replace("X-Amz-Expires=60", "X-Amz-Expires=600"))[0] == 403
+    status, said = until(lambda: found if (found := ask(short))[0] != 200 else None, 10, "the end of its second")
+    assert status == 403 and b"Expired" in said
 
 
 def test_a_function_answers_for_its_balancer_and_for_nobody_who_says_to_be_one(locked: RealCloud) -> None:

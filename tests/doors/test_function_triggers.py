@@ -1,4 +1,6 @@
-"""What calls functions by itself, on a real cloud: events, queues; while the functions process is killed under them."""
+"""What calls functions by itself, on a real cloud: events, queues; while what they stand on is killed under them: the
+process of functions, the broker that feeds them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from minicloud.base.errors import Unavailable
+from minicloud.base.errors import NotFound, Unavailable
 from minicloud.client import Client
 from tests.doors.test_functions import package
 from tests.real_cloud import RealCloud, kill, until
@@ -24,6 +26,14 @@ def handler(event, context):
             raise ValueError("poison")
         return bodies
     return event
+"""
+
+
+TELLS = """
+import time
+def handler(event, context):
+    time.sleep(0.05)
+    print("did", *(one["body"] for one in event["Records"]))
 """
 
 
@@ -88,6 +98,39 @@ def test_events_survive_a_killed_functions_process_and_reach_their_destination(
 
     until(all_there, 40, "every event's result")
     assert {one: seen[one] for one in accepted} == accepted  # what was refused may have been taken all the same
+
+
+def test_a_mapping_goes_on_when_its_broker_was_killed_and_nothing_is_lost(
+    cloud: RealCloud, client: Client, queues: Any, function: str
+) -> None:
+    source = queues(VisibilityTimeout="6")
+    client.functions.update_code(function, package(TELLS))
+    mapping = client.triggers.map(function, source.arn, batch_size=5)
+    group = client.functions.get(function).log_group
+    sent = {f"job-{number}-of-this" for number in range(120)}
+
+    def told() -> set[str]:
+        try:
+            lines = [one.message for one in client.logs.filter(group, pattern="did")]
+        except NotFound:  # it has written nothing yet
+            return set()
+        return {word for line in lines for word in line.split() if word in sent}
+
+    try:
+        some, rest = sorted(sent)[:60], sorted(sent)[60:]
+        assert not [one for one in client.queues.send_batch(source.name, some) if one.error]
+        until(told, 40, "the first of them")
+        kill(*cloud.actor_pids("MessageBroker"))
+        assert not [one for one in client.queues.send_batch(source.name, rest) if one.error]  # it waits for the broker
+        until(lambda: told() == sent, 60, lambda: f"not done: {sorted(sent - told())}")
+        until(lambda: emptied(client, source), 30, "the queue's end")
+    finally:
+        client.triggers.unmap(mapping.uuid)
+
+
+def emptied(client: Client, queue: Any) -> bool:
+    counts = client.queues.get(queue.name).attributes
+    return counts["ApproximateNumberOfMessages"] == counts["ApproximateNumberOfMessagesNotVisible"] == "0"
 
 
 def test_a_queue_feeds_a_function_and_poison_ends_in_the_dead_letter_queue(

@@ -35,6 +35,7 @@ ALIASES: Columns = (
     ("DESCRIPTION", lambda a: a.description),
 )
 FUNCTION = click.argument("function")
+_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _AGAIN_S = 0.5  # between two looks for a log that is not there yet
 
 
@@ -62,6 +63,11 @@ def function() -> None:
 @click.option("--layer", "layers", multiple=True, help="ARN of a layer version; may be given several times.")
 @click.option("--description", help="For people.")
 @click.option("--dead-letter", "dead_letter_arn", help="ARN of a queue or topic.")
+@click.option("--tracing", type=click.Choice(["PassThrough", "Active"]), help="Active begins traces.")
+@click.option("--log-format", type=click.Choice(["Text", "JSON"]), help="Levels are JSON's alone.")
+@click.option("--log-level", "application_log_level", type=click.Choice(_LEVELS), help="Of its own lines.")
+@click.option("--system-log-level", type=click.Choice(_LEVELS[1:4]), help="Of START, REPORT and the like.")
+@click.option("--log-group", help="Else /aws/lambda/NAME.")
 @click.option("--publish", is_flag=True, help="As a new version.")
 def deploy(session: Session, path: Path, name: str | None, publish: bool, **given: Any) -> None:
     """Make a function from a folder or zip, or change the one that is there."""

@@ -30,11 +30,12 @@ class LifecycleHook:
 
 @dataclass(frozen=True, slots=True)
 class WarmPool:
-    """state: Stopped | Running. max_prepared None: the group's maximum."""
+    """state: Stopped | Running. max_prepared None: the group's maximum. reuse_on_scale_in: instances go back."""
 
     min_size: int
     max_prepared: int | None
     state: str
+    reuse_on_scale_in: bool
 
 
 @dataclass(frozen=True, slots=True)

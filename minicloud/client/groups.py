@@ -303,11 +303,22 @@ class AsyncGroups:
         await self._broker.call("GroupService/RecordLifecycleHeartbeat", request, scaling_pb2.LifecycleActionReply)
 
     async def put_warm_pool(
-        self, name: str, *, min_size: int = 0, max_prepared: int | None = None, state: str = "Stopped"
+        self,
+        name: str,
+        *,
+        min_size: int = 0,
+        max_prepared: int | None = None,
+        state: str = "Stopped",
+        reuse_on_scale_in: bool = False,
     ) -> group_models.ScalingGroup:
-        """Instances that have booted ahead. max_prepared: of group and pool together (the group's maximum)."""
+        """Instances that have booted ahead. max_prepared: of group and pool together (the group's maximum).
+
+        reuse_on_scale_in: what the group no longer needs goes back into it, where it has room.
+        """
         check_range(min_size=min_size, max_prepared=max_prepared)
-        request = scaling_pb2.PutWarmPoolRequest(group=name, min_size=min_size, max_prepared=max_prepared, state=state)
+        request = scaling_pb2.PutWarmPoolRequest(
+            group=name, min_size=min_size, max_prepared=max_prepared, state=state, reuse_on_scale_in=reuse_on_scale_in
+        )
         return await self._group("PutWarmPool", request)
 
     async def delete_warm_pool(self, name: str) -> group_models.ScalingGroup:

@@ -60,7 +60,8 @@ def check_name(name: str, field: str = "group") -> str:
 
 
 def merged(group: Group, settings: GroupSettings) -> Group:
-    """The group with what was given, checked as a whole. A desired that was not given is kept within min and max.
+    """The group with what was given, checked as a whole. A desired that was not given is kept within min and max, a
+    default warm-up of -1 is none.
 
     Raises InvalidParameterValue (ValidationError); nothing has changed then.
     """
@@ -72,6 +73,8 @@ def merged(group: Group, settings: GroupSettings) -> Group:
     _check_places(after)
     _check_times(after)
     _check_lists(after)
+    if after.warmup_s == -1:
+        after = replace(after, warmup_s=None)
     local = [key for key in dict.fromkeys(after.local_tags) if key in after.tags]
     return replace(after, tags=check_tags(after.tags), local_tags=local)
 

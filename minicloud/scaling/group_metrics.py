@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minicloud.scaling.lifecycle import ACTIVE, ASIDE, DRAINING, ENDING, WARM
+from minicloud.scaling.lifecycle import ACTIVE, ASIDE, DRAINING, ENDING, READY, WARM
 from minicloud.scaling.model import Group
 from minicloud.scaling.state import Roster
 
@@ -16,7 +16,7 @@ def values(group: Group, roster: Roster | None) -> dict[str, float]:
     pending = sum(state in ACTIVE for state in states) - in_service
     standby = sum(state in ASIDE for state in states)
     warmed = [state for state in states if state in WARM]
-    ready = sum(state in ("Warmed:Running", "Warmed:Stopped") for state in warmed)
+    ready = sum(state in READY for state in warmed)
     ending = len([state for state in leaving if state.startswith("Terminating")])
     total, pool = in_service + pending + standby + ending, len(warmed) + len(cold)
     wanted = _pool_size(group, in_service + pending + standby)

@@ -73,8 +73,6 @@ def update(turn: Turn, command: UpdateGroup) -> None:
     check_alive(turn)
     before = turn.group
     after = merged(before, command.settings)
-    if after.warmup_s == -1:
-        after = replace(after, warmup_s=None)
     if before.refresh and (after.template != before.template or after.types != before.types):
         raise invalid("The launch template can't be changed while an instance refresh is in progress", "template")
     turn.change(**{name: getattr(after, name) for name in _SETTABLE})
@@ -223,12 +221,10 @@ def put_warm_pool(turn: Turn, command: PutWarmPool) -> None:
     check_alive(turn)
     if command.state not in ("Stopped", "Running"):
         raise unsupported(f"PoolState '{command.state[:16]}'", "state")
-    if command.reuse_on_scale_in:
-        raise unsupported("InstanceReusePolicy", "reuse_on_scale_in")
     most = command.max_prepared
     if command.min_size < 0 or (most is not None and not command.min_size <= most <= limits.GROUP_SIZE_MAX):
         raise invalid("MaxGroupPreparedCapacity must be at least the pool's MinSize", "max_prepared")
     if turn.group.types:
         raise invalid("You can't use a warm pool with a group that has a mixed instances policy", "group")
     pool: dict[str, Any] = {"min_size": command.min_size, "max_prepared": most, "state": command.state}
-    turn.change(warm=pool)
+    turn.change(warm=pool | {"reuse_on_scale_in": command.reuse_on_scale_in})

@@ -8,6 +8,7 @@ States are AWS's ("Amazon EC2 Auto Scaling instance lifecycle"). Events:
     terminate, detach         it is to leave
     standby, resume           it steps aside, it comes back
     enter                     it leaves the warm pool for service
+    reuse                     it goes back there at a scale-in: drained first, then hooks of an end are waited for
     drained, drained_hooked   no balancer sends it anything any more (and a terminating hook waits)
     ended                     the instance is gone
 
@@ -28,7 +29,7 @@ State = Literal[
     "Warmed:Terminating", "Warmed:Terminating:Wait", "Warmed:Terminating:Proceed",
 ]  # fmt: skip
 Event = Literal[
-    "started", "started_hooked", "stopped", "proceed", "terminate", "detach", "standby", "resume", "enter",
+    "started", "started_hooked", "stopped", "proceed", "terminate", "detach", "standby", "resume", "enter", "reuse",
     "drained", "drained_hooked", "ended",
 ]  # fmt: skip
 
@@ -45,6 +46,7 @@ LIFECYCLE: Table[State, Event] = Table(
         ("InService", "terminate"): "Terminating",
         ("InService", "detach"): "Detaching",
         ("InService", "standby"): "EnteringStandby",
+        ("InService", "reuse"): "Warmed:Pending",
         ("EnteringStandby", "drained"): "Standby",
         ("EnteringStandby", "terminate"): "Terminating",
         ("Standby", "resume"): "Pending",
@@ -80,6 +82,7 @@ ASIDE = frozenset({"EnteringStandby", "Standby"})
 WARM = frozenset(
     {"Warmed:Pending", "Warmed:Pending:Wait", "Warmed:Pending:Proceed", "Warmed:Running", "Warmed:Stopped"}
 )
+READY = frozenset({"Warmed:Running", "Warmed:Stopped"})  # of the warm pool: to be taken into service
 DRAINING = frozenset({"Terminating", "Warmed:Terminating", "Detaching", "EnteringStandby"})
 ENDING = frozenset({"Terminating:Proceed", "Warmed:Terminating:Proceed"})
 LEAVING = frozenset(

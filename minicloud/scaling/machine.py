@@ -254,7 +254,7 @@ def _note(turn: Turn, member: Member, **fields: Any) -> None:
 
 
 def _drained(turn: Turn, member: Member, command: commands.Drained) -> None:
-    if member.state in ("Terminating", "Warmed:Terminating", "Detaching", "EnteringStandby"):
+    if member.drains:
         moves.drained(turn, member)
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 from minicloud.base.arn import Scope
+from minicloud.scaling.lifecycle import DRAINING
 
 _NAMES: dict[type[Any], frozenset[str]] = {}
 
@@ -108,7 +109,8 @@ class Member(Entity):
 
     `instance_id` is empty until the launcher has answered. `seen` is its state as compute last reported it. `waits` are
     the lifecycle hooks it waits for: name -> {token, deadline, end}. `replaces` is the key of the member that this one
-    is to take over from; until then it does not count for desired. `until` bounds the state it is in.
+    is to take over from; until then it does not count for desired. `returning`: it was in service and is on its way
+    back into the warm pool. `until` bounds the state it is in.
     """
 
     kind: ClassVar[str] = "scaling-member"
@@ -133,9 +135,15 @@ class Member(Entity):
     replaces: str = ""
     starting: bool = False
     warmed: bool = False
+    returning: bool = False
     waits: dict[str, dict[str, Any]] | None = None
     until: float | None = None
     activity: str = ""
+
+    @property
+    def drains(self) -> bool:
+        """Balancers are to let go of it."""
+        return self.state in DRAINING or (self.returning and self.state == "Warmed:Pending")
 
     @property
     def plain(self) -> bool:
@@ -220,7 +228,8 @@ class Scheduled(Entity):
 
 @dataclass(frozen=True, slots=True)
 class Refresh(Entity):
-    """An instance refresh. Members numbered below `before` are to be replaced, `total` of them at its start.
+    """An instance refresh. Members numbered below `before` are to be replaced, `total` of them at its start;
+    `pool_total`: how many of the warm pool are to be new.
 
     `config` is the desired configuration ({template, types}; empty: the group's own), `previous` what the group had.
     `version` is the number that the template's version stood for at the start.
@@ -239,6 +248,8 @@ class Refresh(Entity):
     ended: float | None = None
     percent: int = 0
     left: int = 0
+    pool_total: int = 0
+    pool_left: int = 0
     config: dict[str, Any] = field(default_factory=dict)
     previous: dict[str, Any] = field(default_factory=dict)
     min_healthy: int = 90
@@ -258,6 +269,16 @@ class Refresh(Entity):
     waiting_until: float | None = None
 
     @property
+    def live_percent(self) -> int:
+        """Of the group itself, beside its warm pool."""
+        return done_percent(self.total, self.left)
+
+    @property
+    def goal(self) -> int:
+        """Percent of the group to replace: as far as its last checkpoint; a rollback takes all of it back."""
+        return self.checkpoints[-1] if self.checkpoints and self.status != "RollbackInProgress" else 100
+
+    @property
     def guarded(self) -> bool:
         """Its alarms are looked at: a rollback is not stopped by the alarm that began it."""
         return bool(self.alarms) and self.ended is None and self.status != "RollbackInProgress"
@@ -271,6 +292,10 @@ class Listener(Entity):
 
     key: str
     number: int
+
+
+def done_percent(total: int, left: int) -> int:
+    return 100 if not total else (total - left) * 100 // total
 
 
 def owner(group_key: str) -> tuple[Scope, str]:

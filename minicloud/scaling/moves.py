@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from minicloud.scaling import limits, texts
 from minicloud.scaling.commands import InstanceSeen
-from minicloud.scaling.lifecycle import ACTIVE, ASIDE, DRAINING, ENDING, WARM, Event, step
+from minicloud.scaling.lifecycle import ACTIVE, ASIDE, ENDING, WARM, Event, step
 from minicloud.scaling.model import Member
 from minicloud.scaling.places import is_stable, launch_failed, round_failed
 from minicloud.scaling.state import Turn
@@ -48,15 +48,25 @@ def terminate(turn: Turn, member: Member, cause: str) -> None:
     """Begin to end a member. Where a balancer may still send to it, it is drained first."""
     turn.progress(member.activity, status="Cancelled", message="The instance is to be terminated.")
     key = turn.begin(texts.terminating(member.instance_id), cause, member.instance_id)
-    was = member.state
+    served = member.drains or member.state == "InService"
     member = turn.put(
-        member, state=step(was, "terminate"), waits=None, replaces="", starting=False, activity=key,
-        until=turn.now + limits.DRAIN_S_MAX,
+        member, state=step(member.state, "terminate"), waits=None, replaces="", starting=False, returning=False,
+        activity=key, until=turn.now + limits.DRAIN_S_MAX,
     )  # fmt: skip
-    if was not in ("InService", "EnteringStandby"):
+    if not served:
         _drained_if_known(turn, member)
     else:
         advance(turn, member)
+
+
+def give_back(turn: Turn, member: Member, cause: str) -> None:
+    """Out of service, into the warm pool again: drained, and after the hooks of an end."""
+    key = turn.begin(texts.returning(member.instance_id), cause, member.instance_id)
+    member = turn.put(
+        member, state=step(member.state, "reuse"), returning=True, replaces="", in_service=None, activity=key,
+        until=turn.now + limits.DRAIN_S_MAX,
+    )  # fmt: skip
+    advance(turn, member)
 
 
 def _drained_if_known(turn: Turn, member: Member) -> None:
@@ -72,6 +82,9 @@ def drained(turn: Turn, member: Member) -> None:
     elif member.state == "EnteringStandby":
         turn.put(member, state=step(member.state, "drained"), until=None)
         turn.progress(member.activity, status="Successful")
+    elif member.returning:
+        if not begin_wait(turn, member, "started_hooked", TERMINATING):
+            _prepare(turn, member)
     elif not begin_wait(turn, member, "drained_hooked", TERMINATING):
         turn.put(member, state=step(member.state, "drained"), until=None)
 
@@ -92,7 +105,7 @@ def advance(turn: Turn, member: Member) -> float | None:
     member = turn.members.get(member.key, member)
     if member.state == "Detaching" and member.seen not in GONE:
         return None  # it is drained when it does not carry the group's name any more
-    if member.state in DRAINING and member.instance_id:
+    if member.drains and member.instance_id:
         if not turn.group.target_groups or member.seen in GONE or turn.now >= (member.until or 0.0):
             drained(turn, member)
             return None
@@ -132,11 +145,14 @@ def _advance_warm(turn: Turn, member: Member) -> float | None:
         terminate(turn, member, texts.unhealthy(turn.now, texts.EC2_CHECK))
     elif member.state == "Warmed:Pending" and member.seen == "running":
         if not begin_wait(turn, member, "started_hooked", LAUNCHING):
-            turn.put(member, state=step(step(member.state, "started_hooked"), "proceed"))
+            _prepare(turn, member)
     elif member.state == "Warmed:Pending:Proceed":
-        event = "stopped" if pool.get("state") == "Stopped" else "started"
+        event: Event = "stopped" if pool.get("state") == "Stopped" else "started"
         if event == "started" or member.seen == "stopped":
-            turn.put(member, state=step(member.state, event), until=None)  # type: ignore[arg-type]
+            turn.put(
+                member, state=step(member.state, event), until=None, warmed=True, returning=False, unhealthy="",
+                target_bad=False, impaired=False,
+            )  # fmt: skip
             turn.progress(member.activity, status="Successful")
     elif member.until is not None and member.instance_id:
         if turn.now < member.until:
@@ -144,6 +160,12 @@ def _advance_warm(turn: Turn, member: Member) -> float | None:
         round_failed(turn)
         terminate(turn, member, texts.unhealthy(turn.now, texts.NEVER_STARTED))
     return None
+
+
+def _prepare(turn: Turn, member: Member) -> None:
+    """There are no hooks to wait for: it becomes what the pool keeps."""
+    until = turn.now + limits.PENDING_S_MAX
+    turn.put(member, state=step(step(member.state, "started_hooked"), "proceed"), until=until)
 
 
 def enter(turn: Turn, member: Member, cause: str) -> None:
@@ -217,7 +239,8 @@ def end_wait(turn: Turn, member: Member, hook: str, result: str, why: str) -> No
             f"{why}"
         )
         turn.progress(member.activity, status="Cancelled", message=message)
-        round_failed(turn)
+        if not member.returning:
+            round_failed(turn)
         terminate(turn, member, texts.unhealthy(turn.now, "an abandoned lifecycle action"))
         return
     if result == "ABANDON":

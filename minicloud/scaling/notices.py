@@ -113,8 +113,7 @@ def hook_subject(group: Group, hook: str) -> str:
 
 def hook_notice(group: Group, member: Member, hook: str, now: float) -> str:
     kept, wait = group.hooks[hook], (member.waits or {})[hook]
-    launching = member.state in ("Pending:Wait", "Warmed:Pending:Wait")
-    pool = "WarmPool" if member.state.startswith("Warmed") else "AutoScalingGroup"
+    origin, destination = _way(member)
     told: dict[str, Any] = {
         "LifecycleHookName": hook,
         "AccountId": group.account,
@@ -125,9 +124,19 @@ def hook_notice(group: Group, member: Member, hook: str, now: float) -> str:
         "Time": texts.stamp(now),
         "EC2InstanceId": member.instance_id,
         "LifecycleActionToken": wait["token"],
-        "Origin": ("WarmPool" if member.warmed and pool != "WarmPool" else "EC2") if launching else pool,
-        "Destination": pool if launching else "EC2",
+        "Origin": origin,
+        "Destination": destination,
     }
     if kept["metadata"]:
         told["NotificationMetadata"] = kept["metadata"]
     return json.dumps(told)
+
+
+def _way(member: Member) -> tuple[str, str]:
+    """Where an instance that waits comes from, and where it goes."""
+    pool = "WarmPool" if member.state.startswith("Warmed") else "AutoScalingGroup"
+    if member.returning:
+        return "AutoScalingGroup", pool
+    if member.state not in ("Pending:Wait", "Warmed:Pending:Wait"):
+        return pool, "EC2"
+    return ("WarmPool" if member.warmed and pool != "WarmPool" else "EC2"), pool

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from minicloud.scaling.lifecycle import DRAINING, ENDING
+from minicloud.scaling.lifecycle import ENDING
 from minicloud.scaling.model import Group, Member
 
 
@@ -79,7 +79,7 @@ def orders(group: Group, member: Member) -> list[Order]:
         return [launch]
     if member.state in ENDING:
         return [Terminate(member.instance_id)]
-    if member.state in DRAINING:
+    if member.drains:
         left = member.state == "Detaching"
         return [Deregister(member.instance_id, (*group.target_groups, *group.leaving), release=left)]
     if member.state.endswith(":Wait"):

@@ -7,8 +7,12 @@ always at least one. With `max_healthy` above 100 replacements are launched firs
 then none is taken out because a launch is held back (a back-off, no room in any zone): the refresh waits. It replaces
 nothing while Launch or Terminate is suspended.
 
+The last checkpoint is as far as it goes: one below 100 leaves the rest as it is ("Enable checkpoints"). Where all are
+replaced the warm pool is too, after them and at once, since it serves nothing; until then nothing is taken out of it
+that would be replaced again.
+
     InProgress --all replaced--> Baking (if asked) --> Successful (the group takes the desired configuration)
-               --checkpoint--> waits its delay
+               --checkpoint but the last--> waits its delay
                --launches fail, an alarm, an hour without progress--> Failed, or RollbackInProgress with auto rollback
                (the service looks at the alarms of a refresh until it has baked; one that goes off is a failure)
     RollbackInProgress --> RollbackSuccessful, RollbackFailed        cancelled at any time: Cancelled
@@ -25,12 +29,12 @@ from dataclasses import replace
 from typing import Any
 
 from minicloud.base.errors import CloudError
-from minicloud.scaling import limits, moves, replacing, texts
+from minicloud.scaling import limits, moves, replacing, sizing, texts
 from minicloud.scaling.checks import configuration, merged
 from minicloud.scaling.commands import GroupSettings, StartRefresh
 from minicloud.scaling.errors import invalid, no_refresh, refresh_in_progress
-from minicloud.scaling.lifecycle import ASIDE
-from minicloud.scaling.model import Member, Refresh
+from minicloud.scaling.lifecycle import ASIDE, READY, WARM
+from minicloud.scaling.model import Member, Refresh, done_percent
 from minicloud.scaling.places import next_try, room_for_launches
 from minicloud.scaling.state import Turn
 
@@ -170,7 +174,7 @@ def advance(turn: Turn) -> float | None:
     refresh = _progress(turn, refresh, len(left))
     if refresh.pause_until is not None and turn.now < refresh.pause_until:
         return refresh.pause_until
-    if not left:
+    if refresh.live_percent >= refresh.goal:
         return _finish(turn, refresh)
     if not (turn.allows("Launch") and turn.allows("Terminate")):
         return _rest(turn, refresh)
@@ -189,14 +193,16 @@ def _left(turn: Turn, refresh: Refresh) -> list[Member]:
     if refresh.standby == "Ignore":
         found = [one for one in found if one.state not in ASIDE]
     if refresh.skip_matching:
-        found = [one for one in found if not _matches(one, refresh)]
+        found = [one for one in found if not replacing.matches(one, refresh)]
     return sorted(found, key=lambda one: (one.state == "InService", one.number))
 
 
-def _matches(member: Member, refresh: Refresh) -> bool:
-    template, types = refresh.config["template"], refresh.config["types"]
-    same = member.template == template["id"] and member.version == (refresh.version or template.get("version", ""))
-    return same and (not types or member.type in types)
+def _pool_left(turn: Turn, refresh: Refresh) -> int:
+    """How many the warm pool lacks of what is new and ready."""
+    if refresh.goal < 100:
+        return 0
+    fresh = sum(one.state in READY and not replacing.is_stale(turn, one) for one in turn.members.values())
+    return max(0, sizing.warm_target(turn) - fresh)
 
 
 def _may_go(refresh: Refresh, member: Member) -> bool:
@@ -207,13 +213,17 @@ def _may_go(refresh: Refresh, member: Member) -> bool:
 
 def _progress(turn: Turn, refresh: Refresh, left: int) -> Refresh:
     """Count, and stop at a checkpoint that has been reached: its instances are replaced and have warmed up."""
-    total = max(refresh.total, left)
-    percent = 100 if not total else (total - left) * 100 // total
-    waiting_until = refresh.waiting_until if left == refresh.left else None
-    after = replace(refresh, total=total, left=left, percent=percent, waiting_until=waiting_until)
-    ahead = after.checkpoints[after.passed :]
-    if ahead and ahead[0] < 100 and percent >= ahead[0] and _ready(turn, after) >= turn.group.desired:
-        passed = after.passed + sum(point <= percent for point in ahead)
+    pool_left = _pool_left(turn, refresh)
+    total, pool_total = max(refresh.total, left), max(refresh.pool_total, pool_left)
+    stands = (left, pool_left) == (refresh.left, refresh.pool_left)
+    after = replace(
+        refresh, total=total, left=left, pool_total=pool_total, pool_left=pool_left,
+        percent=done_percent(total + pool_total, left + pool_left),
+        waiting_until=refresh.waiting_until if stands else None,
+    )  # fmt: skip
+    ahead, done = after.checkpoints[after.passed :], after.live_percent
+    if ahead and ahead[0] <= done < after.goal and _ready(turn, after) >= turn.group.desired:
+        passed = after.passed + sum(point <= done for point in ahead)
         after = replace(after, passed=passed, pause_until=turn.now + after.checkpoint_delay_s)
     if after != refresh:
         turn.write(after)
@@ -223,12 +233,12 @@ def _progress(turn: Turn, refresh: Refresh, left: int) -> Refresh:
 def _replace_some(turn: Turn, refresh: Refresh, able: list[Member], left: int) -> float | None:
     """Take out what the group can miss, or launch ahead where it may be larger for a while."""
     group = turn.group
-    count = min(len(able), _until_checkpoint(refresh, left))
+    replaced = {one.replaces for one in turn.active() if one.replaces}
+    count = max(0, min(len(able), _until_checkpoint(refresh, left)) - len(replaced))
     aside = [one for one in able if one.state in ASIDE]
     for member in aside[:count]:
         moves.terminate(turn, member, texts.replaced(turn.now, texts.REFRESH))
-    replaced = {one.replaces for one in turn.active()}
-    able = [one for one in able if one.state not in ASIDE and one.key not in replaced][: count - len(aside)]
+    able = [one for one in able if one.state not in ASIDE and one.key not in replaced][: max(0, count - len(aside))]
     most = min(group.max_size, group.desired * refresh.max_healthy // 100)
     held_back = False
     for member in list(able[: max(0, most - len(turn.active()))]):
@@ -262,13 +272,9 @@ def _until_checkpoint(refresh: Refresh, left: int) -> int:
     return max(0, math.ceil(refresh.total * ahead[0] / 100) - (refresh.total - left))
 
 
-def _warmup(turn: Turn, refresh: Refresh) -> float:
-    return turn.group.warmup if refresh.warmup_s is None else refresh.warmup_s
-
-
 def _ready(turn: Turn, refresh: Refresh) -> int:
     """Members in service and healthy; those launched by the refresh only once they have warmed up."""
-    warmup = _warmup(turn, refresh)
+    warmup = replacing.warmup_s(turn, refresh)
     return sum(
         one.state == "InService"
         and not one.unhealthy
@@ -278,15 +284,17 @@ def _ready(turn: Turn, refresh: Refresh) -> int:
 
 
 def _next_ready(turn: Turn, refresh: Refresh) -> float | None:
-    warmup = _warmup(turn, refresh)
+    warmup = replacing.warmup_s(turn, refresh)
     ends = [one.in_service + warmup for one in turn.active() if one.in_service and one.number >= refresh.before]
     return min((end for end in ends if end > turn.now), default=None)
 
 
 def _finish(turn: Turn, refresh: Refresh) -> float | None:
-    """All are replaced: wait until they are ready, bake, and keep the desired configuration."""
+    """Enough are replaced: wait until they are ready, renew the pool, bake, and keep the desired configuration."""
     if len(turn.base()) < turn.group.desired or _ready(turn, refresh) < turn.group.desired:
         return _next_ready(turn, refresh)
+    if refresh.pool_left and refresh.status != "Baking":
+        return _renew_pool(turn, refresh)
     if refresh.bake_s and refresh.status == "InProgress":
         refresh = replace(refresh, status="Baking", pause_until=turn.now + refresh.bake_s)
         turn.write(refresh)
@@ -295,6 +303,16 @@ def _finish(turn: Turn, refresh: Refresh) -> float | None:
     turn.change(**refresh.config)
     _end(turn, refresh, done, "")
     return None
+
+
+def _renew_pool(turn: Turn, refresh: Refresh) -> float | None:
+    """End what the warm pool has from before; it is filled again as ever, and the refresh waits for that."""
+    if not (turn.allows("Launch") and turn.allows("Terminate")):
+        return _rest(turn, refresh)
+    old = [one for one in turn.members.values() if one.state in WARM and replacing.is_stale(turn, one)]
+    for member in sorted(old, key=lambda one: one.number):
+        moves.terminate(turn, member, texts.replaced(turn.now, texts.REFRESH))
+    return _wait(turn, refresh, "The warm pool could not be filled within an hour.")
 
 
 def _wait(turn: Turn, refresh: Refresh, why: str) -> float | None:
@@ -337,6 +355,7 @@ def _turn_back(turn: Turn, refresh: Refresh, why: str) -> None:
             before=turn.group.serial,
             skip_matching=True,
             total=0,
+            pool_total=0,
             passed=len(refresh.checkpoints),
             pause_until=None,
             waiting_until=None,

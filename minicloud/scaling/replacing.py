@@ -11,7 +11,7 @@ AWS lets a group exceed its maximum by a tenth while it balances zones; here a g
 from __future__ import annotations
 
 from minicloud.scaling import limits, moves, texts
-from minicloud.scaling.model import Member
+from minicloud.scaling.model import Member, Refresh
 from minicloud.scaling.places import choose, counts, next_try, room_for_launches, trusted_from, warm_type
 from minicloud.scaling.state import Turn
 from minicloud.scaling.termination import select
@@ -53,9 +53,7 @@ def take_over(turn: Turn) -> float | None:
 
 def _wait_s(turn: Turn) -> float:
     refresh = turn.refresh()
-    if refresh is None:
-        return 0.0
-    return turn.group.warmup if refresh.warmup_s is None else refresh.warmup_s
+    return 0.0 if refresh is None else warmup_s(turn, refresh)
 
 
 def _why(turn: Turn, old: Member) -> str:
@@ -63,6 +61,29 @@ def _why(turn: Turn, old: Member) -> str:
         return texts.REFRESH
     life = turn.group.max_lifetime_s
     return texts.LIFETIME if life and turn.now >= old.created + life else "the balancing of zones"
+
+
+def warmup_s(turn: Turn, refresh: Refresh) -> int:
+    """Until what a refresh launched counts as replaced: its own, else the default warm-up, else the grace period of
+    health checks. Source: API, RefreshPreferences."""
+    if refresh.warmup_s is not None:
+        return refresh.warmup_s
+    return turn.group.grace_s if turn.group.warmup_s is None else turn.group.warmup_s
+
+
+def matches(member: Member, refresh: Refresh) -> bool:
+    """It is as the refresh wants it."""
+    template, types = refresh.config["template"], refresh.config["types"]
+    same = member.template == template["id"] and member.version == (refresh.version or template.get("version", ""))
+    return same and (not types or member.type in types)
+
+
+def is_stale(turn: Turn, member: Member) -> bool:
+    """The refresh under way is to replace it."""
+    refresh = turn.refresh()
+    if refresh is None or member.number >= refresh.before:
+        return False
+    return not (refresh.skip_matching and matches(member, refresh))
 
 
 def is_settled(turn: Turn) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from minicloud.scaling import moves, texts
-from minicloud.scaling.lifecycle import ASIDE, WARM
+from minicloud.scaling.lifecycle import ASIDE, READY, WARM
 from minicloud.scaling.model import Member
 from minicloud.scaling.places import choose, counts, next_try, room_for_launches
+from minicloud.scaling.replacing import is_stale
 from minicloud.scaling.state import Turn
 from minicloud.scaling.termination import select
 
@@ -31,8 +32,18 @@ def _shrink(turn: Turn, base: list[Member], wanted: int) -> None:
         if victim is None:
             return
         base.remove(victim)
-        cause = texts.shrunk(turn.now, count, count - 1, victim.instance_id)
-        moves.terminate(turn, victim, texts.joined(turn.group.cause, cause))
+        cause = texts.joined(turn.group.cause, texts.shrunk(turn.now, count, count - 1, victim.instance_id))
+        if _goes_back(turn, victim):
+            moves.give_back(turn, victim, cause)
+        else:
+            moves.terminate(turn, victim, cause)
+
+
+def _goes_back(turn: Turn, member: Member) -> bool:
+    """Into the warm pool, where that takes back what is sound and has room for it."""
+    if not (turn.group.warm or {}).get("reuse_on_scale_in") or not member.plain:
+        return False
+    return sum(one.state in WARM for one in turn.members.values()) < warm_target(turn, fewer=1)
 
 
 def _grow(turn: Turn, base: list[Member], wanted: int) -> float | None:
@@ -62,22 +73,22 @@ def _cause(turn: Turn, count: int) -> str:
 
 
 def _prepared(turn: Turn) -> list[Member]:
-    """Members of the warm pool that are ready, the oldest first."""
-    found = [one for one in turn.members.values() if one.state in ("Warmed:Running", "Warmed:Stopped")]
+    """Members of the warm pool that are ready, the oldest first; none that a refresh would replace right away."""
+    found = [one for one in turn.members.values() if one.state in READY and not is_stale(turn, one)]
     return sorted(found, key=lambda one: one.number)
 
 
 # --- the warm pool
 
 
-def warm_target(turn: Turn) -> int:
-    """How many instances the pool should hold."""
+def warm_target(turn: Turn, fewer: int = 0) -> int:
+    """How many instances the pool should hold, once there are so many fewer in the group."""
     pool = turn.group.warm
     if pool is None or turn.group.deleting:
         return 0
     aside = sum(one.state in ASIDE for one in turn.members.values())
     most = turn.group.max_size if pool.get("max_prepared") is None else int(pool["max_prepared"])
-    return max(int(pool.get("min_size", 0)), most - len(turn.active()) - aside, 0)
+    return max(int(pool.get("min_size", 0)), most - len(turn.active()) + fewer - aside, 0)
 
 
 def warm(turn: Turn) -> float | None:

@@ -99,6 +99,10 @@ def terminating(instance_id: str) -> str:
     return f"Terminating EC2 instance: {instance_id}"
 
 
+def returning(instance_id: str) -> str:
+    return f"Returning EC2 instance to the warm pool: {instance_id}"
+
+
 def detaching(target_group: str) -> str:
     return f"Detaching target group: {target_group}"
 

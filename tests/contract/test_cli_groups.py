@@ -79,7 +79,7 @@ async def test_instances_hooks_and_pools(world: World, shell: Shell) -> None:
     await shell("group", "hook", "heartbeat", "web", "boot", waiting["instance_id"])
     assert "CONTINUE" in await shell("group", "hook", "complete", "web", "boot", waiting["waits"][0]["token"])
     await shell("group", "hook", "delete", "web", "boot")
-    assert "Running" in await shell("group", "warm-pool", "put", "web", "--min", "1", "--state", "Running")
+    assert "Running" in await shell("group", "warm-pool", "put", "web", "--min", "1", "--state", "Running", "--reuse")
     await shell("group", "warm-pool", "delete", "web")
     await shell("group", "terminate", first, "--decrement")
     await world.run(10)

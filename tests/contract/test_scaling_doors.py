@@ -10,7 +10,7 @@ import pytest
 
 from minicloud.base import errors
 from minicloud.client import AsyncClient
-from minicloud.client.group_models import LifecycleHook, Step
+from minicloud.client.group_models import LifecycleHook, Step, WarmPool
 from minicloud.scaling import commands as c
 from tests.contract.scaling_doors import World, scaling_doors
 from tests.pure.scaling_world import SCOPE, ZONES
@@ -158,8 +158,9 @@ async def test_a_warm_pool_and_refreshes(world: World) -> None:
     async with world.client() as cloud:
         await cloud.groups.create("web", "lt-1", min_size=0, max_size=4, desired=2, warmup_s=0)
         await world.run(40)
-        pool = (await cloud.groups.put_warm_pool("web", min_size=1, max_prepared=3, state="Running")).warm_pool
-        assert pool is not None and (pool.min_size, pool.max_prepared, pool.state) == (1, 3, "Running")
+        given = {"min_size": 1, "max_prepared": 3, "state": "Running", "reuse_on_scale_in": True}
+        pool = (await cloud.groups.put_warm_pool("web", **given)).warm_pool  # type: ignore[arg-type]
+        assert pool == WarmPool(**given)  # type: ignore[arg-type]
         await world.run(40)
         found = await cloud.groups.get("web")
         assert found.counts is not None and found.counts.warm == 1

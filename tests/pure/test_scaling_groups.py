@@ -79,10 +79,14 @@ def wish(world: World, what: str, number: int) -> None:
         "suspend": lambda: c.SuspendProcesses(SCOPE, "web", ("Launch", "Terminate", "AZRebalance")[: number % 4], odd),
         "hook": lambda: c.PutHook(SCOPE, "web", f"h{number % 3}", default=("CONTINUE", "ABANDON")[number % 2], **hooks),
         "answer": lambda: c.EndWait(SCOPE, "web", f"h{number % 3}", ("CONTINUE", "ABANDON")[number % 2], "", one),
-        "refresh": lambda: c.StartRefresh(SCOPE, "web", template, min_healthy=number % 101, skip_matching=odd),
+        "refresh": lambda: c.StartRefresh(
+            SCOPE, "web", template, min_healthy=number % 101, skip_matching=odd, checkpoints=(30, 60)[: number % 3]
+        ),
         "rollback": lambda: c.RollbackRefresh(SCOPE, "web"),
         "cancel": lambda: c.CancelRefresh(SCOPE, "web"),
-        "warm": lambda: c.PutWarmPool(SCOPE, "web", number % 3, number % 3 + number % 2, ("Stopped", "Running")[odd]),
+        "warm": lambda: c.PutWarmPool(
+            SCOPE, "web", number % 3, number % 3 + number % 7, ("Stopped", "Running")[odd], bool(number % 5)
+        ),
         "unhealthy": lambda: c.SetHealth(SCOPE, one, "Unhealthy", odd),
         "target": lambda: c.TargetSeen(one, odd),
         "lifetime": lambda: c.UpdateGroup(SCOPE, "web", c.GroupSettings(max_lifetime_s=86_400 * (number % 2))),

@@ -1,17 +1,17 @@
-"""Refreshes, warm pools, standby, policies and schedules of a group, one thing at a time."""
+"""Warm pools, standby, policies and schedules of a group, one thing at a time."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
 
 import pytest
 
 from minicloud.scaling import commands as c
 from minicloud.scaling.forecast import Forecast
-from minicloud.scaling.lifecycle import ACTIVE
-from minicloud.scaling.model import Refresh
+from minicloud.scaling.moves import TERMINATING
+from minicloud.scaling.notices import hook_notice
 from minicloud.scaling.tracking import Reading
-from tests.pure.scaling_world import SCOPE, ZONES, World, history, in_service, refused, running
+from tests.pure.scaling_world import SCOPE, ZONES, history, in_service, refused, running
 
 CPU = {"target": 50.0, "metric": "ASGAverageCPUUtilization"}
 
@@ -82,6 +82,76 @@ def test_the_warm_pool_is_used_first_and_filled_again() -> None:
     refused(world, c.PutWarmPool(SCOPE, "web", state="Hibernated"), "not supported")
 
 
+@pytest.mark.parametrize("state", ["Stopped", "Running"])
+def test_what_a_group_no_longer_needs_goes_back_into_its_pool(state: str) -> None:
+    world = running(3, max_size=4, target_groups=["tg-1"])
+    world.do(c.PutHook(SCOPE, "web", "bye", TERMINATING, timeout_s=600, default="CONTINUE"))
+    world.do(c.PutWarmPool(SCOPE, "web", max_prepared=4, state=state, reuse_on_scale_in=True))
+    world.work()
+    calls = world.calls
+    world.do(c.SetDesired(SCOPE, "web", 2))
+    (gone,) = [one for one in world.members() if one.returning]
+    assert gone.state == "Warmed:Pending" and ("tg-1", gone.instance_id) in world.targets  # it drains
+    world.work(1)
+    (waiting,) = [one for one in world.members() if one.returning]
+    assert waiting.state == "Warmed:Pending:Wait" and ("tg-1", gone.instance_id) not in world.targets
+    told = json.loads(hook_notice(world.group(), waiting, "bye", world.now))
+    assert (told["Origin"], told["Destination"]) == ("AutoScalingGroup", "WarmPool")
+    assert told["LifecycleTransition"] == TERMINATING and world.instances[gone.instance_id].state == "running"
+    world.do(c.EndWait(SCOPE, "web", "bye", "CONTINUE", instance_id=gone.instance_id))
+    world.work(2)
+    assert world.instances[gone.instance_id].state == state.lower()
+    assert sorted(world.states()) == ["InService", "InService", f"Warmed:{state}", f"Warmed:{state}"]
+    assert world.calls == calls and not any(one.returning for one in world.members())
+    assert history(world)[-1].description == f"Returning EC2 instance to the warm pool: {gone.instance_id}"
+    assert history(world)[-1].status == "Successful"
+    world.do(c.SetDesired(SCOPE, "web", 4))
+    world.work()
+    assert gone.instance_id in {one.instance_id for one in in_service(world)} and world.calls == calls
+    world.check_converged()
+
+
+def test_what_is_unsound_or_has_no_room_in_the_pool_ends() -> None:
+    world = running(3, max_size=3)
+    world.do(c.PutWarmPool(SCOPE, "web", max_prepared=1, reuse_on_scale_in=True))
+    world.do(c.SetDesired(SCOPE, "web", 1))
+    assert sorted(world.states()) == ["InService", "Terminating:Proceed", "Terminating:Proceed"]
+    world.work()
+    world.do(c.PutWarmPool(SCOPE, "web", max_prepared=3, reuse_on_scale_in=True))
+    world.work()
+    world.do(c.SetDesired(SCOPE, "web", 3))
+    world.work()
+    world.do(c.TargetSeen(in_service(world)[0].instance_id, False))  # the group does not ask balancers: it serves on
+    world.do(c.SetDesired(SCOPE, "web", 0))
+    assert sorted(world.states()) == ["Terminating:Proceed", "Warmed:Pending", *["Warmed:Pending:Proceed"] * 2]
+    world.work()
+    assert world.states() == ["Warmed:Stopped"] * 3
+    world.check_converged()
+
+
+def test_a_pool_that_goes_while_an_instance_returns_ends_it_drained() -> None:
+    world = running(2, max_size=2, target_groups=["tg-1"])
+    world.do(c.PutWarmPool(SCOPE, "web", reuse_on_scale_in=True))
+    world.do(c.SetDesired(SCOPE, "web", 1))
+    world.do(c.DeleteWarmPool(SCOPE, "web"))
+    (gone,) = [one for one in world.members() if one.state != "InService"]
+    assert gone.state == "Warmed:Terminating" and world.instances[gone.instance_id].state == "running"
+    world.work(1)
+    assert ("tg-1", gone.instance_id) not in world.targets
+    world.work()
+    assert world.states() == ["InService"] and world.instances[gone.instance_id].state == "terminated"
+
+
+def test_abandoning_a_return_ends_the_instance_and_blames_no_template() -> None:
+    world = running(2, max_size=2)
+    world.do(c.PutHook(SCOPE, "web", "bye", TERMINATING, timeout_s=60, default="ABANDON"))
+    world.do(c.PutWarmPool(SCOPE, "web", max_prepared=2, reuse_on_scale_in=True))
+    world.do(c.SetDesired(SCOPE, "web", 1))
+    (gone,) = [one for one in world.members() if one.state == "Warmed:Pending:Wait"]
+    world.work(60)
+    assert world.instances[gone.instance_id].state == "terminated" and world.group().failures == 0
+
+
 def test_a_late_report_of_its_stop_does_not_end_an_instance_that_is_started() -> None:
     world = running(1, max_size=2)
     world.do(c.PutWarmPool(SCOPE, "web", max_prepared=2))
@@ -103,166 +173,6 @@ def test_an_instance_of_the_pool_that_is_lost_while_it_starts_is_replaced_at_onc
     world.report(warmed, fault=True)
     world.work(3)
     assert len(in_service(world)) == 2 and warmed not in {one.instance_id for one in world.members()}
-
-
-# --- instance refresh
-
-
-def refreshed(world: World) -> Refresh:
-    roster = world.machine.state.rosters[SCOPE.key("web")]
-    return roster.refreshes[max(roster.refreshes)]
-
-
-def start(**extra: Any) -> c.StartRefresh:
-    return c.StartRefresh(SCOPE, "web", **{"template": {"id": "lt-1", "version": "2"}, "warmup_s": 10, **extra})
-
-
-@pytest.mark.parametrize(("low", "high", "least", "most"), [(90, 100, 9, 10), (50, 100, 5, 10), (100, 120, 10, 12)])
-def test_a_refresh_keeps_its_bounds_and_replaces_all(low: int, high: int, least: int, most: int) -> None:
-    world = running(10, max_size=20)
-    old = {one.instance_id for one in world.members()}
-    world.do(start(min_healthy=low, max_healthy=high))
-    refused(world, start(), "already in progress", "InstanceRefreshInProgress")
-    for _ in range(120):
-        world.work(1)
-        assert least <= len(in_service(world))
-        assert sum(one.state in ACTIVE for one in world.members()) <= most
-    assert refreshed(world).status == "Successful" and refreshed(world).percent == 100
-    assert not old & {one.instance_id for one in world.members()} and world.calls == 20  # each of them once
-    assert {one.version for one in world.members()} == {"2"} == {world.group().template["version"]}
-
-
-@pytest.mark.parametrize("process", ["Launch", "Terminate"])
-@pytest.mark.parametrize(("most", "healthy"), [(2, 50), (4, 100)])
-def test_a_refresh_replaces_nothing_while_half_of_that_is_suspended(process: str, most: int, healthy: int) -> None:
-    """User Guide, "How suspended processes affect other processes"."""
-    world = running(2, max_size=most)
-    before = {one.key for one in in_service(world)}
-    world.do(c.SuspendProcesses(SCOPE, "web", (process,)))
-    world.do(start(min_healthy=healthy, max_healthy=healthy + 100))
-    world.work(20)
-    assert {one.key for one in world.members()} == before and refreshed(world).status == "InProgress"
-    world.do(c.SuspendProcesses(SCOPE, "web", (process,), resume=True))
-    world.work(40)
-    assert refreshed(world).status == "Successful" and len(in_service(world)) == 2
-
-
-def test_what_was_replaced_stays_while_ends_are_suspended() -> None:
-    world = running(2, max_size=4)
-    before = {one.key for one in in_service(world)}
-    world.do(start(min_healthy=100, max_healthy=200, warmup_s=0))
-    assert len(world.members()) == 4  # the new ones are pending
-    world.do(c.SuspendProcesses(SCOPE, "web", ("Terminate",)))
-    world.work(20)
-    assert before < {one.key for one in in_service(world)} and len(in_service(world)) == 4
-    world.do(c.SuspendProcesses(SCOPE, "web", ("Terminate",), resume=True))
-    world.work(20)
-    assert refreshed(world).status == "Successful" and len(in_service(world)) == 2
-
-
-@pytest.mark.parametrize("code", ["InvalidAMIID.NotFound", "InsufficientInstanceCapacity"])
-def test_a_refresh_that_may_miss_none_waits_while_nothing_can_be_launched(code: str) -> None:
-    world = running(4, max_size=8)
-    world.broken = {"": code}
-    world.do(start(min_healthy=100, max_healthy=150))
-    for round_ in range(120):
-        world.work(1)
-        assert len(in_service(world)) >= 4
-        if round_ == 10:
-            assert refreshed(world).status == "InProgress" and refreshed(world).left == 4
-            world.broken = {}
-    assert refreshed(world).status == "Successful"
-
-
-def test_a_refresh_for_which_there_is_no_room_fails_after_an_hour() -> None:
-    world = running(2, max_size=4)
-    world.broken = {"": "InsufficientInstanceCapacity"}
-    world.do(start(min_healthy=100, max_healthy=200))
-    world.work(700)
-    assert refreshed(world).status == "InProgress"
-    world.work(30)
-    assert refreshed(world).status == "Failed" and "within an hour" in refreshed(world).reason
-    assert len(in_service(world)) == 2
-
-
-@pytest.mark.parametrize("process", ["InstanceRefresh", "Launch"])
-def test_the_hour_that_a_refresh_waits_begins_anew_after_it_was_suspended(process: str) -> None:
-    world = running(1)
-    (old,) = in_service(world)
-    world.do(c.Protect(SCOPE, "web", (old.instance_id,), True))
-    world.do(start(protected="Wait", min_healthy=0))
-    world.work(100)
-    world.do(c.SuspendProcesses(SCOPE, "web", (process,)))
-    world.work(800)
-    world.do(c.SuspendProcesses(SCOPE, "web", (process,), resume=True))
-    world.work(700)
-    assert refreshed(world).status == "InProgress"
-    world.work(30)
-    assert refreshed(world).status == "Failed" and "within an hour" in refreshed(world).reason
-
-
-def test_a_checkpoint_stops_a_refresh_for_its_delay() -> None:
-    world = running(10)
-    world.do(start(checkpoints=(20, 100), checkpoint_delay_s=600, min_healthy=80))
-    world.work(60)
-    assert refreshed(world).percent == 20 and sum(one.version == "2" for one in in_service(world)) == 2
-    world.work(200)
-    assert refreshed(world).status == "Successful"
-
-
-def test_a_refresh_brings_the_types_that_are_asked_for() -> None:
-    world = running(3, types=["m5.large", "m6i.large"])
-    refused(world, c.StartRefresh(SCOPE, "web", types=["r5.large"] * 2), "each type once")
-    world.do(c.StartRefresh(SCOPE, "web", types=["r5.large", "r6i.large"]))
-    world.broken = {"/r5.large": "Unsupported"}
-    world.work(40, 20.0)
-    assert refreshed(world).status == "Successful"
-    assert {one.type for one in in_service(world)} == {"r6i.large"}
-    assert world.group().types == ["r5.large", "r6i.large"]
-
-
-def test_what_matches_is_skipped() -> None:
-    world = running(3)
-    world.do(start(template={"id": "lt-1", "version": "1"}, skip_matching=True))
-    assert refreshed(world).status == "Successful" and world.calls == 3
-
-
-def test_a_refresh_to_a_broken_template_rolls_back_by_itself() -> None:
-    world = running(4)
-    world.do(start(auto_rollback=True, min_healthy=75))
-    world.broken = {"": "InvalidAMIID.NotFound"}
-    for _ in range(400):
-        if refreshed(world).status != "InProgress":
-            world.broken, world.failed = {}, set()
-        world.work(1, 10)
-        assert len(in_service(world)) >= 3
-    assert refreshed(world).status == "RollbackSuccessful"
-    assert [one.version for one in in_service(world)] == ["1"] * 4
-    assert world.group().template["version"] == "1"
-
-
-def test_a_refresh_can_be_cancelled_and_rolled_back() -> None:
-    world = running(4)
-    world.do(start())
-    world.work(3)
-    world.do(c.RollbackRefresh(SCOPE, "web"))
-    world.work(60)
-    assert refreshed(world).status == "RollbackSuccessful"
-    world.do(c.StartRefresh(SCOPE, "web"))
-    refused(world, c.RollbackRefresh(SCOPE, "web"), "must be specified", "IrreversibleInstanceRefresh")
-    world.do(c.CancelRefresh(SCOPE, "web"))
-    assert refreshed(world).status == "Cancelled"
-    refused(world, c.CancelRefresh(SCOPE, "web"), "No in progress", "ActiveInstanceRefreshNotFound")
-
-
-def test_protected_instances_make_a_refresh_wait_an_hour_or_are_ignored() -> None:
-    for behaviour, status in (("Wait", "Failed"), ("Ignore", "Successful"), ("Refresh", "Successful")):
-        world = running(2)
-        world.do(c.Protect(SCOPE, "web", (in_service(world)[0].instance_id,), True))
-        world.do(start(protected=behaviour))
-        world.work(60)
-        world.wait(3_700)
-        assert refreshed(world).status == status, behaviour
 
 
 # --- lifetime

@@ -98,9 +98,12 @@ def warm_pool() -> None:
     show_default=True,
     help="What they wait as.",
 )
-def put_pool(session: Session, name: str, min_size: int, max_prepared: int | None, state: str) -> None:
+@click.option("--reuse", is_flag=True, help="Instances go back into it at a scale-in, where it has room.")
+def put_pool(session: Session, name: str, min_size: int, max_prepared: int | None, state: str, reuse: bool) -> None:
     """Make a pool, or change it as a whole."""
-    changed = session.client.groups.put_warm_pool(name, min_size=min_size, max_prepared=max_prepared, state=state)
+    changed = session.client.groups.put_warm_pool(
+        name, min_size=min_size, max_prepared=max_prepared, state=state, reuse_on_scale_in=reuse
+    )
     show_one(session, changed.warm_pool)
 
 

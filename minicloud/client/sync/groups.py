@@ -223,11 +223,22 @@ class Groups:
         self._loop.run(self._inner.heartbeat(name, hook, token=token, instance_id=instance_id))
 
     def put_warm_pool(
-        self, name: str, *, min_size: int = 0, max_prepared: int | None = None, state: str = "Stopped"
+        self,
+        name: str,
+        *,
+        min_size: int = 0,
+        max_prepared: int | None = None,
+        state: str = "Stopped",
+        reuse_on_scale_in: bool = False,
     ) -> group_models.ScalingGroup:
-        """Instances that have booted ahead. max_prepared: of group and pool together (the group's maximum)."""
+        """Instances that have booted ahead. max_prepared: of group and pool together (the group's maximum).
+
+        reuse_on_scale_in: what the group no longer needs goes back into it, where it has room.
+        """
         return self._loop.run(
-            self._inner.put_warm_pool(name, min_size=min_size, max_prepared=max_prepared, state=state)
+            self._inner.put_warm_pool(
+                name, min_size=min_size, max_prepared=max_prepared, state=state, reuse_on_scale_in=reuse_on_scale_in
+            )
         )
 
     def delete_warm_pool(self, name: str) -> group_models.ScalingGroup:

@@ -152,7 +152,7 @@ class MemberDoor(Noun):
     # --- warm pools
 
     async def PutWarmPool(self, params: Params, call: Call) -> Result:
-        """Stopped or Running; instances do not go back into it at a scale-in."""
+        """Stopped or Running."""
         only(params, call, GROUP, "MaxGroupPreparedCapacity", "MinSize", "PoolState", "InstanceReusePolicy")
         most = params.get("MaxGroupPreparedCapacity", -1)
         command = commands.PutWarmPool(

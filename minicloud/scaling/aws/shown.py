@@ -10,7 +10,7 @@ from minicloud.scaling import limits, queries
 from minicloud.scaling.aws.base import GROUP, Result, Zone
 from minicloud.scaling.aws.settings import service_role
 from minicloud.scaling.lifecycle import WARM
-from minicloud.scaling.model import Activity, Group, Member, Policy, Refresh, Scheduled, owner
+from minicloud.scaling.model import Activity, Group, Member, Policy, Refresh, Scheduled, done_percent, owner
 from minicloud.scaling.rules import rule_of
 from minicloud.scaling.state import Roster
 from minicloud.scaling.steps import SimpleScaling, StepScaling
@@ -85,7 +85,8 @@ def group(one: Group, its: Roster, zones: Mapping[str, Zone], instances: bool) -
 
 def warm_pool(body: Mapping[str, Any]) -> Result:
     most = body.get("max_prepared")
-    found = {"MinSize": body["min_size"], "PoolState": body["state"]}
+    found: Result = {"MinSize": body["min_size"], "PoolState": body["state"]}
+    found |= {"InstanceReusePolicy": {"ReuseOnScaleIn": True}} if body.get("reuse_on_scale_in") else {}
     return found | ({} if most is None else {"MaxGroupPreparedCapacity": most})
 
 
@@ -158,10 +159,17 @@ def refresh(one: Refresh) -> Result:
         "Status": one.status,
         "StartTime": one.started,
         "PercentageComplete": one.percent,
-        "InstancesToUpdate": one.left,
+        "InstancesToUpdate": one.left + one.pool_left,
         "Preferences": preferences,
         "Strategy": "Rolling",
     }
+    if one.pool_total:
+        found["ProgressDetails"] = {
+            "LivePoolProgress": {"PercentageComplete": one.live_percent, "InstancesToUpdate": one.left},
+            "WarmPoolProgress": {
+                "PercentageComplete": done_percent(one.pool_total, one.pool_left), "InstancesToUpdate": one.pool_left,
+            },
+        }  # fmt: skip
     found |= {"StatusReason": one.reason} if one.reason else {}
     found |= {"EndTime": one.ended} if one.ended is not None else {}
     if one.config and one.config != one.previous:

@@ -191,6 +191,7 @@ class GroupServicer:
             request.min_size,
             request.max_prepared if request.HasField("max_prepared") else None,
             request.state or "Stopped",
+            request.reuse_on_scale_in,
         )
         return await self._done(command)
 

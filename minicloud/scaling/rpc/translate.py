@@ -108,7 +108,7 @@ def refresh(one: Refresh) -> wire.InstanceRefresh:
         started_time=one.started,
         ended_time=one.ended or 0.0,
         percent=one.percent,
-        left=one.left,
+        left=one.left + one.pool_left,
         template=_template(one.config.get("template", {})),
         types=one.config.get("types", []),
         min_healthy=one.min_healthy,

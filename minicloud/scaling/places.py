@@ -2,7 +2,8 @@
 
 A *place* is a zone and a type. A launch that failed for want of capacity makes its place cold for a while, twice as
 long each time, a minute at most; another place is taken at once. Only when every place is cold does the group wait, for
-the first that warms up.
+the first that warms up. Launches that failed together count once, and a place that has failed gets one launch ahead
+before all that are missing: a group that lacks a thousand instances asks a full place once a minute too.
 
 A type that cannot be had at all (an image of another architecture, a quota of vCPUs) is cold in every zone, and a zone
 that is no more for every type, where the group has others; for longer, as room comes and these do not.
@@ -19,12 +20,14 @@ from minicloud.scaling.model import Group, Member
 from minicloud.scaling.state import Turn
 
 PROBE_AFTER = 2  # rounds that failed
+DOUBLINGS_MAX = 32  # far beyond the longest back-off, and a number still
 ANY = "*"
 _NEVER = [0.0, 0.0]
 
 
 def backoff_s(failures: float) -> float:
-    return float(min(limits.LAUNCH_BACKOFF_S_MIN * 2 ** max(0.0, failures - 1), limits.LAUNCH_BACKOFF_S_MAX))
+    doublings = min(max(0.0, failures - 1), DOUBLINGS_MAX)
+    return float(min(limits.LAUNCH_BACKOFF_S_MIN * 2**doublings, limits.LAUNCH_BACKOFF_S_MAX))
 
 
 def counts(group: Group, members: list[Member]) -> dict[str, int]:
@@ -67,13 +70,22 @@ def trusted_from(group: Group, zone: str, full: bool) -> float:
 
 
 def choose(turn: Turn, held: dict[str, int]) -> tuple[str, str] | None:
-    """Zone and type of the next launch, `held` being the members by zone so far. None: every place is cold."""
+    """Zone and type of the next launch, `held` being the members by zone so far. None: every place is cold, or tried."""
     group, kinds = turn.group, _kinds(turn)
+    ahead = _ahead(turn) if group.cold else frozenset()
     for zone in sorted(group.zones, key=lambda one: held.get(one, 0)):
-        kind = warm_type(group, kinds, zone, turn.now)
+        kind = warm_type(group, [one for one in kinds if (zone, one) not in ahead], zone, turn.now)
         if kind is not None:
             return zone, kind
+        if warm_type(group, kinds, zone, turn.now) is not None:
+            return None  # it is told in a moment whether there is room: a fuller zone would only have to be emptied
     return None
+
+
+def _ahead(turn: Turn) -> frozenset[tuple[str, str]]:
+    """Places that have failed, and that a launch under way tries again."""
+    trying = {(one.zone, one.type) for one in turn.members.values() if not one.instance_id}
+    return frozenset(place for place in trying if any(key in turn.group.cold for key in _keys(*place)))
 
 
 def room_for_launches(turn: Turn) -> int:
@@ -115,15 +127,17 @@ def launch_failed(turn: Turn, member: Member, blames: str) -> None:
 
 
 def _cool(turn: Turn, key: str, most_s: float) -> None:
+    """Launches that failed together count once."""
+    if turn.group.cold.get(key, _NEVER)[0] > turn.now:
+        return
     failures = turn.group.cold.get(key, _NEVER)[1] + 1
     until = turn.now + min(backoff_s(failures), most_s)
     turn.change(cold={**turn.group.cold, key: [until, failures]})
 
 
 def _all_of_it_failed(turn: Turn, key: str, all_keys: list[str]) -> None:
-    """A type, or a zone. Launches that failed together count once."""
-    if turn.group.cold.get(key, _NEVER)[0] <= turn.now:
-        _cool(turn, key, limits.LAUNCH_BACKOFF_S_MAX)
+    """A type, or a zone."""
+    _cool(turn, key, limits.LAUNCH_BACKOFF_S_MAX)
     if all(turn.group.cold.get(one, _NEVER)[0] > turn.now for one in all_keys):
         round_failed(turn)
 

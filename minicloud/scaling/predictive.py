@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from minicloud.scaling import limits
 from minicloud.scaling.errors import invalid
 from minicloud.scaling.forecast import Forecast
-from minicloud.scaling.tracking import check_label
+from minicloud.scaling.tracking import check_label, instances_for
 
 MODES = ("ForecastOnly", "ForecastAndScale")
 BREACHES = ("HonorMaxCapacity", "IncreaseMaxCapacity")
@@ -78,7 +78,7 @@ class Predictive:
     def needed(self, forecast: Forecast, now: float) -> int:
         """The capacity that the forecast asks for between now and the end of the buffer; 0 beyond its end."""
         load = forecast.most(now, now + self.buffer_s)
-        return 0 if load is None else math.ceil(load / self.target - 1e-9)
+        return 0 if load is None else instances_for(load, self.target)
 
     def floor(self, forecast: Forecast, now: float, max_size: int) -> Floor | None:
         """None where the policy only forecasts, or its forecast does not reach this far."""
@@ -93,4 +93,4 @@ class Predictive:
 
     def capacities(self, forecast: Forecast) -> list[int]:
         """For the caller who looks at a forecast: the capacity of each step, without bounds."""
-        return [math.ceil(load / self.target - 1e-9) for load in forecast.load]
+        return [instances_for(load, self.target) for load in forecast.load]

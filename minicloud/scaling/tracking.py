@@ -38,15 +38,26 @@ BACKLOG = "SQSBacklogPerInstance"  # ours: messages of the queue that the resour
 # API, ResourceLabel; ours: the target group's part alone, or in its ARN, says as much.
 _LABEL = re.compile(r"(?:app/[^/]+/[^/]+/|arn:aws:elasticloadbalancing:[^/]+:)?targetgroup/[^/]+/[^/]+\Z")
 _NOISE = 1e-9  # 4 x 60 / 60 may come out as 4.0000000000000001
+_MOST = 1 << 31  # beyond every group; a tiny target may ask for infinity
+
+
+def instances_for(load: float, target: float) -> int:
+    """How many carry a load of which each is to have the target."""
+    wanted = load / target - _NOISE
+    return math.ceil(wanted) if wanted < _MOST else _MOST
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a metric was, newest value last, one for each period; None: no data."""
+    """What a metric was, newest value last, one for each period; None, as what is no finite number: no data."""
 
     values: tuple[float | None, ...]
     period_s: int = 60
     at: float = 0.0  # when the newest period ended, Unix seconds
+
+    @property
+    def known(self) -> tuple[float | None, ...]:
+        return tuple(one if one is not None and math.isfinite(one) else None for one in self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +124,9 @@ class TargetTracking:
         return self._out(name, reading, group) or self._in(name, reading, group)
 
     def _out(self, name: str, reading: Reading, group: Capacity) -> Proposal | None:
-        points = [value for value in reading.values[-limits.OUT_POINTS :] if value is not None and value > self.target]
+        points = [value for value in reading.known[-limits.OUT_POINTS :] if value is not None and value > self.target]
         if self.metric == BACKLOG:
-            points = [value for value in reading.values[-limits.OUT_POINTS :] if value is not None]
+            points = [value for value in reading.known[-limits.OUT_POINTS :] if value is not None]
         if len(points) < limits.OUT_POINTS:
             return None
         wanted = self._needed(points[-1], group.ready)
@@ -130,7 +141,7 @@ class TargetTracking:
         if self.disable_scale_in or group.warming:
             return None
         count = -(-limits.IN_S // reading.period_s)
-        window = reading.values[-count:]
+        window = reading.known[-count:]
         if len(window) < count or reading.at - count * reading.period_s < group.changed:
             return None
         points = [value for value in window if value is not None and self._is_low(value, group)]
@@ -147,8 +158,7 @@ class TargetTracking:
         return each < self.target * limits.IN_BELOW
 
     def _needed(self, value: float, ready: int) -> int:
-        load = value if self.metric == BACKLOG else value * ready
-        return math.ceil(load / self.target - _NOISE)
+        return instances_for(value if self.metric == BACKLOG else value * ready, self.target)
 
 
 def check_label(label: str, field: str) -> None:

@@ -12,6 +12,7 @@ import gc
 import random
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minicloud.base.machine import Context, Outcome
@@ -85,11 +86,11 @@ def measure(groups: int, each: int) -> Result:
     return Result(groups, min(times), lost, took)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--groups", type=int, default=10_000)
     parser.add_argument("--each", type=int, default=100, help="instances a group")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     print(f"{'groups':>8}{'instances':>12}{'one pass':>12}{'a group':>12}{'with losses':>14}{'found':>7}")
     results = [measure(groups, given.each) for groups in (given.groups // 10, given.groups // 3, given.groups)]
     for one in results:

@@ -15,7 +15,7 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -138,10 +138,10 @@ def fit_ms(points: list[tuple[float, float]]) -> float:
     return (time.perf_counter() - began) * 20
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--traces", default="", help="the folder of the traces")
-    folder = traces_folder(parser.parse_args().traces)
+    folder = traces_folder(parser.parse_args(argv).traces)
     if folder is None:
         print("skipped: the traces (shared/data/traces) are not here")
         return 0

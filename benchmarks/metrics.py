@@ -14,6 +14,7 @@ import json
 import math
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -186,19 +187,20 @@ def alarms(rounds: int) -> dict[str, float]:
     return {"alarms_10k_s": statistics.median(times[6:]), "alarm_tick_max_ms": longest * 1_000}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     found = {**puts(options.rounds), **gets(options.rounds), **flushes(), **alarms(min(options.rounds, 5))}
     found["row_bytes"] = Page(60, 0).points.nbytes / 16
     if options.json:
         print(json.dumps(found))
-        return
+        return 0
     for name, value in found.items():
         print(f"{name:28}{value:>16,.2f}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

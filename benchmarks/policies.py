@@ -24,7 +24,7 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,12 +257,12 @@ def show(trace: Trace, seed: int) -> bool:
     return met
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--traces", default="", help="the folder of the traces")
     parser.add_argument("--days", type=int, default=30, help="days to simulate")
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     folder = traces_folder(given.traces)
     if folder is None:
         print("skipped: the traces (shared/data/traces) are not here")

@@ -70,7 +70,7 @@ def trusted_from(group: Group, zone: str, full: bool) -> float:
 
 
 def choose(turn: Turn, held: dict[str, int]) -> tuple[str, str] | None:
-    """Zone and type of the next launch, `held` being the members by zone so far. None: every place is cold, or tried."""
+    """Zone and type of the next launch, `held` being the members by zone so far. None: all are cold, or being tried."""
     group, kinds = turn.group, _kinds(turn)
     ahead = _ahead(turn) if group.cold else frozenset()
     for zone in sorted(group.zones, key=lambda one: held.get(one, 0)):

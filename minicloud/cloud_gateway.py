@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from minicloud import settings
 from minicloud.aws import services
 from minicloud.aws.call import Door
-from minicloud.aws.credentials import open_admit
+from minicloud.aws.credentials import claims, key_of, open_admit
 from minicloud.aws.forward import Forwarder, Place
 from minicloud.aws.gateway import Admit, Gateway, Way
 from minicloud.aws.http import Handler, HttpServer, Welcome, serve
@@ -53,6 +53,7 @@ class Entrance:
     ring: KeyRing[Key] | None = None
     forwarder: Forwarder | None = None
     welcome: Welcome | None = None
+    claimed: Callable[[Request], str] = key_of
 
 
 def entrance(cloud: CloudSettings, place: Place, find_key: FindKey | None = None) -> Entrance:
@@ -63,15 +64,18 @@ def entrance(cloud: CloudSettings, place: Place, find_key: FindKey | None = None
     ring: KeyRing[Key] | None = None
     secret = settings.read_secret(cloud)
     sessions = Sessions(secret)
-    admit: Admit = open_admit(cloud.region, lambda token, key, asked: sessions.opened(token, key, time.time(), asked))
+    opened = open_admit(cloud.region, lambda token, key, asked: sessions.opened(token, key, time.time(), asked))
+    admit: Admit = opened
+    claimed = claims(opened)
     if cloud.auth:
         if find_key is None:
             address = f"{cloud.control_host}:{cloud.control_port}"
             ring = KeyRing(address, secret, f"{place.owner}-{place.number}", opener(secret))
             find_key = ring.find
-        admit = Verifier(find_key, time.time, sessions, cloud.region)
+        verifier = Verifier(find_key, time.time, sessions, cloud.region)
+        admit, claimed = verifier, verifier.claimed
     forwarder = Forwarder(place, _ports(cloud), {services.CONTROL: cloud.control_host})
-    return Entrance(admit, host, port, ring, forwarder, _welcome(cloud))
+    return Entrance(admit, host, port, ring, forwarder, _welcome(cloud), claimed)
 
 
 class AwsFace:
@@ -79,7 +83,7 @@ class AwsFace:
 
     def __init__(self, doors: Sequence[Door], through: Entrance) -> None:
         self._through = through
-        self.gateway = Gateway(doors, Way(through.admit, new_request_id, through.forwarder))
+        self.gateway = Gateway(doors, Way(through.admit, new_request_id, through.forwarder, through.claimed))
         self._server: HttpServer | None = None
 
     @property

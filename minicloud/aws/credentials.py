@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from minicloud.aws.services import REGION_GLOBAL, Known
 from minicloud.aws.wire import Request
 from minicloud.base.arn import ACCOUNT, DEFAULT_ACCOUNT, DEFAULT_REGION, Caller, Scope, check_region
-from minicloud.base.errors import Unauthenticated
+from minicloud.base.errors import CloudError, Unauthenticated
 
 _HEADER = re.compile(r"Credential=([^/,\s]{1,128})/[0-9]{0,8}/([^/,\s]{1,64})/")
 _QUERY = re.compile(r"X-Amz-Credential=([^&/%]{1,128})(?:/|%2F)[0-9]{0,8}(?:/|%2F)([^&/%]{1,64})(?:/|%2F)", re.I)
@@ -25,9 +25,28 @@ _TEMPORARY = "ASIA"  # how the access key ids of sessions begin
 _TOKEN = re.compile(r"(?:^|&)X-Amz-Security-Token=([^&]{1,4096})", re.I)
 # (token, access key id, region) -> who that is. Raises Unauthenticated.
 Open = Callable[[str, str, str], Caller]
+Admit = Callable[[Request, Known | None], Caller]
 
 
-def open_admit(region: str = DEFAULT_REGION, opened: Open | None = None) -> Callable[[Request, Known], Caller]:
+def key_of(request: Request) -> str:
+    """The access key id that a request names, or ''."""
+    match = _HEADER.search(request.headers.get("authorization", "")) or _QUERY.search(request.query)
+    return "" if match is None else match[1]
+
+
+def claims(admit: Admit) -> Callable[[Request], str]:
+    """For Way.claimed, where `admit` believes what a request says."""
+
+    def account_of(request: Request) -> str:
+        try:
+            return admit(request, None).scope.account
+        except CloudError:
+            return ""
+
+    return account_of
+
+
+def open_admit(region: str = DEFAULT_REGION, opened: Open | None = None) -> Admit:
     """For Way.admit. `region`: the cloud's own. `opened`: of session tokens."""
 
     @lru_cache(maxsize=1024)
@@ -41,7 +60,7 @@ def open_admit(region: str = DEFAULT_REGION, opened: Open | None = None) -> Call
         match = _HEADER.search(credential)
         return None if match is None or match[1].startswith(_TEMPORARY) else caller(match[1], match[2])
 
-    def admit(request: Request, service: Known) -> Caller:
+    def admit(request: Request, _service: Known | None) -> Caller:
         authorization = request.headers.get("authorization", "")
         credential, comma, _ = authorization.partition(",")
         if comma and len(credential) < _CREDENTIAL_CHARS_MAX and (known := signed_by(credential)) is not None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from minicloud.aws import model, services
 from minicloud.aws.call import Call, Decide, Door, Prompt
+from minicloud.aws.credentials import key_of
 from minicloud.aws.face import Face, faces
 from minicloud.aws.faults import plain_refusal, unknown_operation, unknown_service
 from minicloud.aws.services import Known
@@ -72,11 +73,12 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How requests come in. `pass_on` is asked before a door is."""
+    """How requests come in. `pass_on` is asked before a door is. `claimed`: whose one says it is; never raises."""
 
     admit: Admit
     new_request_id: Callable[[], str]
     pass_on: PassOn | None = None
+    claimed: Callable[[Request], str] = key_of
 
 
 def served(door: Door) -> Served:
@@ -102,6 +104,7 @@ class Gateway:
         self._served = {one.name: one for one in map(served, doors)}
         self._is_prompt = any(one.decides for one in self._served.values())
         self._way = way
+        self.claimed = way.claimed
         # Also of what is only passed on: whoever owns it refuses what is too large for it.
         passed_on = services.KNOWN if way.pass_on is not None else ()
         names = {*self._served, *(one.name for one in passed_on)}
@@ -187,11 +190,17 @@ class Gateway:
             return answer
         face = one.faces.get(protocol) or next(iter(one.faces.values()))
         operation, labels = face.find(request)
+        came = request.body
         caller = self._way.admit(request, known)
         if self._way.pass_on is not None:
+            body, request.body = request.body, came  # as it was signed: verifying may have taken chunks apart
             answer = await self._way.pass_on(request, known, caller)
             if answer is not None:
                 return answer
+            request.body = body
+        if request.body is not came:
+            request.form = None
+            operation, labels = face.find(request)
         if "content-encoding" in request.headers and protocol != services.REST:
             request.body, request.form = inflated(request, known.body_bytes_max), None
             operation, labels = face.find(request)
@@ -219,7 +228,10 @@ class Gateway:
 
 def inflated(request: Request, most: int) -> bytes:
     """The body as it was before it was compressed, as SDKs do with large ones. Raises BadInput, MessageTooLarge."""
-    kind = request.headers["content-encoding"].lower()
+    kinds = [kind.strip() for kind in request.headers["content-encoding"].lower().split(",")]
+    kind = ",".join(kind for kind in kinds if kind != "aws-chunked")  # taken apart where the signature was verified
+    if not kind:
+        return request.body
     if kind != "gzip":
         raise BadInput(f"The content encoding {kind[:64]} is not supported.")
     reader = zlib.decompressobj(wbits=31)

@@ -8,7 +8,7 @@ which ends when its caller goes away. Requests that are read in one turn of the 
 reading: between two reads another thread may want Python's lock. What is bounded, and what happens beyond it:
 
     head: bytes and lines of headers    431, closed        body: the application's bound    413, closed
-    head: 10 s, body: 30 s without end  closed             bodies of all connections        503, closed
+    head: 10 s, body: 30 s without end  closed             bodies of all, of an account     503, closed
     connections                         closed at once     silent, or takes nothing: 75 s   closed
 
 Deadlines are looked at once a second for all connections together, so a request costs no timer. Nothing ambiguous is
@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 import httptools
 
-from minicloud.aws import heads
+from minicloud.aws import bodies, heads
 from minicloud.aws.wire import Answer, Request
 from minicloud.base.errors import CloudError, InvalidRequest, Unavailable
 from minicloud.base.limits import HTTP_HEAD_BYTES_MAX
@@ -41,8 +41,6 @@ READ_AHEAD_MAX = 8  # requests of one connection that wait for their turn
 CONNECTIONS_MAX = 4_096
 TURN_MAX = 16  # ours: connections that go on together; while others do, the disk has what these wrote
 HEAD_S, BODY_S, IDLE_S = 10.0, 30.0, 75.0
-BODIES_BYTES_MAX = 256 * 1024 * 1024  # ours: what half-read and waiting bodies of all connections may take
-LARGE_BODIES_BYTES_MAX, SMALL_BODY_BYTES = BODIES_BYTES_MAX * 3 // 4, 64 * 1024  # ours: the rest is for small ones
 GRACE_S, LINGER_S, LINGER_BYTES_MAX = 2.0, 2.0, 64 * 1024 * 1024  # linger: for whoever sends on after a refusal
 Handler = Callable[[Request], Awaitable[Answer]]
 Reply = Callable[[Answer], bool]
@@ -66,12 +64,17 @@ class Application(Protocol):
         """The answer to a request that could not be read to its end."""
         ...
 
+    def claimed(self, request: Request) -> str:
+        """Whose it says it is. Never raises."""
+        ...
+
 
 @dataclass(slots=True)
 class _Pending:
     request: Request
     keep_alive: bool
     size: int  # of the body as it was read: who verifies or unpacks a request may give it another
+    owner: str | None
 
 
 class _Stop(Exception):
@@ -110,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._owner: str | None = None  # of a body that is not tiny any more
         self._in_body = False
 
     # --- asyncio
@@ -125,10 +129,12 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         mine = [*self._waiting, *([self._begun] if self._begun is not None else [])]
-        self._server.leave(self, self._body_bytes + sum(one.size for one in mine))
+        self._server.leave(self)
+        for size, owner in [(self._body_bytes, self._owner), *((one.size, one.owner) for one in mine)]:
+            self._server.bodies.give(size, owner)
         self._waiting.clear()
         self._begun = None
-        self._body_bytes = 0
+        self._body_bytes, self._owner = 0, None
         self._writable.set()
         if self._task is not None:
             self._task.cancel()
@@ -201,16 +207,18 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self._body_bytes + len(body) > self._app.body_bytes_max:
             self._stop(heads.body_too_large(self._app.body_bytes_max))
-        if not self._server.take(len(body), small=self._body_bytes + len(body) <= SMALL_BODY_BYTES):
-            self._stop(Unavailable("The cloud reads too many large requests at the moment; retry."))
+        if self._owner is None and self._body_bytes + len(body) > bodies.TINY_BODY_BYTES:
+            self._owner = self._app.claimed(self._request(b""))
+        if not self._server.bodies.take(self._body_bytes, len(body), self._owner):
+            self._stop(Unavailable("The cloud reads too many large requests of this account at the moment; retry."))
         self._body_bytes += len(body)
         self._body.append(body)
 
     def on_message_complete(self) -> None:
         request = self._request(b"".join(self._body))
+        self._waiting.append(_Pending(request, self._parser.should_keep_alive(), len(request.body), self._owner))
         self._begin()  # the bytes of the body are the pending request's from here
         self._read = 0
-        self._waiting.append(_Pending(request, self._parser.should_keep_alive(), len(request.body)))
         if not self.busy:
             self.busy = True
             self._server.in_turn(self)
@@ -252,7 +260,7 @@ class Connection(asyncio.Protocol):
         pending, self._begun = self._begun, None
         if pending is None:
             return False
-        self._server.give(pending.size)
+        self._server.bodies.give(pending.size, pending.owner)
         there = not self._transport.is_closing()
         if there:
             assert isinstance(answer.body, bytes | tuple)
@@ -265,7 +273,7 @@ class Connection(asyncio.Protocol):
             try:
                 answer = await self._server.route(pending.request)
             finally:
-                self._server.give(pending.size)
+                self._server.bodies.give(pending.size, pending.owner)
             await self._write(answer, pending)
         except asyncio.CancelledError:
             self._transport.close()
@@ -327,8 +335,8 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: CloudError) -> None:
         """The connection can be read no further: what came before is answered, then this, then it is closed."""
         self._refusal = error
-        self._server.give(self._body_bytes)
-        self._body_bytes = 0
+        self._server.bodies.give(self._body_bytes, self._owner)
+        self._body_bytes, self._owner = 0, None
         self._transport.pause_reading()
         if not self.busy:
             self._say(error)
@@ -389,7 +397,7 @@ class HttpServer:
         self._connections: set[Connection] = set()
         self._turn: list[Connection] = []
         self._empty = asyncio.Event()
-        self._bodies = 0
+        self.bodies = bodies.Bodies()
         self._servers: list[asyncio.Server] = []
         self._ticking: asyncio.TimerHandle | None = None
 
@@ -467,21 +475,10 @@ class HttpServer:
         self._connections.add(connection)
         return len(self._connections) <= CONNECTIONS_MAX
 
-    def leave(self, connection: Connection, held: int) -> None:
+    def leave(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self._bodies -= held
         if not self._connections:
             self._empty.set()
-
-    def take(self, count: int, *, small: bool) -> bool:
-        """Room for so many bytes of a body. Large ones, which may wait for long, leave some to small ones."""
-        if self._bodies + count > (BODIES_BYTES_MAX if small else LARGE_BODIES_BYTES_MAX):
-            return False
-        self._bodies += count
-        return True
-
-    def give(self, count: int) -> None:
-        self._bodies -= count
 
     def _tick(self) -> None:
         self.now = self.loop.time()

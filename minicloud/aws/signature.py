@@ -115,6 +115,14 @@ class Verifier:
             request.body = signature_chunks.decoded(request.body, signed.signature, key, _scope(signed), signed.stamp)
         return caller
 
+    def claimed(self, request: Request) -> str:
+        """For Way.claimed: the account of the key that it names; '' where there is none."""
+        try:
+            _, caller, _ = self._who(read(request), self._wall())
+        except CloudError:
+            return ""
+        return "" if caller is None else caller.scope.account
+
     def _who(self, signed: Signed, now: float) -> tuple[bytes, Caller | None, CloudError | None]:
         """The secret to compare with, who it is if that is right, and what is wrong with the key itself."""
         region = self._region if signed.region == REGION_GLOBAL else signed.region

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from minicloud.aws import http
+from minicloud.aws import bodies, http, signature
 from minicloud.aws.call import Call, Decided, Door
 from minicloud.aws.credentials import open_admit
 from minicloud.aws.forward import Forwarder, Place
@@ -88,7 +90,7 @@ async def test_room_for_bodies_comes_back_whatever_became_of_them() -> None:
         for raw in (sized(b" " * 9_000 + NAME, "X-Amz-Chunks: 1"), sized(packed, "Content-Encoding: gzip")):
             assert status(await one.ask(raw)) == 200
             await turn(20)
-            assert server._bodies == 0
+            assert server.bodies.bytes == 0 and not server.bodies.of
         await server.stop(0)
 
 
@@ -251,12 +253,14 @@ async def test_who_takes_an_answer_slowly_has_all_the_time() -> None:
 
 
 async def test_half_read_bodies_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BODIES_BYTES_MAX", 100_000)
+    monkeypatch.setattr(bodies, "BODIES_BYTES_MAX", 100_000)
+    monkeypatch.setattr(bodies, "LARGE_BODIES_BYTES_MAX", 100_000)
+    monkeypatch.setattr(bodies, "TINY_BODY_BYTES", 90_000)
     async with world() as one:
         reader, writer = await one.connect()
         writer.write(post(b"a" * 90_000, "Content-Length: 100000"))
         await writer.drain()
-        await until(lambda: one.server._bodies >= 90_000)
+        await until(lambda: one.server.bodies.bytes >= 90_000)
         assert status(await one.ask(sized(b'{"QueueName": "' + b"a" * 20_000 + b'"}'))) == 503
         writer.close()
         assert await reader.read() == b""
@@ -264,24 +268,51 @@ async def test_half_read_bodies_are_bounded_together(monkeypatch: pytest.MonkeyP
             assert status(await one.ask(sized(NAME))) == 200
 
 
+async def padded_poll(one: World, account: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    poll = b"{" + b" " * 70_000 + b'"QueueUrl": "http://x/000000000000/a"}'
+    reader, writer = await one.connect()
+    whose = sized(poll, close=False).replace(b"=x/", b"=%012d/" % account)
+    writer.write(whose.replace(b"GetQueueUrl", b"ReceiveMessage"))
+    await writer.drain()
+    await turn(20)
+    return reader, writer
+
+
+async def refused_of(polls: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> int:
+    heads = [asyncio.ensure_future(reader.read(12)) for reader, _ in polls]
+    await turn(100)
+    found = [one.result() for one in heads if one.done()]
+    assert {*found} <= {b"HTTP/1.1 503"}
+    for one in heads:
+        one.cancel()
+    return len(found)
+
+
 async def test_large_bodies_that_wait_leave_room_for_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long polls with padded bodies, by anybody, must not keep everybody else out."""
-    monkeypatch.setattr(http, "BODIES_BYTES_MAX", 400_000)
-    monkeypatch.setattr(http, "LARGE_BODIES_BYTES_MAX", 300_000)
+    monkeypatch.setattr(bodies, "BODIES_BYTES_MAX", 400_000)
+    monkeypatch.setattr(bodies, "LARGE_BODIES_BYTES_MAX", 300_000)
     async with world() as one:
-        poll = b"{" + b" " * 99_000 + b'"QueueUrl": "http://x/000000000000/a"}'
-        polls = []
-        for _ in range(5):
-            reader, writer = await one.connect()
-            writer.write(sized(poll, close=False).replace(b"GetQueueUrl", b"ReceiveMessage"))
-            await writer.drain()
-            polls.append((reader, writer))
-        refused = [asyncio.ensure_future(reader.read(12)) for reader, _ in polls]
-        await until(lambda: sum(one.done() for one in refused) == 2)
-        assert all(one.result() == b"HTTP/1.1 503" for one in refused if one.done())
+        polls = [await padded_poll(one, account) for account in range(5)]
+        assert await refused_of(polls) == 2
         assert status(await one.ask(sized(NAME))) == 200
         for _, writer in polls:
             writer.close()
+
+
+async def test_an_account_leaves_room_for_large_bodies_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODIES_BYTES_MAX", 400_000)
+    monkeypatch.setattr(bodies, "LARGE_BODIES_BYTES_MAX", 300_000)
+    async with world() as one:
+        mine = [await padded_poll(one, 1) for _ in range(5)]
+        assert await refused_of(mine) == 3
+        theirs = await padded_poll(one, 2)
+        assert await refused_of([theirs]) == 0
+        assert await refused_of([await padded_poll(one, 1)]) == 1
+        assert status(await one.ask(sized(NAME).replace(b"=x/", b"=000000000001/"))) == 200
+        for _, writer in [*mine, theirs]:
+            writer.close()
+        await until(lambda: not one.server.bodies.bytes and not one.server.bodies.of)
 
 
 # --- to another process
@@ -305,6 +336,48 @@ async def test_what_is_anothers_is_passed_on() -> None:
             assert b"<QueueUrl>z</QueueUrl>" in await one.ask(unsigned + b"Connection: close\r\n\r\n")
         finally:
             await control.stop(0)
+            await way.close()
+
+
+async def test_signed_chunks_that_are_anothers_are_passed_on_as_they_were_signed() -> None:
+    now, secret = 1_440_938_160.0, b"secret"
+    stamp, day = "20150830T123600Z", "20150830"
+    headers = {
+        "host": "x",
+        "x-amz-date": stamp,
+        "x-amz-target": "AmazonSQS.GetQueueUrl",
+        "content-encoding": "aws-chunked",
+        "x-amz-content-sha256": signature.STREAMING,
+        "authorization": f"AWS4-HMAC-SHA256 Credential=AK/{day}/us-east-1/sqs/aws4_request, "
+        "SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-target, Signature=",
+    }
+    empty = Request("POST", "/", "", {**headers, "authorization": headers["authorization"] + "a"}, b"")
+    key = signature.signing_key(secret, day, "us-east-1", "sqs")
+    seed = signature.signature(empty, signature.read(empty), signature.STREAMING, key)
+    headers["authorization"] += seed
+    body, before = b"", seed
+    nothing = hashlib.sha256(b"").hexdigest()
+    for piece in (NAME[:5], NAME[5:], b""):
+        scope = f"{day}/us-east-1/sqs/aws4_request"
+        text = f"AWS4-HMAC-SHA256-PAYLOAD\n{stamp}\n{scope}\n{before}\n{nothing}\n{hashlib.sha256(piece).hexdigest()}"
+        before = hmac.digest(key, text.encode(), "sha256").hex()
+        body += b"%x;chunk-signature=%s\r\n%s\r\n" % (len(piece), before.encode(), piece)
+
+    admit = signature.Verifier(lambda _: signature.Key(secret, "000000000000"), lambda: now)
+    sqs = [Sqs(), Sqs()]
+    second = await http.serve(Gateway([Door("sqs", sqs[1])], Way(admit, lambda: "r")), "127.0.0.1", 0)
+    ways = [Forwarder(Place(BROKER, number), {BROKER: (second.port, second.port)}) for number in (0, 1)]
+    try:
+        for way in ways:
+            gateway = Gateway([Door("sqs", sqs[0])], Way(admit, lambda: "r", way))
+            answer = await gateway.handle(Request("POST", "/", "", dict(headers), body))
+            assert (answer.status, answer.whole()) == (200, b'{"QueueUrl":"a"}')
+        assert [one.called for one in sqs] == [[{"QueueName": "a"}]] * 2  # one of both is who it belongs to
+        wrong = Request("POST", "/", "", dict(headers), body.replace(b"Name", b"name"))
+        assert (await Gateway([Door("sqs", sqs[0])], Way(admit, lambda: "r")).handle(wrong)).status == 403
+    finally:
+        await second.stop(0)
+        for way in ways:
             await way.close()
 
 

@@ -114,6 +114,14 @@ def test_a_request_signed_by_botocore_is_let_in() -> None:
     assert caller == Caller(Scope("123456789012", "eu-west-1"), EXAMPLE_KEY)
 
 
+def test_whose_a_request_says_it_is_needs_no_signature() -> None:
+    verifier = Verifier(keys, lambda: NOW)
+    assert verifier.claimed(replace(EXAMPLES[0], body=b"half")) == "123456789012"
+    nobody = {**EXAMPLES[0].headers, "authorization": EXAMPLES[0].headers["authorization"].replace("AKID", "AKIX")}
+    for headers in (nobody, {}, {"authorization": "AWS4-HMAC-SHA256 Credential=x"}):
+        assert verifier.claimed(replace(EXAMPLES[0], headers=headers)) == ""
+
+
 def test_credentials_for_no_region_are_for_the_clouds_own() -> None:
     here = Verifier(keys, lambda: NOW, region="eu-central-1")
     assert here(sign(region="aws-global"), SQS).scope.region == "eu-central-1"

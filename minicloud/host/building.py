@@ -206,11 +206,10 @@ class Builder:
     # ------------------------------------------------------------ on threads
 
     def _prepare(self, record: GuestRecord, spec: GuestSpec) -> dict[str, Any]:
-        if spec.image_builtin:
-            self._blanks.take(self._parts.places.disk(record.instance_id))
+        blank = spec.image_builtin and self._blanks.take(self._parts.places.disk(record.instance_id))
         self._note_place(record, self._connect(record, spec))
         self._parts.walls.create(record.group_name, limits_of(spec))
-        return self._boot(record, spec)
+        return self._boot(record, spec, blank)
 
     def _note_place(self, record: GuestRecord, endpoint: Endpoint) -> None:
         isolation = self._parts.isolation
@@ -239,14 +238,17 @@ class Builder:
         self._endpoints[record.instance_id] = endpoint
         return endpoint
 
-    def _boot(self, record: GuestRecord, spec: GuestSpec) -> dict[str, Any]:
-        """Everything that a boot needs afresh; no process of the guest is alive."""
+    def _boot(self, record: GuestRecord, spec: GuestSpec, blank: bool = False) -> dict[str, Any]:
+        """Everything that a boot needs afresh; no process of the guest is alive. `blank`: its disk lacks only a name."""
         parts = self._parts
         sandbox, facts = self._describe(record, spec)
         shutil.rmtree(sandbox.control_dir, ignore_errors=True)
         sandbox.control_dir.mkdir(mode=0o700)
         place = self._endpoints[record.instance_id]
-        disk.prepare(sandbox, parts.isolation.python, place.address, names=place.names, isolated=facts.isolated)
+        if blank and facts.isolated and not sandbox.devices:
+            disk.give_name(sandbox.disk_root, sandbox.hostname, place.address, place.names)
+        else:
+            disk.prepare(sandbox, parts.isolation.python, place.address, names=place.names, isolated=facts.isolated)
         self._hand_over(sandbox.control_dir, facts)
         return self._build(sandbox).to_json()
 
@@ -383,6 +385,7 @@ class Builder:
             workers_dir=self._workers_dir,
         )
         disk.prepare(sandbox, isolation.python, isolated=isolation.driver == BWRAP)
+        sandbox.console.touch(0o600)
 
     def _build(self, sandbox: SandboxSpec) -> LaunchPlan:
         isolation = self._parts.isolation

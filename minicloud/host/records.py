@@ -130,6 +130,16 @@ def _salvage(text: str, instance_id: str) -> GuestRecord:
     return left
 
 
+def _write(path: str, data: bytes) -> None:
+    """Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
+
+
 _NAMES = tuple(item.name for item in fields(GuestRecord))
 
 
@@ -169,9 +179,9 @@ class RecordFiles:
             text = json.dumps({name: getattr(record, name) for name in _NAMES})  # asdict copies every value: 0.2 ms
             if self._saved.get(record.instance_id) == text:
                 return
-            path = self._path(record.instance_id)
-            scratch = path.with_suffix(".new")
-            scratch.write_text(text)
+            path = str(self._path(record.instance_id))
+            scratch = f"{path.removesuffix('.json')}.new"
+            _write(scratch, text.encode())
             os.replace(scratch, path)
             self._saved[record.instance_id] = text
 

@@ -12,10 +12,10 @@ by one, with a pause after each.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -46,6 +46,8 @@ class Blanks:
         self._prepare = prepare
         self._quiet = Quiet(QUIET_S, under_way)
         self._filling: asyncio.Task[None] | None = None
+        self._closed = False
+        self._making = threading.Lock()
         self._ready: deque[Path] = deque()
         self._inherited = deque(sorted(folder.glob(f"{BLANK}*")))
 
@@ -68,6 +70,10 @@ class Blanks:
             self._filling = asyncio.ensure_future(self._fill())
 
     def close(self) -> None:
+        """Nothing is made any more. Waits for the one that is being made."""
+        self._closed = True
+        with self._making:
+            pass
         if self._filling is not None:
             self._filling.cancel()
 
@@ -75,12 +81,18 @@ class Blanks:
         try:
             while self.count() < BLANKS:
                 await self._quiet.come()
-                await asyncio.to_thread(self._make_one)
+                await asyncio.to_thread(self.make_one)
                 await asyncio.sleep(0.0 if self.count() < AT_ONCE else PAUSE_S)
         except OSError as error:
             log.warning("no disks are made ahead: %s", error)
 
-    def _make_one(self) -> None:
+    def make_one(self) -> None:
+        """Blocks. Raises OSError."""
+        with self._making:
+            if not self._closed:
+                self._make()
+
+    def _make(self) -> None:
         name = f"{os.getpid()}-{time.time_ns():x}"  # one of an agent before may have any number
         making, blank = self._folder / f"{MAKING}{name}", self._folder / f"{BLANK}{name}"
         try:

@@ -239,7 +239,7 @@ class Builder:
         return endpoint
 
     def _boot(self, record: GuestRecord, spec: GuestSpec, blank: bool = False) -> dict[str, Any]:
-        """Everything that a boot needs afresh; no process of the guest is alive. `blank`: its disk lacks only a name."""
+        """Everything that a boot needs afresh; no process of the guest lives. `blank`: its disk only lacks a name."""
         parts = self._parts
         sandbox, facts = self._describe(record, spec)
         shutil.rmtree(sandbox.control_dir, ignore_errors=True)

@@ -280,7 +280,13 @@ def _story(damaged: Damaged) -> str:
 
 
 def spec_of(record: GuestRecord) -> fleet_pb2.GuestSpec:
-    return json_format.ParseDict(record.spec, fleet_pb2.GuestSpec(), ignore_unknown_fields=True)
+    """The caller's own. Whoever changes it makes another dict of it: `record.spec` itself is never changed."""
+    if record.parsed is None or record.parsed[0] is not record.spec:
+        spec = json_format.ParseDict(record.spec, fleet_pb2.GuestSpec(), ignore_unknown_fields=True)
+        record.parsed = (record.spec, spec)
+    copy = fleet_pb2.GuestSpec()
+    copy.CopyFrom(record.parsed[1])
+    return copy
 
 
 def report_of(record: GuestRecord) -> fleet_pb2.GuestReport:

@@ -48,6 +48,7 @@ class GuestRecord:
     credits: dict[str, Any] = field(default_factory=dict)
     group: str = ""  # the name of its control group where that is not its id: it was made before there was an instance
     oom_kills_before: int = 0  # of its control group when this boot began: a reboot keeps the group
+    parsed: tuple[dict[str, Any], Any] | None = field(default=None, init=False, repr=False, compare=False)  # `spec_of`
 
     @property
     def live(self) -> bool:
@@ -140,7 +141,7 @@ def _write(path: str, data: bytes) -> None:
         os.close(fd)
 
 
-_NAMES = tuple(item.name for item in fields(GuestRecord))
+_NAMES = tuple(item.name for item in fields(GuestRecord) if item.init)
 
 
 class RecordFiles:

@@ -65,7 +65,7 @@ class Walls:
 
     def oom_kills(self, record: GuestRecord) -> int:
         group = self.group_of(record)
-        return group.usage().oom_kills if group is not None else 0
+        return group.oom_kills() if group is not None else 0
 
     async def kill(self, record: GuestRecord) -> None:
         group = self.group_of(record)

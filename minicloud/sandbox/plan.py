@@ -11,7 +11,7 @@ import base64
 import importlib.util
 import os
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ class LaunchPlan:
     rlimits: list[tuple[str, int, int]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {item.name: getattr(self, item.name) for item in fields(self)}  # asdict copies every value
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> LaunchPlan:

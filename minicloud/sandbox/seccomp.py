@@ -24,6 +24,7 @@ from __future__ import annotations
 import errno
 import struct
 from dataclasses import dataclass
+from functools import cache
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32_BIT = 0x40000000
@@ -139,6 +140,7 @@ def denied_numbers(machine: str) -> dict[str, int]:
     return {name: number for name, row in DENIED.items() if (number := row[column]) is not None}
 
 
+@cache
 def program(machine: str) -> bytes:
     """The filter as an array of `struct sock_filter`, the form that `bwrap --seccomp FD` reads.
 

@@ -9,8 +9,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-import pytest
-
 from minicloud.base.machine import Context, Record, Tick
 from minicloud.metric import limits
 from minicloud.metric.alarms import Alarms, PutAlarm
@@ -68,7 +66,6 @@ class Crowd:
         return Counter(one.value for one in self.machine.roster.states.values())
 
 
-@pytest.mark.timeout(60)
 def test_what_an_alarm_costs_does_not_depend_on_how_many_there_are() -> None:
     few, many = Crowd(FEW), Crowd(MANY)
     quiet, busy = [], []

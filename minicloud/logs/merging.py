@@ -1,7 +1,7 @@
 """Blocks on disk kept few and young: neighbours merged, expired ones and those of deleted streams ended.
 
 A merge is written in one transaction, and the index follows it: whoever reads meanwhile finds a block that is not there
-any more, and looks at the index again (service.py).
+any more, waits until the index has followed (`settled`), and looks at it again (service.py).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Merging:
         self._index = index
         self._state = state
         self._streams: set[int] = set()
+        self._followed: dict[Head, asyncio.Event] = {}  # of blocks whose merge is being written
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -46,6 +47,13 @@ class Merging:
         if stream not in self._streams and self._index.to_merge(stream):
             self._streams.add(stream)
             self._spawn(stream)
+
+    async def settled(self, head: Head) -> bool:
+        """Whether a merge was being written that takes this block away; the index has followed it now."""
+        followed = self._followed.get(head)
+        if followed is not None:
+            await followed.wait()
+        return followed is not None
 
     def end(self, heads: Iterable[Head]) -> None:
         """Blocks that the index has forgotten."""
@@ -91,15 +99,27 @@ class Merging:
             if None in bodies:
                 return  # damaged: what is left stays as it is
             new, body = await asyncio.to_thread(_merged, stream, [one for one in bodies if one], old[0].level + 1)
-            rows: Rows = [(kind, head.key, None) for head in old[1:] for kind in (BLOCK, HEAD)]
-            try:
-                await self._journal.commit_raw([*rows, (BLOCK, new.key, body), (HEAD, new.key, new.packed())])
-            except CloudError as error:
-                log.warning("blocks of logs stay as they are for now: %s", error)
+            if not await self._replace(old, new, body):
                 return
-            if not self._index.replace(old, new):
-                await self._end([new])  # the stream was deleted meanwhile
-                return
+
+    async def _replace(self, old: Sequence[Head], new: Head, body: bytes) -> bool:
+        """On disk, then in the index. Whether there may be more to merge."""
+        rows: Rows = [(kind, head.key, None) for head in old[1:] for kind in (BLOCK, HEAD)]
+        followed = asyncio.Event()
+        self._followed |= dict.fromkeys(old, followed)
+        try:
+            await self._journal.commit_raw([*rows, (BLOCK, new.key, body), (HEAD, new.key, new.packed())])
+            is_there = self._index.replace(old, new)
+        except CloudError as error:
+            log.warning("blocks of logs stay as they are for now: %s", error)
+            return False
+        finally:
+            followed.set()
+            for head in old:
+                del self._followed[head]
+        if not is_there:
+            await self._end([new])  # the stream was deleted meanwhile
+        return is_there
 
     async def _end(self, doomed: Sequence[Head]) -> None:
         rows: Rows = [(kind, head.key, None) for head in doomed for kind in (BLOCK, HEAD)]

@@ -384,7 +384,8 @@ class LogService:
                 try:
                     return await asyncio.to_thread(look, heads, open_)
                 except _Stale as stale:
-                    if self._index.has(stale.head):  # it is not there, though nobody took it away
+                    is_merged = await self._merging.settled(stale.head)
+                    if not is_merged and self._index.has(stale.head):  # it is not there, though nobody took it away
                         log.error("a block of logs is lost: %s", stale.head.key)
                         lost.add(stale.head)
         raise Throttled("The log changes too quickly to be read; retry.")

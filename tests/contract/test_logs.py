@@ -354,31 +354,6 @@ async def test_what_waits_for_a_slow_follower_is_bounded_by_its_size() -> None:
     await one.stop()
 
 
-async def test_who_reads_while_blocks_are_merged_sees_everything(tmp_path: Path) -> None:
-    clock, journal = VirtualClock(), SqliteJournal(tmp_path / "logs.db")
-    one = await service(journal, clock)
-    done = 0
-
-    async def write() -> None:
-        nonlocal done
-        for number in range(300):
-            await put(one, clock, f"m{number}")
-            done = number + 1
-
-    writing = asyncio.create_task(write())
-    looks = 0
-    while not writing.done():
-        there = done
-        seen = await everything(one)
-        assert seen[:there] == [f"m{number}" for number in range(there)]
-        looks += 1
-    await writing
-    await merged(one)
-    assert looks > 3 and len(await everything(one)) == 300
-    await one.stop()
-    journal.close()
-
-
 async def test_who_writes_most_makes_room_first(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, other = VirtualClock(), Scope("111122223333")
     one = await service(MemoryJournal(MemoryDisk()), clock)

@@ -6,10 +6,10 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from minicloud.base.errors import InvalidParameterValue
 from minicloud.client.broker import Broker
 from minicloud.client.convert import check_names, to_model
 from minicloud.client.invocations import PAYLOAD_BYTES_MAX, Invocations
+from minicloud.client.invoke_request import DRY_RUN, EVENT, SYNC, invoke_request
 from minicloud.client.lazy import lazy
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ else:
 
 _CHUNK_BYTES = 1024 * 1024
 _STORY_MAX = 2_000
-_JSON = json.JSONEncoder(allow_nan=False)
 _TEXTS = (
     "runtime", "handler", "role", "description", "dead_letter_arn", "tracing",
     "log_format", "application_log_level", "system_log_level", "log_group",
@@ -218,15 +217,11 @@ class AsyncFunctions:
         """Run it and wait up to wait_s for its answer; look at `function_error` of what comes back.
 
         payload: bytes as they are, anything else as JSON. It is not called again when its answer was lost; throttled
-        calls are, for as long as the client retries. Raises NotFound, InvalidRequest, Throttled, Unavailable.
+        calls are, for as long as the client retries. What is beyond Lambda's limits (payloads of 6 MiB, client contexts
+        of 3,583 bytes in base64) is not sent. Raises NotFound, InvalidRequest, Throttled, Unavailable.
         """
-        request = function_pb2.InvokeRequest(
-            function=function,
-            payload=to_payload(payload),
-            type="DryRun" if dry_run else "",
-            tail=tail,
-            client_context=_context(client_context),
-        )
+        kind = DRY_RUN if dry_run else SYNC
+        request = invoke_request(function, payload, client_context, type=kind, tail=tail)
         if not request.type and len(request.payload) <= PAYLOAD_BYTES_MAX:
             return to_model(function_models.Invoked, await self._invocations.call(request, wait_s))
         method = "FunctionService/Invoke"
@@ -240,9 +235,7 @@ class AsyncFunctions:
 
         It is retried and its result delivered as `triggers.set_event_invoke` says. Raises as `invoke` does.
         """
-        request = function_pb2.InvokeRequest(
-            function=function, payload=to_payload(payload), type="Event", client_context=_context(client_context)
-        )
+        request = invoke_request(function, payload, client_context, type=EVENT)
         method = "FunctionService/Invoke"
         return (await self._broker.call(method, request, function_pb2.InvokeReply, repeat=False)).request_id
 
@@ -250,9 +243,7 @@ class AsyncFunctions:
         self, function: str, payload: object = None, *, client_context: Mapping[str, object] | None = None
     ) -> AsyncIterator[bytes]:
         """What the function answers, while it runs. Raises what `invoke` raises, and FunctionFailed at the end."""
-        request = function_pb2.InvokeRequest(
-            function=function, payload=to_payload(payload), client_context=_context(client_context)
-        )
+        request = invoke_request(function, payload, client_context)
         async for part in self._broker.stream("FunctionService/InvokeStream", request, function_pb2.InvokePart):
             if part.WhichOneof("part") == "chunk":
                 yield part.chunk
@@ -330,22 +321,6 @@ def _story(payload: bytes) -> str:
         return text
     lines = [line.rstrip("\n") for line in found.get("stackTrace") or found.get("trace") or [] if isinstance(line, str)]
     return "\n".join([f"{kind}: {message}", *lines])[:_STORY_MAX]
-
-
-def to_payload(value: object) -> bytes:
-    """Raises InvalidParameterValue."""
-    if value is None:
-        return b""
-    if isinstance(value, bytes):
-        return value
-    try:
-        return _JSON.encode(value).encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidParameterValue(f"the payload cannot be JSON: {error}", field="payload") from None
-
-
-def _context(value: Mapping[str, object] | None) -> str:
-    return "" if value is None else json.dumps(value)
 
 
 def _settings(options: Any) -> function_pb2.FunctionSettings:

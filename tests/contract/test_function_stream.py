@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 
 from minicloud.base.arn import Caller, Scope
-from minicloud.base.errors import CloudError, DeadlineExceeded, NotFound, Unavailable
-from minicloud.client import invocations
+from minicloud.base.errors import CloudError, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
+from minicloud.client import invocations, invoke_request
+from minicloud.function import limits, names
 from minicloud.function.errors import throttled
 from minicloud.function.invoking import Answer, Request
 from minicloud.function.ports import Invocation, Outcome
@@ -69,6 +70,51 @@ async def test_errors_are_typed_and_cost_the_others_nothing(tmp_path: Path) -> N
 
         world.runs["f"] = full
         assert (await client.functions.invoke("f")).json() == 1  # throttled calls are made again
+
+
+async def test_what_is_beyond_the_limits_does_not_leave_and_fails_nobody_else(tmp_path: Path) -> None:
+    async with function_world(tmp_path) as world:
+        client = world.client()
+        await client.functions.create("f", packed(), runtime="python3.11", handler="app.handler")
+        began, gate = asyncio.Event(), asyncio.Event()
+
+        async def run(invocation: Invocation) -> Outcome:
+            began.set()
+            await gate.wait()
+            return Outcome(b"1")
+
+        world.runs["f"] = run
+        stays = asyncio.ensure_future(client.functions.invoke("f", 1))
+        await began.wait()
+        line = client.functions._invocations._line
+        functions = client.functions
+        refused = [
+            (functions.invoke("f", client_context={"a": "x" * 9_000_000}), "InvalidParameterValueException"),
+            (functions.invoke_async("f", client_context={"a": "x" * 2_700}), "InvalidParameterValueException"),
+            (functions.invoke("f" * 9_000_000), "ValidationException"),
+            (functions.invoke("f", "x" * limits.SYNC_BYTES_MAX), "RequestTooLargeException"),
+            (functions.invoke_async("f", "x" * limits.ASYNC_BYTES_MAX), "RequestTooLargeException"),
+            (functions.invoke("f", client_context={"a": object()}), "InvalidParameterValue"),
+        ]
+        for call, code in refused:
+            with pytest.raises(InvalidRequest) as error:
+                await call
+            assert error.value.code == code
+        with pytest.raises(InvalidRequest):
+            await anext(functions.invoke_stream("f", client_context={"a": "x" * 2_700}))
+        gate.set()
+        assert (await stays).json() == 1
+        assert client.functions._invocations._line is line, "the stream is the same"
+        most = {"a": "x" * (limits.CLIENT_CONTEXT_BYTES_MAX * 3 // 4 - len('{"a": ""}'))}
+        assert (await functions.invoke("f", client_context=most)).json() == 1
+        with pytest.raises(InvalidRequest):
+            await functions.invoke("f", client_context={"a": most["a"] + "x"})
+
+
+def test_the_client_knows_the_limits_of_the_cloud() -> None:
+    for name in ("SYNC_BYTES_MAX", "ASYNC_BYTES_MAX", "CLIENT_CONTEXT_BYTES_MAX"):
+        assert getattr(invoke_request, name) == getattr(limits, name)
+    assert invoke_request.NAME_CHARS_MAX == names._CHARS_MAX
 
 
 async def test_what_is_on_a_stream_that_breaks_fails_and_the_next_has_another(tmp_path: Path) -> None:

@@ -130,7 +130,8 @@ class Functions:
         """Run it and wait up to wait_s for its answer; look at `function_error` of what comes back.
 
         payload: bytes as they are, anything else as JSON. It is not called again when its answer was lost; throttled
-        calls are, for as long as the client retries. Raises NotFound, InvalidRequest, Throttled, Unavailable.
+        calls are, for as long as the client retries. What is beyond Lambda's limits (payloads of 6 MiB, client contexts
+        of 3,583 bytes in base64) is not sent. Raises NotFound, InvalidRequest, Throttled, Unavailable.
         """
         return self._loop.run(
             self._inner.invoke(

@@ -1,4 +1,4 @@
-"""The AWS doors of the control plane, plugged in: EC2 and SSM on compute, IAM and STS on identity."""
+"""The AWS doors of the control plane, plugged in: EC2, Instance Connect and SSM on compute, IAM and STS on identity."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import grpc
 
 from minicloud.aws.call import Door
 from minicloud.compute.aws.base import Ports
+from minicloud.compute.aws.connect import InstanceConnectDoor
 from minicloud.compute.aws.ec2 import Ec2
 from minicloud.compute.aws.parameters import SsmDoor
 from minicloud.compute.aws.running import Ended, Run, Runner
@@ -43,6 +44,7 @@ def control_doors(plane: Any) -> list[Door]:
     return [
         Door("ec2", Ec2(plane.service, ports)),
         Door("ssm", SsmDoor(plane.service, plane.ssm, runner, ports.page_secret, plane.submit_ssm)),
+        Door("ec2-instance-connect", InstanceConnectDoor(plane.service)),
         Door("iam", Iam(plane.identity)),
         Door("sts", sts.Sts(plane.identity, sts.Ports(plane.secret, random.SystemRandom(), time.time))),
     ]

@@ -29,6 +29,7 @@ DOORS = {
     "cloudwatch": "minicloud.metric.aws:CloudWatch",
     "logs": "minicloud.logs.aws:CloudWatchLogs",
     "ssm": "minicloud.compute.aws.parameters:SsmDoor",
+    "ec2-instance-connect": "minicloud.compute.aws.connect:InstanceConnectDoor",
 }
 LISTED_MAX = 60  # of operations that are not served, by name
 HEAD = """# The AWS face: what is served

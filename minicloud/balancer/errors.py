@@ -60,6 +60,10 @@ def no_reservations() -> UnsupportedOperation:
     return UnsupportedOperation(text, code="InvalidAction", field="Action")
 
 
+def no_trust_store() -> NotFound:
+    return NotFound("One or more trust stores not found", code="TrustStoreNotFound", field="trust_store")
+
+
 def no_certificate(arn: str) -> NotFound:
     return NotFound(f"Certificate '{arn[:256]}' not found", code="CertificateNotFound", field="certificate")
 

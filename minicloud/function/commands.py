@@ -277,7 +277,10 @@ class UnshareLayer:
 
 @dataclass(frozen=True, slots=True)
 class PutSchedule:
-    """Made, or changed as a whole. `only`: CREATE, where there must be none yet; UPDATE, where there must be one."""
+    """Made, or changed as a whole. `name`: of the group `default`, or with another's name and a slash before it.
+
+    `only`: CREATE, where there must be none yet; UPDATE, where there must be one.
+    """
 
     scope: Scope
     name: str
@@ -299,6 +302,28 @@ class PutSchedule:
 class DeleteSchedule:
     scope: Scope
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateScheduleGroup:
+    scope: Scope
+    name: str
+    tags: Texts = field(default_factory=dict)
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteScheduleGroup:
+    scope: Scope
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagScheduleGroup:
+    scope: Scope
+    arn: str
+    tags: Texts = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,9 @@ SCALE_STEP_S = 10.0  # ... every 10 seconds for each function
 RETRIES = (0, 2)  # model, MaximumRetryAttempts
 EVENT_AGE_S = (60, 21_600)  # model, MaximumEventAgeInSeconds
 
+# --- schedules
+SCHEDULE_GROUPS_MAX = 500  # EventBridge Scheduler guide, "Quotas": of an account in a region
+
 # --- event source mappings from queues
 BATCH_MAX = 10_000  # model; guide: above 10 needs a window of a second
 BATCH_FIFO_MAX = 10  # guide, "Using Lambda with Amazon SQS"

@@ -22,6 +22,7 @@ from minicloud.function import (
     layers,
     mappings,
     policies,
+    schedule_groups,
     schedules,
     urls,
 )
@@ -60,6 +61,9 @@ class Functions(RuleMachine[State]):
             commands.PutSchedule: schedules.put,
             commands.DeleteSchedule: schedules.delete,
             commands.ScheduleFired: schedules.fired,
+            commands.CreateScheduleGroup: schedule_groups.create,
+            commands.DeleteScheduleGroup: schedule_groups.delete,
+            commands.TagScheduleGroup: schedule_groups.tag,
             commands.SetTags: functions.set_tags,
             Tick: lambda _state, _command, _context: Outcome(),
         }

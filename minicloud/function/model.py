@@ -326,6 +326,23 @@ class Schedule(Entity):
     end: float | None = None
     ends: bool = False
     token: str = ""
+    group: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleGroup(Entity):
+    """`token`: of the request that made it. Times are 0 of the default group, which nobody made."""
+
+    kind: ClassVar[str] = "function_schedule_group"
+
+    arn: str
+    account: str
+    region: str
+    name: str
+    created: float = 0.0
+    modified: float = 0.0
+    tags: dict[str, str] = field(default_factory=dict)
+    token: str = ""
 
 
 KINDS: dict[str, type[Entity]] = {
@@ -339,6 +356,7 @@ KINDS: dict[str, type[Entity]] = {
         Provisioned,
         Url,
         Mapping,
+        ScheduleGroup,
         Layer,
         LayerVersion,
         Schedule,

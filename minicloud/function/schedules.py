@@ -17,7 +17,7 @@ from datetime import datetime
 
 from minicloud.base.arn import Scope
 from minicloud.base.machine import Context, Draft, Outcome
-from minicloud.function import errors, limits, names
+from minicloud.function import errors, limits, names, schedule_groups
 from minicloud.function.commands import CREATE, UPDATE, DeleteSchedule, PutSchedule, ScheduleFired
 from minicloud.function.model import Schedule
 from minicloud.function.state import State
@@ -29,14 +29,23 @@ DESCRIPTION_CHARS_MAX = 512  # model of EventBridge Scheduler, Description
 
 
 def schedule_arn(scope: Scope, name: str) -> str:
-    return scope.arn("scheduler", f"schedule/default/{name}")
+    """`name`: as in commands.PutSchedule."""
+    return scope.arn("scheduler", f"schedule/{'/'.join(_parts(name))}")
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Group and name."""
+    group, slash, own = name.partition("/")
+    return (group, own) if slash else (schedule_groups.DEFAULT, name)
 
 
 def put(state: State, command: PutSchedule, context: Context) -> Outcome:
     """The reply is the Schedule."""
     scope = command.scope
-    if not _NAME.match(command.name):
-        raise errors.no_match("name", command.name, "[0-9a-zA-Z-_.]+")
+    group, name = _parts(command.name)
+    if not _NAME.match(name):
+        raise errors.no_match("name", name, "[0-9a-zA-Z-_.]+")
+    schedule_groups.find(state, scope, group)
     target = names.resolve(state, scope, command.function)
     if command.input:
         _check_input(command.input)
@@ -49,7 +58,7 @@ def put(state: State, command: PutSchedule, context: Context) -> Outcome:
         arn,
         scope.account,
         scope.region,
-        command.name,
+        name,
         command.expression,
         command.zone,
         target.arn,
@@ -65,14 +74,15 @@ def put(state: State, command: PutSchedule, context: Context) -> Outcome:
         command.end,
         command.ends,
         command.token,
+        group,
     )
     made = replace(made, next=due(made, context.now, context.now))
     if command.only == CREATE and before is not None:
         if before.token and before.token == command.token and _asks_for(before, made):
             return Outcome(before)
-        raise errors.Taken(f"Schedule {command.name} already exists.", code="ConflictException", field="name")
+        raise errors.Taken(f"Schedule {name} already exists.", code="ConflictException", field="name")
     if command.only == UPDATE and before is None:
-        raise _missing(command.name)
+        raise _missing(name)
     draft = Draft(state)
     draft.put(made)
     return draft.outcome(made)
@@ -118,7 +128,7 @@ def due(one: Schedule, now: float, last: float) -> float | None:
 def find(state: State, scope: Scope, name: str) -> Schedule:
     schedule = state.schedules.get(name if name.startswith("arn:") else schedule_arn(scope, name))
     if schedule is None or schedule.scope != scope:
-        raise _missing(name)
+        raise _missing(name.rpartition("/")[2])
     return schedule
 
 

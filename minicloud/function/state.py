@@ -27,6 +27,7 @@ from minicloud.function.model import (
     Policy,
     Provisioned,
     Schedule,
+    ScheduleGroup,
     Url,
     Version,
 )
@@ -50,6 +51,7 @@ class State(ScopedTables):
         self.layers: dict[str, Layer] = self.tables[Layer.kind]
         self.layer_versions: dict[str, LayerVersion] = self.tables[LayerVersion.kind]
         self.schedules: dict[str, Schedule] = self.tables[Schedule.kind]
+        self.schedule_groups: dict[str, ScheduleGroup] = self.tables[ScheduleGroup.kind]
         self.by_url: dict[str, Url] = {}
         self.packages: Counter[str] = Counter()  # SHA-256 -> how many versions and layers have it
         self._bytes: Counter[Scope] = Counter()
@@ -121,6 +123,8 @@ class State(ScopedTables):
             yield (entity.kind, entity.function)
         if isinstance(entity, Mapping):
             yield ("source", entity.source)
+        if isinstance(entity, Schedule):
+            yield (entity.kind, entity.scope.arn("scheduler", f"schedule-group/{entity.group}"))
         if isinstance(entity, LayerVersion):
             yield (entity.kind, entity.layer)
 

@@ -25,6 +25,7 @@ from minicloud.function.model import (
     Url,
     Version,
 )
+from minicloud.function.schedule_groups import DEFAULT
 from minicloud.wire import function_pb2 as wire
 
 BUFFERED, STREAMED = "BUFFERED", "RESPONSE_STREAM"
@@ -217,7 +218,7 @@ def mapping(one: Mapping, last_result: str) -> wire.FunctionMapping:
 def schedule(one: Schedule) -> wire.FunctionSchedule:
     return wire.FunctionSchedule(
         arn=one.arn,
-        name=one.name,
+        name=one.name if one.group == DEFAULT else f"{one.group}/{one.name}",
         expression=one.expression,
         zone=one.zone,
         function_arn=one.target,

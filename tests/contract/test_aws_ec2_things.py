@@ -215,9 +215,26 @@ async def test_what_there_is_none_of_is_an_empty_list_and_its_ids_are_not_found(
             ("capacity_reservations", {"CapacityReservationIds": ["cr-1"]}, "InvalidCapacityReservationId.NotFound"),
             ("hosts", {"HostIds": ["h-1"]}, "InvalidHostID.NotFound"),
             ("fleets", {"FleetIds": ["fleet-1"]}, "InvalidFleetId.NotFound"),
+            ("spot_fleet_requests", {"SpotFleetRequestIds": ["sfr-1"]}, "InvalidSpotFleetRequestId.NotFound"),
+            (
+                "reserved_instances_modifications",
+                {"ReservedInstancesModificationIds": ["m-1"]},
+                "InvalidReservedInstancesModificationId.NotFound",
+            ),
+            ("host_reservations", {"HostReservationIdSet": ["hr-1"]}, "InvalidHostReservationId.NotFound"),
+            (
+                "instance_event_windows",
+                {"InstanceEventWindowIds": ["iew-1"]},
+                "InvalidInstanceEventWindowID.NotFound",
+            ),
         ):
             describe = getattr(ec2, f"describe_{kind}")
             answer = await describe()
             assert [value for name, value in answer.items() if name != "ResponseMetadata"] in ([[]], [])
             with refused(code, "does not exist"):
                 await describe(**ids)
+        with refused("InvalidFleetId.NotFound", "does not exist"):
+            await ec2.describe_fleet_instances(FleetId="fleet-1")
+        with refused("InvalidSpotDatafeed.NotFound", "does not exist"):
+            await ec2.describe_spot_datafeed_subscription()
+        assert (await ec2.get_serial_console_access_status())["SerialConsoleAccessEnabled"] is False

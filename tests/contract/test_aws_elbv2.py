@@ -105,6 +105,9 @@ async def test_what_a_balancer_cannot_be_is_refused_by_name(world: World) -> Non
     await world.elb.set_ip_address_type(LoadBalancerArn=arn, IpAddressType="ipv4")
     with refused("InvalidAction"):
         await world.elb.describe_capacity_reservation(LoadBalancerArn=arn)
+    assert (await world.elb.describe_trust_stores())["TrustStores"] == []
+    with refused("TrustStoreNotFound", "One or more trust stores not found"):
+        await world.elb.describe_trust_stores(Names=["t"])
 
 
 async def test_actions_and_conditions_come_back_as_they_were_given(world: World) -> None:

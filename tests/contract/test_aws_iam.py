@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from pathlib import Path
@@ -158,6 +159,22 @@ async def test_who_asks_and_temporary_credentials(tmp_path: Path) -> None:
             await stranger.assume_role(RoleArn=arn, RoleSessionName="me", ExternalId="42")
         token = (await sts.get_session_token())["Credentials"]
         assert session.opened(SECRET, token["SessionToken"], token["AccessKeyId"], 0.0).scope.account == account
+
+
+async def test_no_identity_provider_lets_anybody_in(tmp_path: Path) -> None:
+    async with ec2_world(tmp_path) as world:
+        sts = world.client("sts")
+        claims = base64.urlsafe_b64encode(b'{"iss":"https://idp.test","sub":"me"}').rstrip(b"=").decode()
+        asked = {"RoleArn": "arn:aws:iam::000000000000:role/deploy", "RoleSessionName": "me"}
+        for token, provider, text in (
+            (f"e30.{claims}.sig", {}, "No OpenIDConnect provider found in your account for https://idp.test"),
+            ("e30.W10.sig", {}, "not a valid JWT"),
+            ("e30.%%%.sig", {}, "not a valid JWT"),
+            ("opaque", {}, "not a valid JWT"),
+            ("opaque", {"ProviderId": "graph.facebook.com"}, "for graph.facebook.com"),
+        ):
+            with refused("InvalidIdentityToken", text):
+                await sts.assume_role_with_web_identity(**asked, WebIdentityToken=token, **provider)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,31 @@ async def test_a_function_is_made_waited_for_changed_and_deleted(world: World) -
     shown = await world.lam.get_function(FunctionName="f", Qualifier="1")
     assert shown["Configuration"]["FunctionArn"].endswith(":function:f:1") and shown["Tags"] == {"team": "a"}
     assert (await world.lam.get_function_code_signing_config(FunctionName="f"))["FunctionName"] == "f"
+    await world.lam.delete_function_code_signing_config(FunctionName="f")
+    for call, name, value in (
+        ("recursion", "RecursiveLoop", "Allow"),
+        ("runtime_management", "UpdateRuntimeOn", "Auto"),
+    ):
+        call = call if call != "recursion" else "function_recursion"
+        for got in (
+            await getattr(world.lam, f"get_{call}_config")(FunctionName="f"),
+            await getattr(world.lam, f"put_{call}_config")(FunctionName="f", **{name: value}),
+        ):
+            assert got[name] == value
+    assert (await world.lam.get_runtime_management_config(FunctionName="f", Qualifier="1"))["FunctionArn"].endswith(
+        "f:1"
+    )
+    with refused("InvalidParameterValueException", "RecursiveLoop"):
+        await world.lam.put_function_recursion_config(FunctionName="f", RecursiveLoop="Terminate")
+    with refused("InvalidParameterValueException", "UpdateRuntimeOn"):
+        await world.lam.put_runtime_management_config(FunctionName="f", UpdateRuntimeOn="FunctionUpdate")
+    for call in (
+        "get_function_recursion_config",
+        "get_runtime_management_config",
+        "delete_function_code_signing_config",
+    ):
+        with refused("ResourceNotFoundException", "Function not found"):
+            await getattr(world.lam, call)(FunctionName="none")
     await world.lam.delete_function(FunctionName="f")
     with refused("ResourceNotFoundException", "Function not found"):
         await world.lam.get_function_configuration(FunctionName="f")

@@ -241,3 +241,24 @@ async def test_a_parameter_by_arn_is_the_caller_s_own(tmp_path: Path) -> None:
             await ssm.add_tags_to_resource(
                 ResourceType="Parameter", ResourceId="/none", Tags=[{"Key": "k", "Value": "v"}]
             )
+
+
+async def test_instance_connect_refuses_with_the_way_there_is(tmp_path: Path, guests: Guests) -> None:
+    async with running(tmp_path) as (world, (one,)):
+        connect, ec2 = world.client("ec2-instance-connect"), world.client("ec2")
+        key = {"SSHPublicKey": "ssh-ed25519 " + "A" * 300}
+        with refused("ServiceException", f"`minicloud instance connect {one}`"):
+            await connect.send_ssh_public_key(InstanceId=one, InstanceOSUser="root", **key)
+        with refused("SerialConsoleAccessDisabledException", f"`minicloud instance console {one}`"):
+            await connect.send_serial_console_ssh_public_key(InstanceId=one, **key)
+        with refused("InvalidArgsException", "us-east-1"):
+            await connect.send_ssh_public_key(
+                InstanceId=one, InstanceOSUser="root", AvailabilityZone="eu-west-1a", **key
+            )
+        strangers = world.client("ec2-instance-connect", account="444455556666")
+        for asks, who in ((connect, "i-00000000000000001"), (strangers, one)):
+            with refused("EC2InstanceNotFoundException"):
+                await asks.send_ssh_public_key(InstanceId=who, InstanceOSUser="root", **key)
+        await ec2.stop_instances(InstanceIds=[one])
+        with refused("EC2InstanceStateInvalidException"):
+            await connect.send_ssh_public_key(InstanceId=one, InstanceOSUser="root", **key)

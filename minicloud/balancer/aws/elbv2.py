@@ -103,6 +103,13 @@ class Elbv2(BalancerDoor, ListenerDoor, RuleDoor, GroupDoor):
         """Answers InvalidAction: there are no capacity reservations."""
         raise errors.no_reservations()
 
+    async def DescribeTrustStores(self, params: Params, call: Call) -> Result:
+        """There are none."""
+        only(params, call, "TrustStoreArns", "Names", "Marker", "PageSize")
+        if params.get("TrustStoreArns") or params.get("Names"):
+            raise errors.no_trust_store()
+        return {"TrustStores": []}
+
 
 def _all(entity: Balancer | Listener | Group) -> Result:
     return {"Attributes": shown_attributes(attributes.all_of(entity))}

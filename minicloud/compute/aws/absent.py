@@ -19,6 +19,9 @@ class _Ids(NamedTuple):
     code: str
 
 
+_FLEET = "InvalidFleetId.NotFound"
+
+
 class AbsentDoor(Noun):
     async def _none(self, params: Params, call: Call, result: str, *ids: _Ids, others: tuple[str, ...] = ()) -> Result:
         only(params, call, *(one.name for one in ids), *others, *_LIST)
@@ -80,4 +83,49 @@ class AbsentDoor(Noun):
 
     async def DescribeFleets(self, params: Params, call: Call) -> Result:
         """There are none."""
-        return await self._none(params, call, "Fleets", _Ids("FleetIds", "fleet ID", "InvalidFleetId.NotFound"))
+        return await self._none(params, call, "Fleets", _Ids("FleetIds", "fleet ID", _FLEET))
+
+    async def DescribeFleetInstances(self, params: Params, call: Call) -> Result:
+        """There are no fleets."""
+        only(params, call, "FleetId", *_LIST)
+
+        def refuse() -> Result:
+            raise NotFound(f"The fleet ID '{params['FleetId'][:64]}' does not exist", code=_FLEET, field="FleetId")
+
+        return await self._shown(params, refuse)
+
+    async def DescribeSpotFleetRequests(self, params: Params, call: Call) -> Result:
+        """There are none: instances are on demand."""
+        ids = _Ids("SpotFleetRequestIds", "spot fleet request ID", "InvalidSpotFleetRequestId.NotFound")
+        return await self._none(params, call, "SpotFleetRequestConfigs", ids)
+
+    async def DescribeSpotDatafeedSubscription(self, params: Params, call: Call) -> Result:
+        """There is none."""
+        only(params, call, "DryRun")
+
+        def refuse() -> Result:
+            raise NotFound("Spot datafeed subscription does not exist.", code="InvalidSpotDatafeed.NotFound")
+
+        return await self._shown(params, refuse)
+
+    async def DescribeReservedInstancesModifications(self, params: Params, call: Call) -> Result:
+        """There are none: instances are on demand."""
+        ids = _Ids(
+            "ReservedInstancesModificationIds", "modification ID", "InvalidReservedInstancesModificationId.NotFound"
+        )
+        return await self._none(params, call, "ReservedInstancesModifications", ids)
+
+    async def DescribeHostReservations(self, params: Params, call: Call) -> Result:
+        """There are none: every host is shared."""
+        ids = _Ids("HostReservationIdSet", "host reservation ID", "InvalidHostReservationId.NotFound")
+        return await self._none(params, call, "HostReservationSet", ids)
+
+    async def DescribeInstanceEventWindows(self, params: Params, call: Call) -> Result:
+        """There are none: no events are scheduled."""
+        ids = _Ids("InstanceEventWindowIds", "instance event window ID", "InvalidInstanceEventWindowID.NotFound")
+        return await self._none(params, call, "InstanceEventWindows", ids)
+
+    async def GetSerialConsoleAccessStatus(self, params: Params, call: Call) -> Result:
+        """Not enabled: instances have no serial port."""
+        only(params, call, "DryRun")
+        return await self._shown(params, lambda: {"SerialConsoleAccessEnabled": False, "ManagedBy": "account"})

@@ -248,6 +248,41 @@ class MakingDoor(Noun):
         owner = await self._shown(lambda state: names.find(state, call.caller.scope, params[NAME]))
         return {"FunctionName": owner.name}
 
+    async def DeleteFunctionCodeSigningConfig(self, params: Params, call: Call) -> Result:
+        """No code is signed: there is none that could stay."""
+        only(params, call, NAME)
+        await self._shown(lambda state: names.find(state, call.caller.scope, params[NAME]))
+        return {}
+
+    async def GetFunctionRecursionConfig(self, params: Params, call: Call) -> Result:
+        """Allow: nobody looks for loops."""
+        only(params, call, NAME)
+        await self._shown(lambda state: names.find(state, call.caller.scope, params[NAME]))
+        return {"RecursiveLoop": "Allow"}
+
+    async def PutFunctionRecursionConfig(self, params: Params, call: Call) -> Result:
+        """Allow alone: nobody looks for loops."""
+        only(params, call, NAME, "RecursiveLoop")
+        harmless(params, call, {"RecursiveLoop": "Allow"})
+        await self._shown(lambda state: names.find(state, call.caller.scope, params[NAME]))
+        return {"RecursiveLoop": "Allow"}
+
+    async def GetRuntimeManagementConfig(self, params: Params, call: Call) -> Result:
+        """Auto: an environment that starts has the runtime that its host has."""
+        only(params, call, NAME, QUALIFIER)
+        return await self._runtime(params, call)
+
+    async def PutRuntimeManagementConfig(self, params: Params, call: Call) -> Result:
+        """Auto alone: an environment that starts has the runtime that its host has."""
+        only(params, call, NAME, QUALIFIER, "UpdateRuntimeOn")
+        harmless(params, call, {"UpdateRuntimeOn": "Auto"})
+        return await self._runtime(params, call)
+
+    async def _runtime(self, params: Params, call: Call) -> Result:
+        scope, name, qualifier = call.caller.scope, params[NAME], params.get(QUALIFIER, "")
+        target = await self._shown(lambda state: names.resolve(state, scope, name, qualifier))
+        return {"UpdateRuntimeOn": "Auto", "FunctionArn": target.arn}
+
 
 def _alias(one: Alias) -> Result:
     shown: Result = {

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from minicloud.aws.call import Call, harmless, only, refused
 from minicloud.aws.lists import NEXT_TOKEN
-from minicloud.base.errors import CloudError, InvalidRequest
-from minicloud.function import commands, errors, schedules
+from minicloud.base.errors import InvalidRequest
+from minicloud.function import commands, schedule_groups, schedules
 from minicloud.function.aws.base import Params, Result
-from minicloud.function.model import Schedule
+from minicloud.function.model import Schedule, ScheduleGroup
 from minicloud.function.service import FunctionService
 from minicloud.function.state import State
 
-GROUP = "default"
 PAGE_MAX = 100  # model, MaxResults
 ENABLED, DISABLED, DELETE = "ENABLED", "DISABLED", "DELETE"
 UTC = "UTC"
@@ -32,7 +31,7 @@ _PARTS = (
 
 class Scheduler:
     """Schedules that invoke functions (asynchronously, so retries and dead letters are the function's own). Targets of
-    other services, flexible time windows, retry policies and schedule groups besides `default` are refused.
+    other services, flexible time windows and retry policies are refused.
     """
 
     def __init__(self, service: FunctionService, page_secret: bytes) -> None:
@@ -48,7 +47,6 @@ class Scheduler:
 
     async def _put(self, params: Params, call: Call, only_if: str) -> Result:
         only(params, call, *_NAMES, *_PARTS)
-        _group(params, call)
         harmless(params, call, {"FlexibleTimeWindow": {"Mode": "OFF"}})
         target = params["Target"]
         for name in target:
@@ -58,7 +56,7 @@ class Scheduler:
             raise refused("Target.Arn", call, "Schedules invoke functions.")
         command = commands.PutSchedule(
             call.caller.scope,
-            params["Name"],
+            _named(params),
             params["ScheduleExpression"],
             target["Arn"],
             params.get("ScheduleExpressionTimezone", ""),
@@ -80,18 +78,20 @@ class Scheduler:
 
     async def GetSchedule(self, params: Params, call: Call) -> Result:
         only(params, call, *_NAMES)
-        _group(params, call)
         return await self._service.shown(
-            lambda state: _schedule(schedules.find(state, call.caller.scope, params["Name"]))
+            lambda state: _schedule(schedules.find(state, call.caller.scope, _named(params)))
         )
 
     async def ListSchedules(self, params: Params, call: Call) -> Result:
         only(params, call, "GroupName", "NamePrefix", "State", "NextToken", "MaxResults")
-        _group(params, call)
         prefix, wanted = params.get("NamePrefix", ""), params.get("State")
+        scope = call.caller.scope
 
         def look(state: State) -> Result:
-            every = (state.schedules[key] for key in state.page(Schedule.kind, call.caller.scope))
+            keys = state.page(Schedule.kind, scope)
+            if "GroupName" in params:
+                keys = state.keys_under(Schedule.kind, schedule_groups.find(state, scope, params["GroupName"]).arn)
+            every = map(state.schedules.__getitem__, keys)
             found = {
                 one.arn: one for one in every if one.name.startswith(prefix) and wanted in (None, _schedule_state(one))
             }
@@ -102,36 +102,77 @@ class Scheduler:
 
     async def DeleteSchedule(self, params: Params, call: Call) -> Result:
         only(params, call, *_NAMES, "ClientToken")
-        _group(params, call)
-        await self._service.submit(commands.DeleteSchedule(call.caller.scope, params["Name"]))
+        await self._service.submit(commands.DeleteSchedule(call.caller.scope, _named(params)))
         return {}
 
     # --- groups
 
+    async def CreateScheduleGroup(self, params: Params, call: Call) -> Result:
+        only(params, call, "Name", "Tags", "ClientToken")
+        command = commands.CreateScheduleGroup(
+            call.caller.scope, params["Name"], _tags(params), params.get("ClientToken", "")
+        )
+        try:
+            made = await self._service.submit(command)
+        except InvalidRequest as error:
+            raise _said(error) from None
+        return {"ScheduleGroupArn": made.arn}
+
     async def GetScheduleGroup(self, params: Params, call: Call) -> Result:
-        """There is the group `default`."""
         only(params, call, "Name")
-        if params["Name"] != GROUP:
-            raise _no_group(params["Name"])
-        return _default(call)
+        return await self._service.shown(
+            lambda state: _shown_group(schedule_groups.find(state, call.caller.scope, params["Name"]))
+        )
 
     async def ListScheduleGroups(self, params: Params, call: Call) -> Result:
-        """There is the group `default`."""
         only(params, call, "NamePrefix", "NextToken", "MaxResults")
-        if "NextToken" in params:
-            raise refused("NextToken", call)
-        shown = [_default(call)] if GROUP.startswith(params.get("NamePrefix", "")) else []
-        return {"ScheduleGroups": shown[: params.get("MaxResults", PAGE_MAX)]}
+        prefix = params.get("NamePrefix", "")
+
+        def look(state: State) -> Result:
+            every = schedule_groups.every(state, call.caller.scope)
+            found = {one.name: one for one in every if one.name.startswith(prefix)}
+            some, token = NEXT_TOKEN.page(self._secret, call, params, found, params.get("MaxResults", PAGE_MAX))
+            return {"ScheduleGroups": [_shown_group(one) for one in some], **token}
+
+        return await self._service.shown(look)
+
+    async def DeleteScheduleGroup(self, params: Params, call: Call) -> Result:
+        """With its schedules, which are gone at once."""
+        only(params, call, "Name", "ClientToken")
+        await self._service.submit(commands.DeleteScheduleGroup(call.caller.scope, params["Name"]))
+        return {}
+
+    async def TagResource(self, params: Params, call: Call) -> Result:
+        only(params, call, "ResourceArn", "Tags")
+        command = commands.TagScheduleGroup(call.caller.scope, params["ResourceArn"], _tags(params))
+        try:
+            await self._service.submit(command)
+        except InvalidRequest as error:
+            raise _said(error) from None
+        return {}
+
+    async def UntagResource(self, params: Params, call: Call) -> Result:
+        only(params, call, "ResourceArn", "TagKeys")
+        remove = tuple(params["TagKeys"])
+        await self._service.submit(commands.TagScheduleGroup(call.caller.scope, params["ResourceArn"], remove=remove))
+        return {}
+
+    async def ListTagsForResource(self, params: Params, call: Call) -> Result:
+        only(params, call, "ResourceArn")
+
+        def look(state: State) -> Result:
+            tags = schedule_groups.by_arn(state, call.caller.scope, params["ResourceArn"]).tags
+            return {"Tags": [{"Key": key, "Value": value} for key, value in sorted(tags.items())]}
+
+        return await self._service.shown(look)
 
 
-def _group(params: Params, call: Call) -> None:
-    """Raises ResourceNotFoundException for another group than there is."""
-    if params.get("GroupName", GROUP) != GROUP:
-        raise _no_group(params["GroupName"])
+def _named(params: Params) -> str:
+    return f"{params.get('GroupName', schedule_groups.DEFAULT)}/{params['Name']}"
 
 
-def _no_group(name: str) -> CloudError:
-    return errors.NoSuchThing(f"Schedule group {name} does not exist.", field="GroupName")
+def _tags(params: Params) -> dict[str, str]:
+    return {one["Key"]: one["Value"] for one in params.get("Tags", ())}
 
 
 def _said(error: InvalidRequest) -> InvalidRequest:
@@ -139,9 +180,11 @@ def _said(error: InvalidRequest) -> InvalidRequest:
     return InvalidRequest(error.message, code="ValidationException", field=error.field)
 
 
-def _default(call: Call) -> Result:
-    arn = call.caller.scope.arn("scheduler", f"schedule-group/{GROUP}")
-    return {"Arn": arn, "Name": GROUP, "State": "ACTIVE"}
+def _shown_group(one: ScheduleGroup) -> Result:
+    shown: Result = {"Arn": one.arn, "Name": one.name, "State": "ACTIVE"}
+    if one.created:
+        shown |= {"CreationDate": one.created, "LastModificationDate": one.modified}
+    return shown
 
 
 def _schedule_state(one: Schedule) -> str:
@@ -152,7 +195,7 @@ def _summary(one: Schedule) -> Result:
     return {
         "Arn": one.arn,
         "Name": one.name,
-        "GroupName": GROUP,
+        "GroupName": one.group,
         "State": _schedule_state(one),
         "CreationDate": one.created,
         "LastModificationDate": one.modified or one.created,

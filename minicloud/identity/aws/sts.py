@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -114,6 +116,15 @@ class Sts:
             result["SourceIdentity"] = params["SourceIdentity"]
         return result
 
+    async def AssumeRoleWithWebIdentity(self, params: Params, call: Call) -> Result:
+        """An account has no identity providers, so no token of one is let in; AWS says so with these words."""
+        provider = params.get("ProviderId") or _issuer(params["WebIdentityToken"])
+        raise InvalidParameterValue(
+            f"No OpenIDConnect provider found in your account for {provider[:256]}",
+            code="InvalidIdentityToken",
+            field="WebIdentityToken",
+        )
+
     def _role(self, params: Params, call: Call) -> tuple[str, Role]:
         text, caller = params["RoleArn"], call.caller
         try:
@@ -194,6 +205,21 @@ def _duration(params: Params, default: int, most: int) -> int:
             field="DurationSeconds",
         )
     return seconds
+
+
+def _issuer(token: str) -> str:
+    """What a JWT says of who made it. Raises InvalidIdentityToken."""
+    parts = token.split(".")
+    try:
+        body = parts[1] if len(parts) == 3 else ""
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        issuer = claims["iss"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        issuer = None
+    if not isinstance(issuer, str):
+        text = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
+        raise InvalidParameterValue(text, code="InvalidIdentityToken", field="WebIdentityToken")
+    return issuer
 
 
 def _check_lasting(call: Call) -> None:

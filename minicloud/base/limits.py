@@ -11,6 +11,7 @@ TAG_VALUE_CHARS_MAX = 256
 USER_DATA_BYTES_MAX = 16 * 1024  # EC2 User Guide, "instancedata-add-user-data": 16 KB before base64
 LAUNCH_COUNT_MAX = 1000  # ours: one request; AWS answers large counts in one request too, bounded by quota
 CLIENT_TOKEN_CHARS_MAX = 64  # EC2 API, "Ensuring idempotency": up to 64 ASCII characters
+TEMPLATE_TOKEN_CHARS_MAX = 128  # EC2 API, CreateLaunchTemplate
 CLIENT_TOKEN_KEPT_S = 24 * 3600  # ours; AWS does not publish a figure for RunInstances
 TERMINATED_KEPT_S = 3600  # EC2 User Guide, "terminated instances remain visible for a short while": about an hour
 LAUNCH_TEMPLATE_VERSIONS_MAX = 10_000  # EC2 User Guide, launch template quotas: 10,000 versions a template

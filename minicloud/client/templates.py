@@ -47,7 +47,13 @@ class AsyncTemplates:
         return await self._version("Create", request)
 
     async def create_version(
-        self, template: str, data: models.TemplateData, *, source_version: str = "", version_description: str = ""
+        self,
+        template: str,
+        data: models.TemplateData,
+        *,
+        source_version: str = "",
+        version_description: str = "",
+        client_token: str = "",
     ) -> models.LaunchTemplateVersion:
         """What `data` does not set is taken from source_version (a number, "$Latest", "$Default"), when given."""
         request = catalog_pb2.CreateLaunchTemplateVersionRequest(
@@ -55,8 +61,9 @@ class AsyncTemplates:
             data=_data(data),
             source_version=source_version,
             version_description=version_description,
+            client_token=client_token or new_token(),
         )
-        return await self._version("CreateVersion", request, idempotent=False)
+        return await self._version("CreateVersion", request)
 
     async def set_default_version(self, template: str, version: int) -> models.LaunchTemplate:
         request = catalog_pb2.SetDefaultVersionRequest(template=template, version=version)

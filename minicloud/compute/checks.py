@@ -14,6 +14,12 @@ from minicloud.compute.ports import UserDataCheck
 STRATEGIES = frozenset(get_args(Strategy))
 
 
+def check_token(text: str, chars_max: int) -> str:
+    if len(text) > chars_max or not text.isascii():
+        raise InvalidParameterValue(f"client_token must be at most {chars_max} ASCII characters", field="client_token")
+    return text
+
+
 def check_user_data_text(text: str, check_user_data: UserDataCheck) -> None:
     size = len(text.encode())
     if size > limits.USER_DATA_BYTES_MAX:

@@ -201,6 +201,7 @@ class CreateTemplateVersion:
     data: dict[str, Any]
     source_version: str = ""
     description: str = ""
+    client_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)

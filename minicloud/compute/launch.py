@@ -28,7 +28,7 @@ from minicloud.base.shape import Shape
 from minicloud.base.tags import check_tags
 from minicloud.compute import images, security, templates, vpc
 from minicloud.compute.catalog import Catalog, InstanceType
-from minicloud.compute.checks import check_options, check_user_data_text, check_vcpus
+from minicloud.compute.checks import check_options, check_token, check_user_data_text, check_vcpus
 from minicloud.compute.commands import Launch, LaunchSpec
 from minicloud.compute.model import Group, Image, Instance, KeyPair, Token
 from minicloud.compute.placement import GroupKind, GroupMember, PlacementRequest, Rejection, Spot, place
@@ -93,10 +93,7 @@ def _token(state: State, command: Launch) -> Reservation | Token | None:
     """What this client token made before, or the token to write down (result still empty), or None without one."""
     if not command.client_token:
         return None
-    if len(command.client_token) > limits.CLIENT_TOKEN_CHARS_MAX or not command.client_token.isascii():
-        raise InvalidParameterValue(
-            f"client_token must be at most {limits.CLIENT_TOKEN_CHARS_MAX} ASCII characters", field="client_token"
-        )
+    check_token(command.client_token, limits.CLIENT_TOKEN_CHARS_MAX)
     key = command.scope.key("launch", command.client_token)
     digest = request_hash(command)
     before = state.tokens.get(key)

@@ -211,6 +211,7 @@ class TemplateVersion(Entity):
     created: float
     description: str = ""
     data: dict[str, Any] = field(default_factory=dict)
+    token: str = ""  # of the request that made it
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,19 @@ from typing import Any
 
 from minicloud.base import limits
 from minicloud.base.arn import Scope
-from minicloud.base.errors import AlreadyExists, InvalidParameterValue, LimitExceeded, OperationNotPermitted
+from minicloud.base.errors import (
+    AlreadyExists,
+    IdempotentParameterMismatch,
+    InvalidParameterValue,
+    LimitExceeded,
+    OperationNotPermitted,
+)
 from minicloud.base.ids import check_id
 from minicloud.base.machine import Context, Outcome
 from minicloud.base.tags import check_tags
 from minicloud.compute import names
 from minicloud.compute.catalog import Catalog
-from minicloud.compute.checks import check_user_data_text
+from minicloud.compute.checks import check_token, check_user_data_text
 from minicloud.compute.commands import (
     CreateTemplate,
     CreateTemplateVersion,
@@ -106,7 +112,12 @@ def create(state: State, command: CreateTemplate, context: Context, check_user_d
         tags=check_tags(command.tags),
     )
     version = TemplateVersion(
-        template.id, 1, context.now, names.check_description(command.description), dict(command.data)
+        template.id,
+        1,
+        context.now,
+        names.check_description(command.description),
+        dict(command.data),
+        check_token(command.client_token, limits.TEMPLATE_TOKEN_CHARS_MAX),
     )
     draft = Draft()
     draft.put(template)
@@ -117,7 +128,9 @@ def create(state: State, command: CreateTemplate, context: Context, check_user_d
 def _same_or_taken(state: State, taken: Template, command: CreateTemplate) -> Outcome:
     """A repeat under a client token is answered with what the first made, when it is the same request."""
     first = state.versions.get(f"{taken.id}/1")
-    if command.client_token and first is not None and first.data == command.data and taken.tags == command.tags:
+    if command.client_token and first is not None and first.token == command.client_token:
+        if first.data != command.data or taken.tags != command.tags:
+            raise IdempotentParameterMismatch(field="client_token")
         return Outcome((taken, first))
     raise AlreadyExists(
         f"a launch template named '{taken.name}' exists already ({taken.id})",
@@ -130,7 +143,9 @@ def create_version(
     state: State, command: CreateTemplateVersion, context: Context, check_user_data: UserDataCheck
 ) -> Outcome:
     template = find_template(state, command.scope, command.template)
-    if template.latest_version >= limits.LAUNCH_TEMPLATE_VERSIONS_MAX:
+    token = check_token(command.client_token, limits.TEMPLATE_TOKEN_CHARS_MAX)
+    made = next((one for one in versions(state, template) if one.token == token), None) if token else None
+    if made is None and template.latest_version >= limits.LAUNCH_TEMPLATE_VERSIONS_MAX:
         raise LimitExceeded(
             f"a launch template has at most {limits.LAUNCH_TEMPLATE_VERSIONS_MAX} versions", field="template"
         )
@@ -138,10 +153,14 @@ def create_version(
     if command.source_version:
         source = find(state, command.scope, command.template, command.source_version)
         data = {**source.data, **data}
+    if made is not None:
+        if made.data != data or made.description != command.description:
+            raise IdempotentParameterMismatch(field="client_token")
+        return Outcome((template, made))
     _check_data(data, check_user_data)
     after = replace(template, latest_version=template.latest_version + 1)
     description = names.check_description(command.description)
-    version = TemplateVersion(template.id, after.latest_version, context.now, description, data)
+    version = TemplateVersion(template.id, after.latest_version, context.now, description, data, token)
     draft = Draft()
     draft.put(after)
     draft.put(version)

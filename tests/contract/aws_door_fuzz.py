@@ -97,9 +97,18 @@ class DoorFuzz:
     async def one(self) -> Answer:
         """One request of a random operation. Raises AssertionError where the door failed."""
         service, name = self.rand.choice(self._operations)
-        operation = self._models[service].operation_model(name)
-        params = self._members(operation.input_shape, 0) if operation.input_shape else {}
-        return await self.ask(service, name, params)
+        return await self.ask(service, name, self.params(service, name))
+
+    def params(self, service: str, name: str) -> dict[str, Any]:
+        """What to ask of an operation, at random."""
+        shape = self._models[service].operation_model(name).input_shape
+        return self._members(shape, 0) if shape is not None else {}
+
+    def with_member(self, service: str, member: str) -> list[str]:
+        """Operations that are served and have this parameter."""
+        model, found = self._models[service], sorted({name for one, name in self._operations if one == service})
+        shapes = {name: model.operation_model(name).input_shape for name in found}
+        return [name for name, shape in shapes.items() if shape is not None and member in shape.members]
 
     async def ask(self, service: str, name: str, params: dict[str, Any]) -> Answer:
         operation = self._models[service].operation_model(name)

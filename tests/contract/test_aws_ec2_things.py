@@ -98,6 +98,23 @@ async def test_a_launch_template_says_back_what_it_was_given(tmp_path: Path) -> 
             await ec2.describe_launch_templates(LaunchTemplateNames=["web"])
 
 
+async def test_a_template_is_made_once_under_its_client_token(tmp_path: Path) -> None:
+    async with ec2_world(tmp_path) as world:
+        ec2 = world.client("ec2")
+        given = {"LaunchTemplateName": "web", "LaunchTemplateData": {"InstanceType": "t3.nano"}}
+        first = await ec2.create_launch_template(**given, ClientToken="once")
+        again = await ec2.create_launch_template(**given, ClientToken="once")
+        assert first["LaunchTemplate"] == again["LaunchTemplate"]
+        with refused("InvalidLaunchTemplateName.AlreadyExistsException"):
+            await ec2.create_launch_template(**given)  # boto3 makes a token of its own
+        for _ in range(2):
+            made = await ec2.create_launch_template_version(**given, ClientToken="more", SourceVersion="$Latest")
+            assert made["LaunchTemplateVersion"]["VersionNumber"] == 2
+        with refused("IdempotentParameterMismatch"):
+            await ec2.create_launch_template_version(**given, ClientToken="more", VersionDescription="another")
+        assert (await ec2.create_launch_template_version(**given))["LaunchTemplateVersion"]["VersionNumber"] == 3
+
+
 async def test_tags_of_instances_volumes_and_others(tmp_path: Path) -> None:
     async with ec2_world(tmp_path) as world:
         ec2 = world.client("ec2")

@@ -41,12 +41,22 @@ class Templates:
         )
 
     def create_version(
-        self, template: str, data: models.TemplateData, *, source_version: str = "", version_description: str = ""
+        self,
+        template: str,
+        data: models.TemplateData,
+        *,
+        source_version: str = "",
+        version_description: str = "",
+        client_token: str = "",
     ) -> models.LaunchTemplateVersion:
         """What `data` does not set is taken from source_version (a number, "$Latest", "$Default"), when given."""
         return self._loop.run(
             self._inner.create_version(
-                template, data, source_version=source_version, version_description=version_description
+                template,
+                data,
+                source_version=source_version,
+                version_description=version_description,
+                client_token=client_token,
             )
         )
 

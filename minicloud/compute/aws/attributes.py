@@ -15,7 +15,7 @@ from minicloud.base.errors import (
 )
 from minicloud.compute import commands, instances, security
 from minicloud.compute.aws import shown
-from minicloud.compute.aws.base import Noun, Params, Result, named_in
+from minicloud.compute.aws.base import Noun, Params, Result, named_in, would_have
 from minicloud.compute.aws.instances import instance_of
 from minicloud.compute.catalog import Catalog
 from minicloud.compute.model import Instance
@@ -199,6 +199,8 @@ class AttributeDoor(Noun):
                 done.append({"InstanceId": instance_id})
             except (NotFound, IncorrectState, InvalidParameterValue, InvalidParameterCombination) as error:
                 failed.append({"InstanceId": instance_id, "Error": {"Code": error.code, "Message": error.message}})
+        if params.get("DryRun"):
+            would_have()
         return {
             "SuccessfulInstanceCreditSpecifications": done,
             "UnsuccessfulInstanceCreditSpecifications": failed,

@@ -7,7 +7,7 @@ import asyncio
 from minicloud.aws.call import Call, only, refused
 from minicloud.base.errors import InvalidParameterCombination, InvalidParameterValue, NotFound
 from minicloud.compute import commands, keypairs, keys
-from minicloud.compute.aws.base import Noun, Params, Result, named_in, tagged, tags_for
+from minicloud.compute.aws.base import Noun, Params, Result, named_in, tagged, tags_for, would_have
 from minicloud.compute.aws.filters import TAGS, Fields
 from minicloud.compute.errors import key_not_found
 from minicloud.compute.model import Group, KeyPair
@@ -79,6 +79,8 @@ class KeyPairDoor(Noun):
             name = params.get("KeyName") or self._key_of(params["KeyPairId"], call).name
             gone = await self._submit(commands.DeleteKeyPair(call.caller.scope, name), params)
         except NotFound:
+            if params.get("DryRun"):
+                would_have()
             return {"Return": True}
         return {"Return": True, "KeyPairId": gone.id}
 

@@ -67,7 +67,12 @@ class TemplateDoor(LaunchDoor):
             before = templates.find(self._state, call.caller.scope, _named(params), source)
             given = {**as_aws(before.data, call), **given}
         command = commands.CreateTemplateVersion(
-            call.caller.scope, _named(params), self._data(given, call), "", params.get("VersionDescription", "")
+            call.caller.scope,
+            _named(params),
+            self._data(given, call),
+            "",
+            params.get("VersionDescription", ""),
+            params.get("ClientToken", ""),
         )
         template, version = await self._submit(command, params)
         return {"LaunchTemplateVersion": _version(template, version, call)}

@@ -122,6 +122,7 @@ class LaunchTemplateServicer:
             translate.template_data(request.data),
             request.source_version,
             request.version_description,
+            request.client_token,
         )
         return translate.template_version(*await self._service.submit(command))
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from minicloud.sandbox.cgroup import Cgroups
+from minicloud.sandbox.cgroup import Cgroup, Cgroups
+from minicloud.sandbox.cgroup_v1 import V1Cgroup
+from minicloud.sandbox.cgroup_v2 import V2Cgroup
 from tests.contract.function_bench import Bench, isolated_or_skip, opened
 from tests.real_cloud import started
 from tests.turns import until
@@ -159,6 +161,32 @@ def handler(event, context):
     assert (kind, text) == ("OSError", "[Errno 28] No space left on device")
     assert await bench.result(neighbour, 5) == 5
     await bench.until(lambda: bench.host.counts(neighbour.arn).idle == 1)
+
+
+@pytest.mark.parametrize(("memory_mib", "vcpus", "weight"), [(128, 1.0, 7), (1_769, 1.0, 100), (3_538, 2.0, 200)])
+async def test_cpu_comes_with_memory(bench: Bench, memory_mib: int, vcpus: float, weight: int) -> None:
+    """A cap, and a share of a host that is full; from a group that was made ahead, and from one that was not."""
+    spec = bench.spec("import time\ndef handler(e, c):\n  time.sleep(0.2)\n  return e\n", memory_mib=memory_mib)
+    await asyncio.gather(*(bench.result(spec) for _ in range(6)))
+    groups = [one for one in groups_of(bench) if one.pids()]
+    assert len(groups) > 4
+    for group in groups:
+        cap, share = cpu_of(group)
+        assert share == pytest.approx(weight, abs=1)
+        assert cap == vcpus or (cap is None and vcpus > 1.0)  # version 1 refuses more than this machine's ancestor has
+
+
+def cpu_of(group: Cgroup) -> tuple[float | None, float]:
+    """vCPUs at the most (None: no cap of its own), and the weight in cgroup v2's unit."""
+    if isinstance(group, V2Cgroup):
+        quota, period = (group.directory / "cpu.max").read_text().split()
+        return int(quota) / int(period), float((group.directory / "cpu.weight").read_text())
+    assert isinstance(group, V1Cgroup)
+    folder = group.directories["cpu"]
+    quota, period, shares = (
+        int((folder / name).read_text()) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares")
+    )
+    return None if quota < 0 else quota / period, shares * 100 / 1024
 
 
 async def test_a_killed_environment_is_an_error_at_once(bench: Bench) -> None:

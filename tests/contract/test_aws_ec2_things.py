@@ -115,6 +115,25 @@ async def test_a_template_is_made_once_under_its_client_token(tmp_path: Path) ->
         assert (await ec2.create_launch_template_version(**given))["LaunchTemplateVersion"]["VersionNumber"] == 3
 
 
+async def test_an_alias_of_an_image_is_shown_as_given_or_resolved(tmp_path: Path) -> None:
+    async with ec2_world(tmp_path) as world:
+        ec2, alias = world.client("ec2"), "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
+        data = {"ImageId": f"resolve:ssm:{alias}", "InstanceType": "t3.nano"}
+        await ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData=data)
+        await ec2.create_launch_template_version(
+            LaunchTemplateName="web", LaunchTemplateData={"InstanceType": "t3.nano"}
+        )
+        named = (await world.client("ssm").get_parameter(Name=alias))["Parameter"]["Value"]
+
+        async def images(**given: bool) -> list[str | None]:
+            found = await ec2.describe_launch_template_versions(LaunchTemplateName="web", **given)
+            return [one["LaunchTemplateData"].get("ImageId") for one in found["LaunchTemplateVersions"]]
+
+        assert await images() == [None, data["ImageId"]]
+        assert await images(ResolveAlias=True) == [None, named]
+        assert await images() == [None, data["ImageId"]]
+
+
 async def test_tags_of_instances_volumes_and_others(tmp_path: Path) -> None:
     async with ec2_world(tmp_path) as world:
         ec2 = world.client("ec2")

@@ -17,6 +17,7 @@ from minicloud.base.errors import (
 from minicloud.compute import commands, templates, vpc
 from minicloud.compute.aws.base import Params, Result, named_in, tagged, tags_for
 from minicloud.compute.aws.filters import TAGS, Fields
+from minicloud.compute.aws.images import resolved
 from minicloud.compute.aws.launch import SHARED, LaunchDoor
 from minicloud.compute.model import Template, TemplateVersion
 
@@ -123,7 +124,11 @@ class TemplateDoor(LaunchDoor):
         }
         some, result = self._page(call, params, keyed.items(), fields)
         newest_first = sorted(some, key=lambda one: (one[0].id, -one[1].version))
-        return {**result, "LaunchTemplateVersions": [_version(*one, call) for one in newest_first]}
+        shown = [_version(*one, call) for one in newest_first]
+        if params.get("ResolveAlias"):
+            for one in (version["LaunchTemplateData"] for version in shown):
+                one |= {"ImageId": resolved(one["ImageId"])} if "ImageId" in one else {}
+        return {**result, "LaunchTemplateVersions": shown}
 
     def _chosen(self, params: Params, call: Call) -> list[tuple[Template, TemplateVersion]]:
         wanted = params.get("Versions", ())

@@ -159,6 +159,43 @@ async def test_tags_of_instances_volumes_and_others(tmp_path: Path) -> None:
             await ec2.create_tags(Resources=names, Tags=[{"Key": "aws:x", "Value": "v"}])
 
 
+async def test_whatever_is_made_can_be_tagged_as_it_is_made(tmp_path: Path) -> None:
+    async with ec2_world(tmp_path) as world:
+        ec2 = world.client("ec2")
+        (one,) = await world.launch(ec2, TagSpecifications=[*of("instance", a="1"), *of("volume", a="1")])
+        group = await ec2.create_security_group(
+            GroupName="g", Description="d", TagSpecifications=of("security-group", a="1")
+        )
+        web = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]
+        rules = of("security-group-rule", a="1")
+        for way in (ec2.authorize_security_group_ingress, ec2.authorize_security_group_egress):
+            await way(GroupId=group["GroupId"], IpPermissions=web, TagSpecifications=rules)
+        await ec2.create_key_pair(KeyName="k1", TagSpecifications=of("key-pair", a="1"))
+        await ec2.import_key_pair(KeyName="k2", PublicKeyMaterial=PUBLIC_KEY, TagSpecifications=of("key-pair", a="1"))
+        await ec2.create_placement_group(
+            GroupName="p", Strategy="spread", TagSpecifications=of("placement-group", a="1")
+        )
+        await ec2.create_launch_template(
+            LaunchTemplateName="web",
+            LaunchTemplateData={"InstanceType": "t3.nano"},
+            TagSpecifications=of("launch-template", a="1"),
+        )
+        await world.wait(ec2, "instance_running", InstanceIds=[one["InstanceId"]])
+        image = await ec2.create_image(
+            InstanceId=one["InstanceId"], Name="golden", TagSpecifications=of("image", a="1")
+        )
+        found = (await ec2.describe_tags(Filters=[{"Name": "key", "Values": ["a"]}]))["Tags"]
+        kinds = sorted(tag["ResourceType"] for tag in found)
+        assert kinds == [
+            "image", "instance", "key-pair", "key-pair", "launch-template", "placement-group", "security-group",
+            "security-group-rule", "security-group-rule", "volume",
+        ]  # fmt: skip
+        assert {tag["Value"] for tag in found} == {"1"} and image["ImageId"] in {tag["ResourceId"] for tag in found}
+        with refused("InvalidParameterValue"):
+            await ec2.create_key_pair(KeyName="k3", TagSpecifications=of("instance", a="1"))
+        assert len((await ec2.describe_key_pairs())["KeyPairs"]) == 2
+
+
 async def test_placement_groups_and_images_of_ones_own(tmp_path: Path) -> None:
     async with ec2_world(tmp_path) as world:
         ec2 = world.client("ec2")

@@ -1,5 +1,8 @@
-"""What functions did since it was last reported: AWS/Lambda's metrics, by function and by qualified resource; and what
-they did as targets, by target group.
+"""What functions did since it was last reported: AWS/Lambda's metrics; and what they did as targets, by target group.
+
+    FunctionName                              all of a function
+    FunctionName, Resource                    what was invoked by a version's or alias's name (name:qualifier)
+    FunctionName, Resource, ExecutedVersion   of an alias that shares invocations out, by the version that ran
 
 Source: guide, "Types of metrics for Lambda functions"; ALB guide, "CloudWatch metrics", "Lambda functions".
 """
@@ -9,8 +12,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from minicloud.base.arn import Arn, Scope
+from minicloud.function.model import Version
+from minicloud.function.names import Target
 from minicloud.function.ports import Outcome
 from minicloud.shell.reports import Reading, Report
 
@@ -33,17 +39,35 @@ class _Tally:
     ages_ms: list[float] = field(default_factory=list)
 
 
+class Subject(NamedTuple):
+    """Whose invocation it is. `resource`: name:qualifier where it was qualified; `executed`: see above."""
+
+    scope: Scope
+    name: str
+    resource: str = ""
+    executed: str = ""
+
+
+def subject(target: Target, version: Version) -> Subject:
+    function = target.function
+    if target.arn == function.arn:
+        return Subject(function.scope, function.name)
+    resource = target.arn.partition(":function:")[2]
+    shared = target.alias is not None and target.alias.weights
+    return Subject(function.scope, function.name, resource, version.version if shared else "")
+
+
 class Meter:
     """`on_first`: called when there is something to report again."""
 
     def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
         self._on_first = on_first
-        self._tallies: dict[tuple[Scope, str], _Tally] = {}
+        self._tallies: dict[tuple[Scope, str, str, str], _Tally] = {}
         self._balanced: dict[tuple[str, str], Counter[str]] = {}  # by balancer and target group
 
-    def _tally(self, scope: Scope, name: str) -> _Tally:
+    def _tally(self, scope: Scope, name: str, resource: str = "", executed: str = "") -> _Tally:
         self._wake()
-        key = scope, name
+        key = scope, name, resource, executed
         tally = self._tallies.get(key)
         if tally is None:
             tally = self._tallies[key] = _Tally()
@@ -58,12 +82,24 @@ class Meter:
         self._wake()
         self._balanced.setdefault((balancer, group), Counter())[metric] += added
 
-    def began(self, scope: Scope, name: str, running: int) -> None:
-        tally = self._tally(scope, name)
+    def _of(self, one: Subject) -> list[_Tally]:
+        found = [self._tally(one.scope, one.name)]
+        if one.resource:
+            found.append(self._tally(one.scope, one.name, one.resource))
+        if one.executed:
+            found.append(self._tally(*one))
+        return found
+
+    def began(self, one: Subject, running: int) -> None:
+        """`running`: of the function at once, however they were invoked."""
+        tally = self._tally(one.scope, one.name)
         tally.running_max = max(tally.running_max, running)
 
-    def ended(self, scope: Scope, name: str, outcome: Outcome) -> None:
-        tally = self._tally(scope, name)
+    def ended(self, one: Subject, outcome: Outcome) -> None:
+        for tally in self._of(one):
+            self._ended(tally, outcome)
+
+    def _ended(self, tally: _Tally, outcome: Outcome) -> None:
         tally.invocations += 1
         tally.errors += bool(outcome.function_error)
         if len(tally.durations_ms) < VALUES_MAX:
@@ -71,8 +107,9 @@ class Meter:
         if outcome.init_ms is not None and len(tally.inits_ms) < VALUES_MAX:
             tally.inits_ms.append(outcome.init_ms)
 
-    def throttled(self, scope: Scope, name: str) -> None:
-        self._tally(scope, name).throttles += 1
+    def throttled(self, one: Subject) -> None:
+        for tally in self._of(one):
+            tally.throttles += 1
 
     def event_received(self, scope: Scope, name: str) -> None:
         self._tally(scope, name).received += 1
@@ -96,12 +133,18 @@ class Meter:
         tallies, self._tallies = self._tallies, {}
         balanced, self._balanced = self._balanced, {}
         found = [
-            Report(scope, NAMESPACE, (("FunctionName", name),), now, _readings(tally))
-            for (scope, name), tally in tallies.items()
+            Report(scope, NAMESPACE, _dimensions(name, resource, executed), now, _readings(tally, not resource))
+            for (scope, name, resource, executed), tally in tallies.items()
         ]
         for arns, counts in balanced.items():
             found += _of_target(*arns, counts, now)
         return found
+
+
+def _dimensions(name: str, resource: str, executed: str) -> tuple[tuple[str, str], ...]:
+    """In the order of their names, as metrics have them."""
+    given = (("ExecutedVersion", executed), ("FunctionName", name), ("Resource", resource))
+    return tuple((key, value) for key, value in given if value)
 
 
 def _of_target(balancer: str, group: str, counts: Counter[str], now: float) -> list[Report]:
@@ -114,16 +157,16 @@ def _of_target(balancer: str, group: str, counts: Counter[str], now: float) -> l
     return [Report(scope, BALANCED, dimensions, now, readings) for dimensions in ((target,), (whole, target))]
 
 
-def _readings(tally: _Tally) -> list[Reading]:
-    counts = {
-        "Invocations": tally.invocations,
-        "Errors": tally.errors,
-        "Throttles": tally.throttles,
-        "AsyncEventsReceived": tally.received,
-        "AsyncEventsDropped": tally.dropped,
-        "DestinationDeliveryFailures": tally.undelivered,
-        "DeadLetterErrors": tally.dead_letter_errors,
-    }
+def _readings(tally: _Tally, whole: bool) -> list[Reading]:
+    """`whole`: of a function, whose events are counted too."""
+    counts = {"Invocations": tally.invocations, "Errors": tally.errors, "Throttles": tally.throttles}
+    if whole:
+        counts |= {
+            "AsyncEventsReceived": tally.received,
+            "AsyncEventsDropped": tally.dropped,
+            "DestinationDeliveryFailures": tally.undelivered,
+            "DeadLetterErrors": tally.dead_letter_errors,
+        }
     found = [Reading(name, "Count", [float(value)]) for name, value in counts.items()]
     if tally.running_max:
         found.append(Reading("ConcurrentExecutions", "Count", [float(tally.running_max)]))

@@ -28,7 +28,7 @@ from minicloud.function.links import events, firing, polling
 from minicloud.function.links.packages import Packages
 from minicloud.function.links.warmth import Warmth
 from minicloud.function.machine import Functions
-from minicloud.function.metering import Meter
+from minicloud.function.metering import Meter, subject
 from minicloud.function.model import (
     Alias,
     Function,
@@ -216,13 +216,13 @@ class FunctionService:
         target = self.checked(request, bytes_max)
         version = target.version if target.alias is None else self._chosen(target)
         function = target.function
-        wanted = want(self.state, target, version)
+        wanted, metered = want(self.state, target, version), subject(target, version)
         spec = self.specs.of(self.state, version)
         warm = self._environments.counts(function.arn, version.version).idle > 0
         try:
             number = self.ledger.enter(wanted, self._ports.clock.monotonic(), warm=warm)
         except errors.TooManyRequests:
-            self.meter.throttled(function.scope, function.name)
+            self.meter.throttled(metered)
             raise
         invocation = Invocation(
             request.request_id or self.new_request_id(),
@@ -233,7 +233,7 @@ class FunctionService:
             request.tail,
             request.sink,
         )
-        self.meter.began(function.scope, function.name, self.ledger.running(function.arn))
+        self.meter.began(metered, self.ledger.running(function.arn))
 
         def done(said: Outcome | BaseException) -> None:
             self.ledger.leave(wanted, number)
@@ -241,11 +241,11 @@ class FunctionService:
                 if not warm and said.init_ms is None:
                     self.ledger.give_back(function.arn)
                 outcome = _bounded(said)
-                self.meter.ended(function.scope, function.name, outcome)
+                self.meter.ended(metered, outcome)
                 told(Answer(invocation.request_id, version.version, outcome))
                 return
             if isinstance(said, errors.TooManyRequests):
-                self.meter.throttled(function.scope, function.name)
+                self.meter.throttled(metered)
             told(said)
 
         if warm and self._environments.begin(spec, invocation, done):

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from minicloud.function.commands import SetReserved
+from minicloud.function.commands import CreateAlias, PublishVersion, SetReserved, UpdateCode
 from minicloud.function.errors import TooManyRequests
 from minicloud.function.invoking import Request
+from minicloud.function.model import Code
 from minicloud.function.ports import Invocation, Outcome
 from tests.contract.events_bench import HOME, Bench
+from tests.contract.function_world import packed
 
 
 @pytest.fixture
@@ -51,6 +53,32 @@ async def test_what_a_function_did_is_measured(bench: Bench) -> None:
     assert found["InitDuration"] == [30.0]  # of the one that was cold
     assert found["ConcurrentExecutions"] == [2.0]
     assert (found["Invocations"], found["Errors"], found["Throttles"]) == ([2.0], [0.0], [3.0])
+
+
+async def test_qualified_ones_are_measured_by_what_they_were_asked_for_too(bench: Bench) -> None:
+    await bench.function(run=lambda _: Outcome(b"1", duration_ms=1.0))
+    for _ in range(2):
+        await bench.service.submit(PublishVersion(HOME, "f"))
+        await bench.service.with_package(packed(main="x = 1"), UpdateCode(HOME, "f", Code("", 0, 0)))
+    await bench.service.submit(CreateAlias(HOME, "f", "live", "1", weights={"2": 1.0}))
+    await bench.service.submit(CreateAlias(HOME, "f", "plain", "1"))
+    for name, count in (("f", 1), ("f:1", 2), ("f:live", 3), ("f:plain", 4)):
+        for _ in range(count):
+            await bench.service.invoke(Request(HOME, name, b"1"))
+    await bench.clock.advance(5)
+    counts = {
+        tuple(f"{key}={value}" for key, value in report.dimensions): {
+            reading.name: list(reading.values) for reading in report.readings
+        }["Invocations"]
+        for report in bench.reports.kept
+    }
+    assert counts == {
+        ("FunctionName=f",): [10.0],
+        ("FunctionName=f", "Resource=f:1"): [2.0],
+        ("FunctionName=f", "Resource=f:live"): [3.0],
+        ("ExecutedVersion=2", "FunctionName=f", "Resource=f:live"): [3.0],
+        ("FunctionName=f", "Resource=f:plain"): [4.0],
+    }
 
 
 async def test_one_that_stays_throttled_is_no_invocation(bench: Bench) -> None:

@@ -62,6 +62,14 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+async def test_a_payload_comes_from_standard_input(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shell("function", "deploy", str(folder))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"piped": 1}')))
+    assert await shell("function", "invoke", "hello", "-") == '{"piped": 1}\n'
+    assert await shell("function", "invoke", "hello", "@/nowhere/event.json", code=2) == ""
+    assert "cannot read /nowhere/event.json" in shell.err
+
+
 async def test_deploy_invoke_show_delete(shell: Shell, world: World, folder: Path, tmp_path: Path) -> None:
     made = await shell.json("function", "deploy", str(folder), "--memory", "256", "--env", "AB=1")
     assert (made[0]["name"], made[0]["handler"], made[0]["memory_mib"]) == ("hello", "app.handler", 256)

@@ -113,9 +113,10 @@ class Builder:
 
     # ------------------------------------------------------------ ports.GuestBuilder
 
-    async def begin(self, record: GuestRecord, save: Callable[[], None]) -> bool:
+    async def begin(self, record: GuestRecord, save: Callable[[], None]) -> int:
         self._coming[record.instance_id] = record
-        return await self._begin_ahead(record, spec_of(record), save)
+        begun = await self._begin_ahead(record, spec_of(record), save)
+        return self._begun[record.instance_id].pid if begun else 0
 
     async def prepare(self, record: GuestRecord, cancelled: threading.Event) -> None:
         spec = spec_of(record)

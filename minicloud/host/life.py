@@ -179,6 +179,9 @@ class Life:
                 await builder.prepare(self.record, self._cancelled)
             self._save()
             await self._until(lambda: self._link is not None or self._cut_short())
+            if begun and self._grace_s and self._link is None:
+                await self._shut_down_unadopted(begun)
+                return self._how_it_was_cut()
         while True:
             end = await self._boot()
             if end is not None:
@@ -234,12 +237,27 @@ class Life:
     async def _shut_down(self, grace_s: float) -> None:
         """Ask, wait, kill; returns when the guest's process is gone (or will not go)."""
         if grace_s > 0 and self._ready:
-            try:
-                await self._tools.watch.shut_down(self.record, grace_s)
-                await asyncio.wait_for(self._until(lambda: self._gone() or self._grace_s == 0), grace_s + 1.0)
-            except (CloudError, OSError, TimeoutError):
-                log.info("guest %s did not end when asked; it is killed", self.record.instance_id)
+            await self._ask_to_end(grace_s)
         await self._kill()
+
+    async def _shut_down_unadopted(self, pid: int) -> None:
+        """One that boots and has no actor yet: the user's code gets its grace all the same."""
+        process = identify(pid)
+        if process is None or not self._grace_s:
+            return
+        watch = ProcessWatch(process, self._on_guest_gone)
+        try:
+            await self._ask_to_end(self._grace_s)
+        finally:
+            watch.close()
+
+    async def _ask_to_end(self, grace_s: float) -> None:
+        """Returns when it has ended, or should be killed."""
+        try:
+            await self._tools.watch.shut_down(self.record, grace_s)
+            await asyncio.wait_for(self._until(lambda: self._gone() or self._grace_s == 0), grace_s + 1.0)
+        except (CloudError, OSError, TimeoutError):
+            log.info("guest %s did not end when asked; it is killed", self.record.instance_id)
 
     async def _kill(self) -> None:
         guest = self.record.guest

@@ -33,8 +33,8 @@ class GuestStatus:
 class GuestBuilder(Protocol):
     """Makes the place where a guest lives, and takes it down. Everything is idempotent; nothing blocks the loop."""
 
-    async def begin(self, record: GuestRecord, save: Callable[[], None]) -> bool:
-        """Make it of a guest that waits, which boots at once. False: there is none that fits, `prepare` it.
+    async def begin(self, record: GuestRecord, save: Callable[[], None]) -> int:
+        """Make it of a guest that waits, which boots at once; its pid. 0: there is none that fits, `prepare` it.
 
         `save` keeps the record; called before anything begins that only the record tells of.
         """

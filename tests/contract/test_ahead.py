@@ -123,6 +123,35 @@ async def test_an_actor_hears_how_a_guest_ended_that_ended_before_it_came(host: 
     assert host.groups == []
 
 
+POLITE = """#!/bin/sh
+trap 'echo told > /root/told; exit 0' TERM
+echo > /root/ready
+while :; do sleep 0.05; done
+"""
+
+
+async def test_who_is_to_end_before_its_actor_came_gets_its_grace(host: Host) -> None:
+    await begun(host, "i-0022", user_data=POLITE)
+    home = host.places.root("i-0022") / "root"
+    await there(home / "ready")
+    assert (await host.control.result(host.end("i-0022", grace_s=30.0))).ok
+    report = await host.control.until_state("i-0022", "ended")
+    assert report.reason.code == "Stopped" and (home / "told").exists()
+    assert host.groups == []
+
+
+async def test_who_does_not_heed_is_killed_when_its_grace_is_cut_short(host: Host) -> None:
+    await begun(
+        host, "i-0023", user_data="#!/bin/sh\ntrap 'echo > /root/told' TERM\necho > /root/ready\nwhile :; do :; done\n"
+    )
+    home = host.places.root("i-0023") / "root"
+    await there(home / "ready")
+    patient = host.end("i-0023", grace_s=300.0)
+    await there(home / "told")
+    assert (await host.control.result(host.end("i-0023", force=True))).ok
+    assert (await host.control.result(patient)).ok and host.groups == []
+
+
 async def test_who_waits_ends_with_the_agent(host: Host) -> None:
     await host.guest_ahead()
     waiting, folders = inits(host), list(host.places.disks.glob(f"{AHEAD}*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -29,11 +30,11 @@ class World:
     released: list[str] = field(default_factory=list)
     oom: int = 0
 
-    async def begin(self, record: GuestRecord, save: Callable[[], None]) -> bool:
+    async def begin(self, record: GuestRecord, save: Callable[[], None]) -> int:
         self.began.append(record.instance_id)
         save()
         self.oom += 1
-        return True
+        return os.getpid()
 
     async def prepare(self, record: GuestRecord, cancelled: threading.Event) -> None:
         self.prepared.append(record.instance_id)

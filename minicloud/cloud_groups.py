@@ -132,10 +132,10 @@ class Groups:
         groups = self.machine.state.groups.values()
         return {arn for group in groups for arn in (*group.target_groups, *group.leaving)}
 
-    async def fares(self, instance_id: str, healthy: bool) -> None:
+    async def fares(self, instance_id: str, healthy: bool, passed: bool) -> None:
         member = self.machine.state.member_of(instance_id)
-        if member is not None and member.target_bad == healthy:
-            await self.shell.submit(TargetSeen(instance_id, healthy))
+        if member is not None and (member.target_bad, member.target_passed) != (not healthy, passed):
+            await self.shell.submit(TargetSeen(instance_id, healthy, passed))
 
     def let_go(self, instance_id: str) -> None:
         self.service.wake(instance_id)

@@ -58,6 +58,9 @@ class Targets:
         return not left.targets
 
 
+_PASSED = frozenset({"healthy", "unavailable", "unused"})  # the last two: nobody checks it
+
+
 class Finder(Protocol):
     """Who wants to know, seen from here."""
 
@@ -65,8 +68,8 @@ class Finder(Protocol):
         """The ARNs of all that are used."""
         ...
 
-    async def fares(self, instance_id: str, healthy: bool) -> None:
-        """healthy: no target group finds it unhealthy."""
+    async def fares(self, instance_id: str, healthy: bool, passed: bool) -> None:
+        """healthy: no target group finds it unhealthy. passed: one knows it, and each that checks it found it healthy."""
         ...
 
     def let_go(self, instance_id: str) -> None:
@@ -152,7 +155,7 @@ class TargetHealth:
         knows = any(target[0] == instance_id for target in self._states[group])
         groups = self._on.get(instance_id, set()) - {group} | ({group} if knows else set())
         states = [state for one in groups for target, state in self._states[one].items() if target[0] == instance_id]
-        await self._finder.fares(instance_id, "unhealthy" not in states)
+        await self._finder.fares(instance_id, "unhealthy" not in states, bool(states) and _PASSED.issuperset(states))
         self._on[instance_id] = groups
         if not groups:
             del self._on[instance_id]

@@ -357,10 +357,12 @@ class InstanceSeen:
 
 @dataclass(frozen=True, slots=True)
 class TargetSeen:
-    """Whether a balancer finds an instance healthy."""
+    """How balancers find an instance. `healthy`: none finds it unhealthy. `passed`: it is known to them, and each that
+    checks it found it healthy."""
 
     instance_id: str
     healthy: bool
+    passed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Scaling:
         }
         self._reports: dict[type[Any], Callable[[Turn, Member, Any], None]] = {
             commands.InstanceSeen: lambda turn, member, seen: moves.note_seen(turn, member, seen),
-            commands.TargetSeen: lambda turn, member, seen: _note(turn, member, target_bad=not seen.healthy),
+            commands.TargetSeen: _target_seen,
             commands.Drained: _drained,
             commands.HookTold: _hook_told,
         }
@@ -249,8 +249,8 @@ def _known(members: Iterable[Member]) -> list[Member]:
     return sorted((one for one in members if one.instance_id), key=lambda one: one.number)
 
 
-def _note(turn: Turn, member: Member, **fields: Any) -> None:
-    turn.put(member, **fields)
+def _target_seen(turn: Turn, member: Member, seen: commands.TargetSeen) -> None:
+    turn.put(member, target_bad=not seen.healthy, target_passed=seen.passed)
 
 
 def _drained(turn: Turn, member: Member, command: commands.Drained) -> None:

@@ -151,7 +151,7 @@ def _advance_warm(turn: Turn, member: Member) -> float | None:
         if event == "started" or member.seen == "stopped":
             turn.put(
                 member, state=step(member.state, event), until=None, warmed=True, returning=False, unhealthy="",
-                target_bad=False, impaired=False,
+                target_bad=False, target_passed=False, impaired=False,
             )  # fmt: skip
             turn.progress(member.activity, status="Successful")
     elif member.until is not None and member.instance_id:

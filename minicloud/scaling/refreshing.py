@@ -257,7 +257,7 @@ def _replace_some(turn: Turn, refresh: Refresh, able: list[Member], left: int) -
             break
         spare -= member.state == "InService"
         moves.terminate(turn, member, texts.replaced(turn.now, texts.REFRESH))
-    return _earliest(_next_ready(turn, refresh), next_try(turn) if held_back else None)
+    return _earliest(_next_sound(turn, refresh), next_try(turn) if held_back else None)
 
 
 def _earliest(*times: float | None) -> float | None:
@@ -273,14 +273,27 @@ def _until_checkpoint(refresh: Refresh, left: int) -> int:
 
 
 def _ready(turn: Turn, refresh: Refresh) -> int:
-    """Members in service and healthy; those launched by the refresh only once they have warmed up."""
+    """Members in service and healthy; those launched by the refresh only once their balancers found them healthy, where
+    the group asks those, and they have warmed up."""
     warmup = replacing.warmup_s(turn, refresh)
     return sum(
         one.state == "InService"
         and not one.unhealthy
-        and (one.number < refresh.before or turn.now >= (one.in_service or 0.0) + warmup)
+        and (
+            one.number < refresh.before
+            or (turn.now >= (one.in_service or 0.0) + warmup and not replacing.is_awaited(turn, one))
+        )
         for one in turn.active()
     )
+
+
+def _next_sound(turn: Turn, refresh: Refresh) -> float | None:
+    """When what was launched has warmed up; or, where balancers do not find it healthy, the end of waiting for that."""
+    new = [one for one in turn.active() if one.in_service and one.number >= refresh.before]
+    wake = _next_ready(turn, refresh)
+    if not any(replacing.is_awaited(turn, one) for one in new):
+        return wake
+    return _earliest(wake, _wait(turn, refresh, "No balancer found the new instances healthy within an hour."))
 
 
 def _next_ready(turn: Turn, refresh: Refresh) -> float | None:
@@ -292,7 +305,7 @@ def _next_ready(turn: Turn, refresh: Refresh) -> float | None:
 def _finish(turn: Turn, refresh: Refresh) -> float | None:
     """Enough are replaced: wait until they are ready, renew the pool, bake, and keep the desired configuration."""
     if len(turn.base()) < turn.group.desired or _ready(turn, refresh) < turn.group.desired:
-        return _next_ready(turn, refresh)
+        return _next_sound(turn, refresh)
     if refresh.pool_left and refresh.status != "Baking":
         return _renew_pool(turn, refresh)
     if refresh.bake_s and refresh.status == "InProgress":

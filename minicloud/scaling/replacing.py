@@ -42,6 +42,8 @@ def take_over(turn: Turn) -> float | None:
         if old is None or old not in turn.active():
             turn.put(member, replaces="")
         elif member.in_service is not None and member.state == "InService" and turn.allows("Terminate"):
+            if turn.refresh() is not None and is_awaited(turn, member):
+                continue  # its balancers will tell
             ready = member.in_service + _wait_s(turn)
             if turn.now < ready:
                 wakes.append(ready)
@@ -69,6 +71,13 @@ def warmup_s(turn: Turn, refresh: Refresh) -> int:
     if refresh.warmup_s is not None:
         return refresh.warmup_s
     return turn.group.grace_s if turn.group.warmup_s is None else turn.group.warmup_s
+
+
+def is_awaited(turn: Turn, member: Member) -> bool:
+    """The group asks balancers for its health, and they have not found it healthy."""
+    group = turn.group
+    asks = "ELB" in group.health_types and group.target_groups and turn.allows("AddToLoadBalancer")
+    return bool(asks) and not member.target_passed
 
 
 def matches(member: Member, refresh: Refresh) -> bool:

@@ -74,6 +74,7 @@ class Balancers:
 class Finder:
     groups: list[str] = field(default_factory=lambda: [GROUP, OTHER])
     fared: dict[str, bool] = field(default_factory=dict)
+    passed: dict[str, bool] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     refusals: int = 0
@@ -81,11 +82,12 @@ class Finder:
     def target_groups(self) -> Iterable[str]:
         return self.groups
 
-    async def fares(self, instance_id: str, healthy: bool) -> None:
+    async def fares(self, instance_id: str, healthy: bool, passed: bool) -> None:
         if self.refusals:
             self.refusals -= 1
             raise Unavailable("the disk is full")
         self.fared[instance_id] = healthy
+        self.passed[instance_id] = passed
 
     def let_go(self, instance_id: str) -> None:
         self.left.append(instance_id)
@@ -126,13 +128,19 @@ async def finder(cloud: CloudSettings, balancers: Balancers) -> AsyncIterator[Fi
 async def test_what_changes_comes_by_itself(balancers: Balancers, finder: Finder) -> None:
     balancers.put(GROUP, "i-1", "initial")
     await until(lambda: finder.fared == {"i-1": True})
+    assert finder.passed == {"i-1": False}
     balancers.put(GROUP, "i-1", "unhealthy")
     await until(lambda: finder.fared == {"i-1": False})
     balancers.put(GROUP, "i-1", "healthy")
-    await until(lambda: finder.fared == {"i-1": True})
+    await until(lambda: finder.fared == {"i-1": True} == finder.passed)
+    balancers.put(OTHER, "i-1", "initial")
+    await until(lambda: finder.passed == {"i-1": False})
+    balancers.put(OTHER, "i-1", "unused")
+    await until(lambda: finder.passed == {"i-1": True})
+    balancers.put(OTHER, "i-1", "")
     assert not finder.left
     balancers.put(GROUP, "i-1", "")
-    await until(lambda: finder.left == ["i-1"])
+    await until(lambda: finder.passed == {"i-1": False})
 
 
 async def test_one_group_that_finds_it_unhealthy_is_enough(balancers: Balancers, finder: Finder) -> None:

@@ -36,7 +36,7 @@ class Instance:
 
 @dataclass
 class World:
-    """`broken`: what a launch answers instead of an id, by zone/type, /type, or zone ("" is every zone)."""
+    """`answering`: what is registered is found healthy. `broken`: what a launch answers instead of an id, by zone/type, /type, or zone ("" is every zone)."""
 
     seed: int = 0
     now: float = T0
@@ -47,6 +47,7 @@ class World:
     failed: set[str] = field(default_factory=set)
     broken: dict[str, str] = field(default_factory=dict)
     dies_at_once: bool = False
+    answering: bool = True
     let_go: set[str] = field(default_factory=set)
     registered: set[str] = field(default_factory=set)
     targets: set[tuple[str, str]] = field(default_factory=set)
@@ -153,6 +154,7 @@ class World:
         elif self.instances[order.instance_id].state == "running":  # balancers take no others
             self.registered.add(order.instance_id)
             self.targets |= {(target_group, order.instance_id) for target_group in order.target_groups}
+            self.do(c.TargetSeen(order.instance_id, True, passed=self.answering))
 
     def settle(self) -> None:
         """What groups themselves have to do: target groups that they left forget, topics are told."""

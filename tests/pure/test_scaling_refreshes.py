@@ -240,3 +240,30 @@ def test_protected_instances_make_a_refresh_wait_an_hour_or_are_ignored() -> Non
         world.work(60)
         world.wait(3_700)
         assert refreshed(world).status == status, behaviour
+
+
+@pytest.mark.parametrize("high", [100, 150])
+def test_a_refresh_waits_for_balancers_where_the_group_asks_them(high: int) -> None:
+    """API, DescribeInstanceRefreshes: an instance is updated once its health status is healthy and it has warmed up."""
+    world = running(4, target_groups=["tg-1"], health_types=["EC2", "ELB"], warmup_s=0)
+    world.answering = False  # the new ones boot for long, or never answer
+    world.do(start(warmup_s=0, min_healthy=high - 50, max_healthy=high))
+    world.work(20)
+    old = [one for one in in_service(world) if one.version == "1"]
+    assert len(old) == (2 if high == 100 else 4) and refreshed(world).status == "InProgress"
+    for one in in_service(world):
+        world.do(c.TargetSeen(one.instance_id, True, passed=True))
+    world.answering = True
+    world.work(60)
+    assert refreshed(world).status == "Successful" and len(in_service(world)) == 4
+
+
+def test_a_refresh_whose_instances_are_never_healthy_fails_after_an_hour() -> None:
+    world = running(2, target_groups=["tg-1"], health_types=["EC2", "ELB"], warmup_s=0)
+    world.answering = False
+    world.do(start(warmup_s=0, min_healthy=50))
+    world.work(58, 60.0)
+    assert refreshed(world).status == "InProgress" and len(in_service(world)) == 2
+    world.work(4, 60.0)
+    assert refreshed(world).status == "Failed" and "balancer" in refreshed(world).reason
+    assert "1" in {one.version for one in in_service(world)}

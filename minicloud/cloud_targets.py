@@ -69,7 +69,7 @@ class Finder(Protocol):
         ...
 
     async def fares(self, instance_id: str, healthy: bool, passed: bool) -> None:
-        """healthy: no target group finds it unhealthy. passed: one knows it, and each that checks it found it healthy."""
+        """healthy: no target group finds it unhealthy. passed: some know it, and each that checks it finds it so."""
         ...
 
     def let_go(self, instance_id: str) -> None:

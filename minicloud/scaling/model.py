@@ -110,7 +110,8 @@ class Member(Entity):
     `instance_id` is empty until the launcher has answered. `seen` is its state as compute last reported it. `waits` are
     the lifecycle hooks it waits for: name -> {token, deadline, end}. `replaces` is the key of the member that this one
     is to take over from; until then it does not count for desired. `returning`: it was in service and is on its way
-    back into the warm pool. `target_passed`: every balancer that checks it has found it healthy. `until` bounds the state it is in.
+    back into the warm pool. `target_passed`: every balancer that checks it has found it healthy. `until` bounds the
+    state it is in.
     """
 
     kind: ClassVar[str] = "scaling-member"

@@ -17,10 +17,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from minicloud.cloud_host import CreditRules
-from minicloud.host import ahead
+from minicloud.host import ahead, sampler
 from minicloud.host.records import GuestRecord, RecordFiles
 from minicloud.host.watch import identify
 from minicloud.sandbox import probe as probing
@@ -446,6 +447,31 @@ async def test_samples_say_what_a_guest_uses(host: Host) -> None:
     busy.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await busy
+
+
+async def test_a_guest_that_hangs_does_not_answer_and_is_left_alone(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "PING_EVERY", 1)
+    monkeypatch.setattr(sampler, "PING_S_MAX", 0.5)
+    await host.launch("i-0041")
+    guest = psutil.Process(host.record("i-0041")["guest"][0])
+    processes = [guest, *guest.children(recursive=True)]
+
+    async def until_it(answers: bool) -> None:
+        host.control.beats.clear()
+        await host.control.until(
+            lambda: [one for beat in host.control.beats for one in beat.samples if one.answers is answers]
+        )
+
+    await until_it(answers=True)
+    for one in processes:
+        one.suspend()
+    await until_it(answers=False)
+    for one in processes:
+        one.resume()
+    await until_it(answers=True)
+    assert host.record("i-0041")["guest"][0] == guest.pid
 
 
 async def test_without_any_privilege_guests_are_plain_processes_and_memory_is_watched(

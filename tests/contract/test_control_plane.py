@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -364,6 +364,36 @@ async def test_types_are_listed_by_what_fits(tmp_path: Path) -> None:
         assert fits.types and all(
             one.memory_mib <= 16384 and one.architecture == "x86_64" and not one.gpus for one in fits.types
         )
+
+
+@pytest.mark.parametrize(
+    ("asked", "fits"),
+    [
+        ({"family": "memory"}, lambda one: one.family == "memory"),
+        ({"min_vcpus": 8, "max_vcpus": 16}, lambda one: 8 <= one.vcpus <= 16),
+        ({"min_memory_mib": 8192, "max_memory_mib": 16384}, lambda one: 8192 <= one.memory_mib <= 16384),
+        ({"min_gpus": 1, "max_gpus": 4}, lambda one: 1 <= one.gpus <= 4),
+        ({"architecture": "arm64"}, lambda one: one.architecture == "arm64"),
+        ({"max_usd_per_hour": 0.1}, lambda one: one.usd_per_hour <= 0.1),
+        ({"burstable": True}, lambda one: one.burstable),
+        ({"name": "m5.*"}, lambda one: one.name.startswith("m5.")),
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, dict) else "",
+)
+async def test_types_are_filtered(tmp_path: Path, asked: dict[str, Any], fits: Callable[[Any], bool]) -> None:
+    async with cloud_on(tmp_path) as cloud:
+        everything = [one for page in (await _types(cloud), await _types(cloud, second=True)) for one in page]
+        found = await _types(cloud, **asked)
+        assert [one.name for one in found] == [one.name for one in everything if fits(one)]
+        assert 0 < len(found) < len(everything)
+
+
+async def _types(cloud: Cloud, second: bool = False, **asked: Any) -> list[Any]:
+    page = await cloud.types.List(catalog_pb2.ListTypesRequest(page_size=1000, **asked))
+    if second:
+        again = catalog_pb2.ListTypesRequest(page_size=1000, page_token=page.next_page_token, **asked)
+        page = await cloud.types.List(again)
+    return list(page.types)
 
 
 async def test_authentication_walls_accounts_off(tmp_path: Path) -> None:

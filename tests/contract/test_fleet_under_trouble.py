@@ -261,3 +261,19 @@ async def test_a_control_plane_that_stood_still_gives_nobody_up(monkeypatch: pyt
     await asyncio.wait_for(heard_nothing.wait(), 60)
     assert silent == ["h-2"] and not watched.expected("h-2")
     watched.close()
+
+
+async def test_status_checks_say_what_is_true(tmp_path: Path) -> None:
+    """System: its host reports. Instance: the guest answered its last ping."""
+    async with cloud_on(tmp_path) as cloud, cloud.host() as host:
+        (one,) = await cloud.launch()
+        await asyncio.wait_for(cloud.until(one.id, "running"), 10)
+        get = instance_pb2.GetInstanceRequest(instance_id=one.id)
+        for answers, status in ((True, "ok"), (False, "impaired"), (True, "ok")):
+            await host.say(beat(one.id, answers))
+            await status_of(cloud, one.id, status)
+            assert (await cloud.instances.Get(get)).system_status == "ok"
+        cloud.plane.service.links._silent(host.host_id)
+        await asyncio.wait_for(cloud.until(one.id, "stopped"), 10)
+        shown = await cloud.instances.Get(get)
+        assert shown.system_status == shown.instance_status == "not-applicable"

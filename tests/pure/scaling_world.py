@@ -36,7 +36,8 @@ class Instance:
 
 @dataclass
 class World:
-    """`answering`: what is registered is found healthy. `broken`: what a launch answers instead of an id, by zone/type, /type, or zone ("" is every zone)."""
+    """`answering`: what is registered is found healthy. `broken`: what a launch answers instead of an id, by zone/type,
+    /type, or zone ("" is every zone)."""
 
     seed: int = 0
     now: float = T0

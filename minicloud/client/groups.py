@@ -347,7 +347,7 @@ class AsyncGroups:
     ) -> group_models.InstanceRefresh:
         """Replace the instances a few at a time, by those of `template` (the group's own).
 
-        min_healthy, max_healthy: percent of desired (90, 100). checkpoints: percents at which it waits.
+        min_healthy, max_healthy: percent of desired (90, 100). checkpoints: percents to wait at; the last ends it.
         protected_instances: Refresh, Ignore, Wait; standby_instances: Terminate, Ignore, Wait. alarms: one of them in
         ALARM fails it, or rolls it back; bake_s: so long they are looked at after the last replacement. Raises
         NotFound, InvalidParameterValue, Conflict (one is under way).

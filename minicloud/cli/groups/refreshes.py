@@ -37,7 +37,9 @@ def refresh() -> None:
 @click.option("--min-healthy", type=int, help="Percent of desired that stay in service (90).")
 @click.option("--max-healthy", type=int, help="Percent of desired that may be there meanwhile (100).")
 @click.option("--warmup", "warmup_s", callback=options.seconds, help="Until a new instance counts (the group's).")
-@click.option("--checkpoint", "checkpoints", type=int, multiple=True, help="Percent at which it pauses.")
+@click.option(
+    "--checkpoint", "checkpoints", type=int, multiple=True, help="Percent at which it pauses; the last ends it."
+)
 @click.option("--checkpoint-delay", "checkpoint_delay_s", callback=options.seconds, help="How long (1h).")
 @click.option("--skip-matching", is_flag=True, help="Leave instances that are as they should be.")
 @click.option("--auto-rollback", is_flag=True, help="Go back if it fails.")

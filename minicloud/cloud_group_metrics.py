@@ -1,7 +1,8 @@
 """The metrics of auto scaling groups: scaling.ports.MetricReader over the metric store, and what groups report of
 themselves.
 
-    predefined metrics     AWS's own, of the group's instances (AutoScalingGroupName) or of its target group
+    predefined metrics     AWS's own, of the group's instances (AutoScalingGroupName) or of its target group; while some
+                           of its instances warm up, of the others alone, one by one: what boots does not count
     customized ones        one metric, or metric math, as the policy's document has it
     load of a forecast     a mean times how many instances there were: their number is kept for that, minute by minute,
                            before anybody asks for a forecast, so that the first one need not wait for a day
@@ -13,7 +14,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from minicloud.base.arn import Scope
@@ -23,6 +26,7 @@ from minicloud.metric.model import Metric, dimensions_of
 from minicloud.metric.query import Query
 from minicloud.metric.requests import GivenDatum
 from minicloud.metric.service import MetricService
+from minicloud.scaling import limits
 from minicloud.scaling.group_metrics import values
 from minicloud.scaling.model import Group, Policy
 from minicloud.scaling.predictive import Predictive
@@ -40,6 +44,7 @@ IN_SERVICE = "GroupInServiceInstances"
 EC2_METRICS = {"CPUUtilization": "CPU", "NetworkIn": "NetworkIn", "NetworkOut": "NetworkOut"}
 HISTORY_PERIOD_S = 300
 REPORT_S = 60.0
+ONE_BY_ONE_MAX = 500  # ours: in a larger group what boots is diluted anyway
 COUNTED_MAX = 500  # ours: with more groups (20 MB of the store), only those that have a predictive policy
 
 
@@ -52,14 +57,45 @@ class PolicyMetrics:
         self._clock = clock
 
     async def read(self, group: str, policy: str, periods: int) -> Reading:
-        rule = rule_of(self._policy(group, policy))
+        kept = self._policy(group, policy)
+        rule = rule_of(kept)
         assert isinstance(rule, TargetTracking)
         period = rule.period_s
         end = math.floor(self._clock.wall() / period) * period
-        found = self._line(queries_of(self._state.groups[group], rule), end - (periods + 1) * period, end)
+        queries = queries_of(self._state.groups[group], rule)
+        warm = (
+            self._warm_since(group, kept, end - limits.OUT_POINTS * period)
+            if rule.metric.startswith("ASGAverage")
+            else None
+        )
+        if warm is None:
+            found = self._line(queries, end - (periods + 1) * period, end)
+        else:
+            found = self._mean(queries[0], warm, end - (periods + 1) * period, end)
         line = [found.get(end - back * period) for back in range(periods + 1, 0, -1)]
         late = line[-1] is None and line[-2] is not None
         return Reading(tuple(line[:-1] if late else line[1:]), period, end - period if late else end)
+
+    def _warm_since(self, key: str, policy: Policy, young: float) -> dict[str, float] | None:
+        """Instances in service, and since when each counts. None: all do since `young`, so the group has one metric."""
+        group, members = self._state.groups[key], self._state.rosters[key].members.values()
+        warmup = group.warmup if policy.warmup_s is None else policy.warmup_s
+        since = {one.instance_id: one.in_service + warmup for one in members if one.in_service is not None}
+        booting = any(one.in_service is None and one.seen == "running" for one in members)
+        if len(since) > ONE_BY_ONE_MAX or not (booting or any(one > young for one in since.values())):
+            return None
+        return since
+
+    def _mean(self, query: Query, since: Mapping[str, float], start: float, end: float) -> dict[float, float]:
+        """Of a metric of the group, by instances that count."""
+        found: defaultdict[float, list[float]] = defaultdict(list)
+        assert query.metric is not None
+        for instance_id, begun in since.items():
+            metric = query.metric._replace(dimensions=dimensions_of({"InstanceId": instance_id}))
+            for at, value in self._line([replace(query, metric=metric)], start, end).items():
+                if at >= begun:
+                    found[at].append(value)
+        return {at: math.fsum(line) / len(line) for at, line in found.items()}
 
     async def history(self, group: str, policy: str, seconds: int) -> list[tuple[float, float]]:
         rule = rule_of(self._policy(group, policy))

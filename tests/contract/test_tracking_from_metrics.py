@@ -71,12 +71,41 @@ async def test_a_group_follows_what_is_measured(
             for _ in range(minutes):
                 await world.run(60)
                 serving = 1 if total else max(1, world.cloud.metrics.in_service)
-                store.put(*where, (store.clock.wall() - 5, load / serving))
+                put(world, store, where, load / serving)
             return (await cloud.groups.get("web")).desired
 
         assert await follows(300.0, 8) == 6
         world.cloud.check()
         assert await follows(60.0, 40) == 2
+        world.cloud.check()
+
+
+def put(world: World, store: Store, where: tuple[str, str, dict[str, str]], value: float) -> None:
+    """A metric of the group is one of its instances too."""
+    at = store.clock.wall() - 5
+    store.put(*where, (at, value))
+    for one in world.cloud.members() if where[2] == OF_GROUP else ():
+        if one.in_service is not None:
+            store.put(*where[:2], {"InstanceId": one.instance_id}, (at, value))
+
+
+async def test_what_warms_up_does_not_count(made: tuple[World, Store]) -> None:
+    """Guide, "instance warmup": one at 90 % beside one that still boots is 90 %, not 45: three are needed for 30."""
+    world, store = made
+    async with world.client() as cloud:
+        await cloud.groups.create("web", "lt-1", min_size=1, max_size=9, warmup_s=1_200)
+        await world.run(1_500)
+        (busy,) = world.cloud.members()
+        await cloud.groups.set_desired("web", 2)
+        await world.run(60)
+        await cloud.policies.put_target_tracking("web", "even", 30.0, metric="ASGAverageCPUUtilization")
+        for _ in range(5):
+            await world.run(60)
+            for one in world.cloud.members():
+                own = {"InstanceId": one.instance_id}
+                store.put(EC2, "CPUUtilization", own, (store.clock.wall() - 5, 90.0 if one.key == busy.key else 0.0))
+            store.put(EC2, "CPUUtilization", OF_GROUP, (store.clock.wall() - 5, 45.0))
+        assert (await cloud.groups.get("web")).desired == 3
         world.cloud.check()
 
 

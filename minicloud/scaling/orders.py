@@ -79,7 +79,7 @@ def orders(group: Group, member: Member) -> list[Order]:
         return [launch]
     if member.state in ENDING:
         return [Terminate(member.instance_id)]
-    if member.drains:
+    if member.drains or member.state == "Standby":  # it may stand by because balancers were not waited for any longer
         left = member.state == "Detaching"
         return [Deregister(member.instance_id, (*group.target_groups, *group.leaving), release=left)]
     if member.state.endswith(":Wait"):

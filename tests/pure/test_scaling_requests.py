@@ -61,6 +61,17 @@ def test_standby_steps_aside_and_comes_back() -> None:
     refused(world, c.ExitStandby(SCOPE, "web", (one,)), "is in InService and can't be moved out of standby")
 
 
+def test_what_stands_by_leaves_its_target_groups_however_late_they_can_be_told() -> None:
+    """Balancers that were away for longer than a drain may last."""
+    world = running(1, target_groups=["tg-1"])
+    one = in_service(world)[0].instance_id
+    world.do(c.EnterStandby(SCOPE, "web", (one,), decrement=True))
+    world.wait(4_000)
+    assert world.states() == ["Standby"] and ("tg-1", one) in world.targets
+    world.work(2)
+    assert not world.targets and world.states() == ["Standby"]
+
+
 # --- warm pools
 
 

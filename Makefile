@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 DEV := $(VENV)/.dev-installed
 SERVER := $(VENV)/.server-installed
 
-.PHONY: demo test lint proto sync-client coverage clean help
+.PHONY: demo test lint proto sync-client coverage compiled clean help
 
 help:
 	@echo "make demo    bring up a cloud, use it, break it, end it"
 	@echo "make test    all tests"
 	@echo "make lint    ruff, mypy"
 	@echo "make proto   protos/ -> minicloud/wire/"
+	@echo "make compiled  optional: queues as machine code, by a C compiler"
 
 demo: $(SERVER)
 	$(BIN)/minicloud demo
@@ -35,12 +36,16 @@ proto: $(DEV)
 sync-client: $(DEV)
 	$(BIN)/python minicloud/client/generate.py
 
+# Optional: what SQS requests go through as machine code. Needs a C compiler; a minute.
+compiled: $(DEV)
+	$(BIN)/python compiled_build.py
+
 # What the AWS face serves, from its doors.
 coverage: $(DEV)
 	$(BIN)/python -m minicloud.aws.coverage > docs/aws-coverage.md
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info minicloud/_compiled
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "minicloud needs Python 3.11 or later on the PATH" >&2; exit 1; }

@@ -37,6 +37,8 @@ from peers.aws import MiniStack, Moto
 from peers.server import Absent
 from queue_load import filesystem, syncs_per_s
 
+from minicloud.compiled import in_use
+
 SECTIONS = ("cycles", "boto3", "describe", "latency", "sigv4")
 CONNECTIONS, BATCHES = (1, 16, 64), (1, 10)
 CYCLES_MIN = {MiniStack.name: 5.0, Rabbit.name: 1.0}
@@ -270,7 +272,7 @@ def running(systems: Sequence[Process], folder: Path) -> Iterator[list[Any]]:
 
 def measured(options: argparse.Namespace, root: Path) -> dict[str, Any]:
     quick, ours = options.quick, Ours()
-    found: dict[str, Any] = {"filesystem": filesystem(root), "syncs_per_s": syncs_per_s(root)}
+    found: dict[str, Any] = {"filesystem": filesystem(root), "syncs_per_s": syncs_per_s(root), "compiled": in_use()}
     peers = [MiniStack(options.peers_bin), Moto(options.peers_bin), *([Rabbit()] if "cycles" in options.only else [])]
     with running([*peers, ours, Direct(ours)], root) as there:
         spoken = [one for one in there if not isinstance(one, Rabbit)]
@@ -313,6 +315,7 @@ def verdicts(found: dict[str, Any]) -> Iterator[tuple[str, float, str, bool]]:
 
 def table(found: dict[str, Any]) -> None:
     print(f"device: {found['filesystem']}, {found['syncs_per_s']:.0f} syncs/s; {os.cpu_count()} cores shared by all")
+    print(f"minicloud's hot modules: {'compiled' if found['compiled'] else 'plain Python'}")
     if rows := found.get("cycles"):
         cases = [f"{connections}x{batch}" for batch in BATCHES for connections in CONNECTIONS]
         print(f"{'messages/s, connections x batch':<34}" + "".join(f"{case:>9}" for case in cases) + "   server us")

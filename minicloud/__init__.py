@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from minicloud.compiled import offer
+
 if TYPE_CHECKING:
     from minicloud.client import AsyncClient, Client
     from minicloud.client.deploy import function
 
 __version__ = "0.1.0"
 __all__ = ["AsyncClient", "Client", "__version__", "function"]
+
+offer()
 
 
 def __getattr__(name: str) -> object:

@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._fail(InvalidRequest("The connection cannot be upgraded.", code="MalformedRequest"))
         except httptools.HttpParserError:
-            self._fail(self._refusal or InvalidRequest("The request is not well-formed HTTP.", code="MalformedRequest"))
+            self._fail(InvalidRequest("The request is not well-formed HTTP.", code="MalformedRequest"))
         if not self._in_body and self._read > HTTP_HEAD_BYTES_MAX + len(data) and self._refusal is None:
             self._fail(heads.too_large())
 
@@ -333,8 +333,8 @@ class Connection(asyncio.Protocol):
         raise _Stop  # the parser turns it into an error, which ends in _fail
 
     def _fail(self, error: CloudError) -> None:
-        """The connection can be read no further: what came before is answered, then this, then it is closed."""
-        self._refusal = error
+        """No more is read: what came before is answered, then this or what stopped the parser; then it is closed."""
+        self._refusal = error = self._refusal or error
         self._server.bodies.give(self._body_bytes, self._owner)
         self._body_bytes, self._owner = 0, None
         self._transport.pause_reading()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from minicloud.aws.call import Call, Decide, Decided
 from minicloud.base import pages
@@ -41,7 +41,7 @@ _LISTED_MAX = 1_000  # API, ListQueues: without MaxResults up to 1,000
 class QueueApi:
     """The door of `sqs`. `page_secret` signs page tokens and task handles."""
 
-    error_codes = errors.QUERY_CODES
+    error_codes: ClassVar[Mapping[str, str]] = errors.QUERY_CODES
 
     def __init__(self, service: QueueService, page_secret: bytes) -> None:
         self._service = service

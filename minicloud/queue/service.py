@@ -149,7 +149,7 @@ class QueueService:
         """After every call: whom it woke, and when time next matters."""
         for queue in self.core.take_awake():
             self.waiters.notify(queue.number, count=1)
-        due = self.core.due()
+        due: float | None = self.core.due()
         due = due if due is None else max(due, self._rest_until)
         if due is not None and (self._timer is None or due < self._timer_at):
             self._arm(due)

@@ -103,12 +103,12 @@ class LogWriter:
         self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}  # who waits, by ticket; touched in their own loop
         self._watchers: list[_Watcher] = []
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=f"log {disk.directory.name}", daemon=True)
+        self._runner = threading.Thread(target=self._run, name=f"log {disk.directory.name}", daemon=True)
 
     def start(self) -> None:
         """Make the first spares, then run."""
         self._make_spares()
-        self._thread.start()
+        self._runner.start()
 
     def put(self, chunk: Chunk) -> None:
         self._put.append(chunk)
@@ -147,7 +147,7 @@ class LogWriter:
 
     def stop(self) -> None:
         """Wait for the end of the thread, give back what was made ahead. From any thread."""
-        self._thread.join()
+        self._runner.join()
         while self.spares:
             spare = self.spares.popleft()
             self.disk.close(spare.file)
@@ -210,7 +210,7 @@ class LogWriter:
         """Tell those whose time has come; after a failure everybody."""
         while line and (line[0][0] <= self.synced or self.error is not None):
             ticket, done = line.popleft()
-            error = self.error if ticket > self.synced else None
+            error: CloudError | None = self.error if ticket > self.synced else None
             try:
                 done(error if error is None else error.copy(error))
             except Exception:

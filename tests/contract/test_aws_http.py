@@ -238,7 +238,7 @@ async def test_who_takes_nothing_of_an_answer_is_cut(monkeypatch: pytest.MonkeyP
 async def test_who_takes_an_answer_slowly_has_all_the_time() -> None:
     ended: list[str] = []
     pipe = SimpleNamespace(abort=lambda: ended.append("abort"), close=lambda: ended.append("close"))
-    one: Any = http.Connection(SimpleNamespace(app=None))  # type: ignore[arg-type]
+    one: Any = http.Connection(http.HttpServer(SimpleNamespace(body_bytes_max=1)))  # type: ignore[arg-type]
     one._transport, one.busy, now = pipe, True, 0.0
     one.look(1e6)
     assert not ended  # it waits for its answer

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minicloud.client import Client
+from tests.machine_time import PATIENCE, Limit
 
 T = TypeVar("T")
-PATIENCE = 4  # limits are those of a quiet machine; one that runs other tests gets so much longer before a test fails
 BIN = Path(sys.executable).with_name("minicloud")
 
 
@@ -125,16 +125,14 @@ def started(pid: int) -> tuple[int, int]:
 def until(what: Callable[[], T], seconds: float, text: str | Callable[[], str] = "") -> T:
     """The first true value of `what`. Raises AssertionError when it does not come in time. text: asked for then.
 
-    seconds: what a quiet machine needs at most.
+    seconds: what a quiet machine needs at most (machine_time.Limit).
     """
-    deadline = time.monotonic() + PATIENCE * seconds
+    limit = Limit(seconds)
     while True:
         value = what()
         if value:
             return value
-        assert time.monotonic() < deadline, (
-            f"not within {PATIENCE} times {seconds} s: {(text() if callable(text) else text) or what}"
-        )
+        assert not limit.is_over(), f"not within {seconds} s: {(text() if callable(text) else text) or what}"
         time.sleep(0.05)
 
 

@@ -28,7 +28,7 @@ from minicloud.cli.lifecycle.daemon import Daemon, read_state
 from minicloud.cluster.processes import marked
 from minicloud.flags import UpFlags, resolve
 from minicloud.settings import SHARD_KINDS, CloudSettings, EntryPoints
-from tests.real_cloud import PATIENCE
+from tests.machine_time import Limit
 from tests.stand_in import __name__ as STAND_IN
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -80,9 +80,9 @@ class Cloud:
 
 def until(what: Callable[[], Any], seconds: float, story: str) -> tuple[Any, float]:
     """The first true answer, and how long it took. seconds: what a quiet machine needs at most."""
-    began = time.monotonic()
+    began, limit = time.monotonic(), Limit(seconds)
     while not (answer := what()):
-        assert time.monotonic() - began < PATIENCE * seconds, f"after {PATIENCE} times {seconds} s: not {story}"
+        assert not limit.is_over(), f"after {seconds} s: not {story}"
         time.sleep(0.05)
     return answer, time.monotonic() - began
 

@@ -44,6 +44,7 @@ from minicloud.wire import fleet_pb2 as wire
 from minicloud.wire import fleet_pb2_grpc
 from tests.contract.function_bench import Bench, invocation, opened
 from tests.contract.test_environment_walls import HERE, OTHER_HERE, RUN
+from tests.machine_time import within
 from tests.turns import until
 
 SECRET = bytes(range(32))
@@ -240,11 +241,9 @@ async def test_when_the_line_breaks_callers_hear_it_and_nothing_runs_on(world: W
     waits = asyncio.ensure_future(world.near.result(coming, 7))
     await until(lambda: world.where()[FAR] == 2)
     world.host.cordon("here", False)
-    began = time.monotonic()
-    closing = asyncio.ensure_future(world.link.close())
-    with pytest.raises(HostGone):
+    with within(1.0), pytest.raises(HostGone):
+        closing = asyncio.ensure_future(world.link.close())
         await call
-    assert time.monotonic() - began < 15, "at once, not when it would have ended"
     assert await waits == 7  # it had not begun: it came up elsewhere
     await closing
     assert not world.far_groups()

@@ -16,6 +16,7 @@ import pytest
 from minicloud.base.errors import CloudError, Unavailable
 from minicloud.client import AsyncClient, Client
 from tests.doors.test_functions import children, package
+from tests.machine_time import within
 from tests.real_cloud import RealCloud, ends, kill, real_cloud, until
 
 pytestmark = [pytest.mark.timeout(480), pytest.mark.ray]
@@ -148,21 +149,18 @@ def test_a_killed_function_host_is_a_typed_error_and_events_run_elsewhere(
     request_id = client.functions.invoke_async(function, 8.0)
     until(lambda: at_work(far, 8.0), 10, "the event runs there")
 
-    async def killed() -> tuple[list[Any], float]:
+    async def killed() -> list[Any]:
         async with AsyncClient(cloud.endpoint) as others:
             calls = [asyncio.ensure_future(others.functions.invoke(function, 30.0)) for _ in range(3)]
             await asyncio.to_thread(until, lambda: at_work(far, 30.0) == 3, 10, "they run there as well")
             await others.hosts.uncordon(NEAR)
             with ends(environments(far), 20):  # nothing runs on
-                began = time.monotonic()
                 kill(far)
-                found = await asyncio.gather(*calls, return_exceptions=True)
-                took = time.monotonic() - began
-            return found, took
+                with within(1.0):
+                    return await asyncio.gather(*calls, return_exceptions=True)
 
-    found, took = asyncio.run(killed())
+    found = asyncio.run(killed())
     assert [type(one) for one in found] == [Unavailable] * 3  # they may have run: nobody repeats them
-    assert took < 15, "told at once, not when they would have ended"
 
     def record() -> dict[str, Any]:
         for message in client.queues.receive(queue.name, wait_s=1):

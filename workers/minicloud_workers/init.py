@@ -76,8 +76,8 @@ class Init:
         self._started = time.monotonic()
         self._document: dict[str, Any] = {}
         self._first_boot: FirstBoot | None = None
+        self._catch_signals()  # before anybody can know that it is there
         self._listener = self._listen()
-        self._catch_signals()
 
     # --- the door
 

@@ -269,6 +269,7 @@ class Refresh(Entity):
     passed: int = 0
     pause_until: float | None = None
     waiting_until: float | None = None
+    waiting_for: str = ""
 
     @property
     def live_percent(self) -> int:

@@ -39,6 +39,7 @@ from minicloud.scaling.places import next_try, room_for_launches
 from minicloud.scaling.state import Turn
 
 ENDED = frozenset({"Successful", "Failed", "Cancelled", "RollbackSuccessful", "RollbackFailed"})
+UNSOUND = "No balancer found the new instances healthy within an hour."
 
 
 # --- requests
@@ -82,7 +83,7 @@ def start(turn: Turn, command: StartRefresh) -> str:
         alarms=list(command.alarms),
     )
     total = len(_left(turn, made))
-    turn.change(refresh=made.key, refreshes=number)
+    turn.change(refresh=made.key, refreshes=number, failures=0, retry_at=0.0)  # what failed was before
     turn.write(replace(made, total=total, left=total))
     old = turn.roster.refreshes.get(f"{turn.group.key}/{number - limits.REFRESHES_KEPT:08d}")
     if old is not None:
@@ -216,6 +217,7 @@ def _progress(turn: Turn, refresh: Refresh, left: int) -> Refresh:
     pool_left = _pool_left(turn, refresh)
     total, pool_total = max(refresh.total, left), max(refresh.pool_total, pool_left)
     stands = (left, pool_left) == (refresh.left, refresh.pool_left)
+    stands = stands and (refresh.waiting_for != UNSOUND or _awaits_balancers(turn, refresh))
     after = replace(
         refresh, total=total, left=left, pool_total=pool_total, pool_left=pool_left,
         percent=done_percent(total + pool_total, left + pool_left),
@@ -289,11 +291,15 @@ def _ready(turn: Turn, refresh: Refresh) -> int:
 
 def _next_sound(turn: Turn, refresh: Refresh) -> float | None:
     """When what was launched has warmed up; or, where balancers do not find it healthy, the end of waiting for that."""
-    new = [one for one in turn.active() if one.in_service and one.number >= refresh.before]
     wake = _next_ready(turn, refresh)
-    if not any(replacing.is_awaited(turn, one) for one in new):
+    if not _awaits_balancers(turn, refresh):
         return wake
-    return _earliest(wake, _wait(turn, refresh, "No balancer found the new instances healthy within an hour."))
+    return _earliest(wake, _wait(turn, refresh, UNSOUND))
+
+
+def _awaits_balancers(turn: Turn, refresh: Refresh) -> bool:
+    new = [one for one in turn.active() if one.in_service and one.number >= refresh.before]
+    return any(replacing.is_awaited(turn, one) for one in new)
 
 
 def _next_ready(turn: Turn, refresh: Refresh) -> float | None:
@@ -329,11 +335,11 @@ def _renew_pool(turn: Turn, refresh: Refresh) -> float | None:
 
 
 def _wait(turn: Turn, refresh: Refresh, why: str) -> float | None:
-    """For instances that are protected or in standby, or for room: an hour without progress."""
-    until = refresh.waiting_until
+    """For instances that are protected or in standby, or for room: an hour without progress, for one reason."""
+    until = refresh.waiting_until if refresh.waiting_for == why else None
     if until is None:
         until = turn.now + limits.REFRESH_WAIT_S
-        turn.write(replace(refresh, waiting_until=until))
+        turn.write(replace(refresh, waiting_until=until, waiting_for=why))
     if turn.now >= until:
         return _fail(turn, refresh, why)
     return until
@@ -347,6 +353,7 @@ def _rest(turn: Turn, refresh: Refresh) -> float | None:
 
 
 def _fail(turn: Turn, refresh: Refresh, why: str) -> float | None:
+    _end_ahead(turn, refresh)
     if refresh.status == "RollbackInProgress":
         _end(turn, refresh, "RollbackFailed", why)
     elif refresh.auto_rollback:
@@ -356,7 +363,15 @@ def _fail(turn: Turn, refresh: Refresh, why: str) -> float | None:
     return None
 
 
+def _end_ahead(turn: Turn, refresh: Refresh) -> None:
+    """What was launched ahead and has not taken over goes again: what it was to replace serves on."""
+    for member in turn.active():
+        if member.replaces and member.number >= refresh.before:
+            moves.terminate(turn, member, texts.unhealthy(turn.now, "an instance refresh that goes no further"))
+
+
 def _turn_back(turn: Turn, refresh: Refresh, why: str) -> None:
+    _end_ahead(turn, refresh)
     turn.change(failures=0, retry_at=0.0)
     turn.write(
         replace(

@@ -42,7 +42,7 @@ def take_over(turn: Turn) -> float | None:
         if old is None or old not in turn.active():
             turn.put(member, replaces="")
         elif member.in_service is not None and member.state == "InService" and turn.allows("Terminate"):
-            if turn.refresh() is not None and is_awaited(turn, member):
+            if is_awaited(turn, member):
                 continue  # its balancers will tell
             ready = member.in_service + _wait_s(turn)
             if turn.now < ready:

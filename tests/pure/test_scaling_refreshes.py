@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from minicloud.scaling import commands as c
+from minicloud.scaling import limits
 from minicloud.scaling.lifecycle import ACTIVE
 from minicloud.scaling.model import Refresh
 from tests.pure.scaling_world import SCOPE, ZONES, World, in_service, refused, running
@@ -267,3 +268,66 @@ def test_a_refresh_whose_instances_are_never_healthy_fails_after_an_hour() -> No
     world.work(4, 60.0)
     assert refreshed(world).status == "Failed" and "balancer" in refreshed(world).reason
     assert "1" in {one.version for one in in_service(world)}
+
+
+def test_the_hour_for_balancers_begins_when_they_are_waited_for() -> None:
+    world = running(1, max_size=4, target_groups=["tg-1"], health_types=["EC2", "ELB"], warmup_s=0)
+    world.do(start(warmup_s=0, min_healthy=0, bake_s=7_200))
+    world.work(20)
+    assert refreshed(world).status == "Baking"
+    world.work(115, 60.0)
+    world.answering = False
+    world.do(c.SetDesired(SCOPE, "web", 2))  # hours after the first new one was waited for
+    world.work(10, 60.0)
+    assert refreshed(world).status == "Baking" and len(in_service(world)) == 2
+    world.answering = True
+    world.work(5)
+    assert refreshed(world).status == "Successful"
+
+
+def test_a_rollback_ends_what_was_launched_ahead_and_keeps_what_was_to_go() -> None:
+    world = running(4, max_size=8)
+    before = {one.key for one in in_service(world)}
+    world.do(start(min_healthy=100, max_healthy=200, warmup_s=600))
+    world.work(2)
+    assert len(in_service(world)) == 8
+    world.do(c.RollbackRefresh(SCOPE, "web"))
+    world.work(60)
+    assert refreshed(world).status == "RollbackSuccessful"
+    assert {one.key for one in in_service(world)} == before
+
+
+def test_what_no_balancer_found_healthy_takes_over_nothing_when_its_refresh_fails() -> None:
+    world = running(2, max_size=4, target_groups=["tg-1"], health_types=["EC2", "ELB"], warmup_s=0)
+    before = {one.key for one in in_service(world)}
+    world.answering = False
+    world.do(start(warmup_s=0, min_healthy=100, max_healthy=200))
+    world.work(64, 60.0)
+    assert refreshed(world).status == "Failed" and "balancer" in refreshed(world).reason
+    assert {one.key for one in in_service(world)} == before
+
+
+def test_what_is_finished_after_a_refresh_was_cancelled_waits_for_balancers_too() -> None:
+    world = running(2, max_size=4, target_groups=["tg-1"], health_types=["EC2", "ELB"], warmup_s=0)
+    before = {one.key for one in in_service(world)}
+    world.answering = False
+    world.do(start(warmup_s=0, min_healthy=100, max_healthy=200))
+    world.work(3)
+    world.do(c.CancelRefresh(SCOPE, "web"))
+    world.work(3)
+    assert before < {one.key for one in in_service(world)}
+    world.answering = True
+    world.work(10)
+    assert [one.version for one in in_service(world)] == ["2", "2"]
+
+
+def test_a_refresh_is_not_blamed_for_the_launches_that_failed_before_it() -> None:
+    world = World()
+    world.create(desired=2)
+    world.dies_at_once = True
+    world.work(60, 60.0)
+    assert world.group().failures >= limits.REFRESH_FAILURES_MAX
+    world.dies_at_once = False
+    world.do(start(min_healthy=0))
+    world.work(60)
+    assert refreshed(world).status == "Successful" and [one.version for one in in_service(world)] == ["2", "2"]

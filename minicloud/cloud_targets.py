@@ -155,7 +155,8 @@ class TargetHealth:
         knows = any(target[0] == instance_id for target in self._states[group])
         groups = self._on.get(instance_id, set()) - {group} | ({group} if knows else set())
         states = [state for one in groups for target, state in self._states[one].items() if target[0] == instance_id]
-        await self._finder.fares(instance_id, "unhealthy" not in states, bool(states) and _PASSED.issuperset(states))
+        checked = set(states) - {"draining"}  # by who still wants it
+        await self._finder.fares(instance_id, "unhealthy" not in states, bool(checked) and checked <= _PASSED)
         self._on[instance_id] = groups
         if not groups:
             del self._on[instance_id]

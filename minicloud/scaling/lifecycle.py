@@ -82,6 +82,7 @@ ASIDE = frozenset({"EnteringStandby", "Standby"})
 WARM = frozenset(
     {"Warmed:Pending", "Warmed:Pending:Wait", "Warmed:Pending:Proceed", "Warmed:Running", "Warmed:Stopped"}
 )
+COMING = frozenset({"Warmed:Pending", "Warmed:Pending:Wait"})  # into the warm pool: booting, and not stopped yet
 READY = frozenset({"Warmed:Running", "Warmed:Stopped"})  # of the warm pool: to be taken into service
 DRAINING = frozenset({"Terminating", "Warmed:Terminating", "Detaching", "EnteringStandby"})
 ENDING = frozenset({"Terminating:Proceed", "Warmed:Terminating:Proceed"})

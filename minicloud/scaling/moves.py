@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from minicloud.scaling import limits, texts
 from minicloud.scaling.commands import InstanceSeen
-from minicloud.scaling.lifecycle import ACTIVE, ASIDE, ENDING, WARM, Event, step
+from minicloud.scaling.lifecycle import ACTIVE, ASIDE, COMING, ENDING, WARM, Event, step
 from minicloud.scaling.model import Member
 from minicloud.scaling.places import is_stable, launch_failed, round_failed
 from minicloud.scaling.state import Turn
@@ -191,7 +191,8 @@ def note_seen(turn: Turn, member: Member, report: InstanceSeen) -> None:
         member = turn.put(member, impaired=report.impaired)
     if member.seen == state:
         return
-    died = state in DOWN and member.seen not in DOWN and member.state in ACTIVE
+    begins = member.state in ACTIVE or (member.state in COMING and not member.returning)
+    died = begins and state in DOWN and member.seen not in DOWN
     turn.put(member, seen=state, starting=member.starting and state != "running")
     if died and not report.fault and not is_stable(member, turn.now):
         round_failed(turn)

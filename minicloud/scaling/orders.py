@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from minicloud.scaling.lifecycle import ENDING
+from minicloud.scaling.lifecycle import ENDING, READY
 from minicloud.scaling.model import Group, Member
 
 
@@ -79,7 +79,8 @@ def orders(group: Group, member: Member) -> list[Order]:
         return [launch]
     if member.state in ENDING:
         return [Terminate(member.instance_id)]
-    if member.drains or member.state == "Standby":  # it may stand by because balancers were not waited for any longer
+    aside = member.state == "Standby" or (member.state in READY and group.target_groups)
+    if member.drains or aside:  # it may be aside because balancers were not waited for any longer
         left = member.state == "Detaching"
         return [Deregister(member.instance_id, (*group.target_groups, *group.leaving), release=left)]
     if member.state.endswith(":Wait"):

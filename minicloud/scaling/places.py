@@ -16,6 +16,7 @@ one has been in service for a minute. So a broken template costs one short-lived
 from __future__ import annotations
 
 from minicloud.scaling import limits
+from minicloud.scaling.lifecycle import READY, WARM
 from minicloud.scaling.model import Group, Member
 from minicloud.scaling.state import Turn
 
@@ -99,7 +100,7 @@ def room_for_launches(turn: Turn) -> int:
     trying = any(
         member.created >= since and (member.state != "InService" or not is_stable(member, turn.now))
         for member in turn.active()
-    )
+    ) or any(member.created >= since and member.state in WARM - READY for member in turn.members.values())
     return 0 if trying else 1
 
 

@@ -143,6 +143,16 @@ async def test_what_changes_comes_by_itself(balancers: Balancers, finder: Finder
     await until(lambda: finder.passed == {"i-1": False})
 
 
+async def test_a_group_that_it_leaves_has_no_say_in_whether_it_passed(balancers: Balancers, finder: Finder) -> None:
+    balancers.put(GROUP, "i-1", "healthy")
+    balancers.put(OTHER, "i-1", "initial")
+    await until(lambda: finder.passed == {"i-1": False})
+    balancers.put(OTHER, "i-1", "draining")
+    await until(lambda: finder.passed == {"i-1": True})
+    balancers.put(GROUP, "i-1", "draining")
+    await until(lambda: finder.passed == {"i-1": False})
+
+
 async def test_one_group_that_finds_it_unhealthy_is_enough(balancers: Balancers, finder: Finder) -> None:
     balancers.put(GROUP, "i-1", "healthy")
     balancers.put(OTHER, "i-1", "unhealthy", 81)

@@ -122,6 +122,30 @@ def test_what_a_group_no_longer_needs_goes_back_into_its_pool(state: str) -> Non
     world.check_converged()
 
 
+def test_a_template_that_dies_at_once_is_tried_ever_more_rarely_for_the_pool_too() -> None:
+    world = running(1, max_size=4)
+    world.dies_at_once = True
+    world.do(c.PutWarmPool(SCOPE, "web", min_size=3, max_prepared=4))
+    world.work(120, 1.0)
+    assert world.group().failures > 2 and world.calls < 20
+    world.dies_at_once = False
+    world.work(60, 60.0)
+    assert sorted(world.states()) == ["InService", *["Warmed:Stopped"] * 3]
+
+
+def test_what_went_back_into_the_pool_leaves_its_target_groups_however_late_they_can_be_told() -> None:
+    """Balancers that were away for longer than a drain may last would send it more."""
+    world = running(2, max_size=2, target_groups=["tg-1"])
+    world.do(c.PutWarmPool(SCOPE, "web", max_prepared=2, state="Running", reuse_on_scale_in=True))
+    world.do(c.SetDesired(SCOPE, "web", 1))
+    (gone,) = [one for one in world.members() if one.returning]
+    world.wait(4_000)
+    assert sorted(world.states()) == ["InService", "Warmed:Running"] and ("tg-1", gone.instance_id) in world.targets
+    world.work(2)
+    assert ("tg-1", gone.instance_id) not in world.targets
+    world.check_converged()
+
+
 def test_what_is_unsound_or_has_no_room_in_the_pool_ends() -> None:
     world = running(3, max_size=3)
     world.do(c.PutWarmPool(SCOPE, "web", max_prepared=1, reuse_on_scale_in=True))

@@ -79,7 +79,7 @@ class Blanks:
 
     async def _fill(self) -> None:
         try:
-            while self.count() < BLANKS:
+            while not self._closed and self.count() < BLANKS:
                 await self._quiet.come()
                 await asyncio.to_thread(self.make_one)
                 await asyncio.sleep(0.0 if self.count() < AT_ONCE else PAUSE_S)

@@ -171,6 +171,7 @@ class Life:
     async def _live(self) -> End:
         if self._adopted:
             await self._until(lambda: self._link is not None or self._cut_short())
+        begun = 0
         if not self._spawned() and not self._cut_short():
             builder = self._tools.builder
             begun = await builder.begin(self.record, self._save)
@@ -179,14 +180,14 @@ class Life:
                 await builder.prepare(self.record, self._cancelled)
             self._save()
             await self._until(lambda: self._link is not None or self._cut_short())
-            if begun and self._grace_s and self._link is None:
-                await self._shut_down_unadopted(begun)
-                return self._how_it_was_cut()
         while True:
             end = await self._boot()
             if end is not None:
+                if begun and not self._spawned():
+                    await self._shut_down_unadopted(begun)
                 return end
             self._next_boot()
+            begun = 0
 
     async def _boot(self) -> End | None:
         """One boot, from plan to end; None: it is to be booted again."""
@@ -241,7 +242,7 @@ class Life:
         await self._kill()
 
     async def _shut_down_unadopted(self, pid: int) -> None:
-        """One that boots and has no actor yet: the user's code gets its grace all the same."""
+        """One that boots and that no actor has taken yet: the user's code gets its grace all the same."""
         process = identify(pid)
         if process is None or not self._grace_s:
             return

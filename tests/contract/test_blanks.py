@@ -91,6 +91,17 @@ async def test_it_is_filled_as_far_as_it_should(folder: Path, monkeypatch: pytes
     assert ahead.count() == 6 == len(list(folder.glob(f"{BLANK}*")))
 
 
+async def test_nothing_is_filled_after_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch that was under way when the agent left asks for it; it would be tried for ever."""
+    monkeypatch.setattr(blanks, "QUIET_S", 0.0)
+    ahead = Blanks(folder, prepare)
+    ahead.close()
+    ahead.refill()
+    assert ahead._filling is not None
+    await asyncio.wait_for(ahead._filling, 10)
+    assert not list(folder.iterdir())
+
+
 @pytest.fixture
 async def host(folder: Path) -> AsyncIterator[Host]:
     control = ControlPlane(os.urandom(4).hex())

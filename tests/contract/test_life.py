@@ -119,3 +119,25 @@ async def test_memory_that_ran_out_before_its_actor_came_is_told_as_that(
     life.actor_came(SimpleNamespace(hello=hello, send=send))  # type: ignore[arg-type]
     await asyncio.wait_for(life.run(), 60)
     assert (life.record.reason_code, life.record.exit_code) == ("OutOfMemory", 137)
+
+
+async def test_who_is_to_end_before_its_actor_has_taken_it_gets_its_grace(
+    world: World, tools: LifeTools, actor: ProcessRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life, asked = Life(GuestRecord("i-1", 1), tools), []
+
+    async def shut_down(record: GuestRecord, grace_s: float) -> None:
+        asked.append(grace_s)
+        life._on_guest_gone()
+
+    def send(order: dict[str, Any]) -> None:
+        if order["op"] == "plan":
+            life.ask_end(30.0)
+        elif order["op"] == "exit":
+            life._on_actor_gone()
+
+    monkeypatch.setattr(world, "shut_down", shut_down)
+    hello = ActorHello("i-1", 1, actor, (), 0, 0)
+    life.actor_came(SimpleNamespace(hello=hello, send=send))  # type: ignore[arg-type]
+    await asyncio.wait_for(life.run(), 60)
+    assert asked == [30.0] and life.record.reason_code == "Stopped"

@@ -376,7 +376,7 @@ class LogService:
             (body,) = self._journal.read(BLOCK, [head.key])
             if body is None:
                 raise _Stale(head)
-            return decode(body, needs)
+            return decode(body, needs)[: head.events]  # a merge may have put its neighbours behind them
 
         async with self._readers:
             for _ in range(LOOKS_MAX):

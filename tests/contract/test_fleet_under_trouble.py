@@ -267,13 +267,13 @@ async def test_status_checks_say_what_is_true(tmp_path: Path) -> None:
     """System: its host reports. Instance: the guest answered its last ping."""
     async with cloud_on(tmp_path) as cloud, cloud.host() as host:
         (one,) = await cloud.launch()
-        await asyncio.wait_for(cloud.until(one.id, "running"), 10)
+        await asyncio.wait_for(cloud.until(one.id, "running"), 60)
         get = instance_pb2.GetInstanceRequest(instance_id=one.id)
         for answers, status in ((True, "ok"), (False, "impaired"), (True, "ok")):
             await host.say(beat(one.id, answers))
             await status_of(cloud, one.id, status)
             assert (await cloud.instances.Get(get)).system_status == "ok"
         cloud.plane.service.links._silent(host.host_id)
-        await asyncio.wait_for(cloud.until(one.id, "stopped"), 10)
+        await asyncio.wait_for(cloud.until(one.id, "stopped"), 60)
         shown = await cloud.instances.Get(get)
         assert shown.system_status == shown.instance_status == "not-applicable"

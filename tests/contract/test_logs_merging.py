@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from minicloud.base.arn import Scope
 from minicloud.logs import limits
+from minicloud.logs.block import BLOCK
+from minicloud.logs.merging import _merged
 from minicloud.shell.clock import VirtualClock
 from minicloud.store.sqlite import SqliteJournal
 from tests.contract.test_logs import everything, merged, put, service
@@ -61,5 +64,27 @@ async def test_who_reads_when_a_merge_is_on_disk_and_not_in_the_index_waits(
     await asyncio.wait([reading], timeout=0.3)
     go_on.set()
     assert await reading == texts
+    await one.stop()
+    journal.close()
+
+
+async def test_a_merge_between_two_blocks_of_one_look_shows_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is merged lies under the key of its first block: who read the others before finds them there again."""
+    clock, journal = VirtualClock(), SqliteJournal(tmp_path / "logs.db")
+    one = await service(journal, clock)
+    texts = [f"m{number}" for number in range(limits.MERGED_AT - 1)]
+    for text in texts:
+        await put(one, clock, text)
+    read, blocks = journal.read, journal.scan(BLOCK)
+    _, whole = _merged(1, [body for _, body in blocks], 1)
+
+    def just_merged(kind: str, keys: Any) -> Any:
+        return [whole] if list(keys) == [blocks[0][0]] else read(kind, keys)
+
+    monkeypatch.setattr(journal, "read", just_merged)
+    found, _, _ = await one.get(Scope(), "g", "s", (0, 0), "", 100, head=False)
+    assert [shown.event.message for shown in found] == texts
     await one.stop()
     journal.close()

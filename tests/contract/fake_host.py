@@ -73,10 +73,18 @@ class FakeHost:
             guests=self.guests.values(),
         )
 
-    async def _run(self) -> None:
-        metadata = ((fleet_auth.METADATA, fleet_auth.token(self._secret, self.host_id)),)
+    async def knock(self) -> None:
+        """Open the stream and listen. Raises what it is refused with: gRPC may hide it from who writes meanwhile."""
         async with grpc.aio.insecure_channel(self._address) as channel:
-            self._call = fleet_pb2_grpc.FleetServiceStub(channel).Sync(metadata=metadata)  # type: ignore[no-untyped-call]
+            await self._open(channel).read()
+
+    def _open(self, channel: grpc.aio.Channel) -> Any:
+        metadata = ((fleet_auth.METADATA, fleet_auth.token(self._secret, self.host_id)),)
+        return fleet_pb2_grpc.FleetServiceStub(channel).Sync(metadata=metadata)  # type: ignore[no-untyped-call]
+
+    async def _run(self) -> None:
+        async with grpc.aio.insecure_channel(self._address) as channel:
+            self._call = self._open(channel)
             await self._call.write(pb.HostReport(hello=self.hello()))
             async for order in self._call:
                 await self._take(order)

@@ -432,10 +432,8 @@ async def test_authentication_walls_accounts_off(tmp_path: Path) -> None:
 
 async def test_a_host_with_a_wrong_token_is_not_let_in(tmp_path: Path) -> None:
     async with cloud_on(tmp_path) as cloud:
-        stranger = FakeHost(cloud.address, b"x" * 32)
-        stranger._task = asyncio.create_task(stranger._run())
         async with refused(Unauthenticated):
-            await stranger._task
+            await FakeHost(cloud.address, b"x" * 32).knock()
         assert not (await cloud.hosts.List(host_pb2.ListHostsRequest())).hosts
 
 

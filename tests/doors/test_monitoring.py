@@ -56,7 +56,10 @@ def _ok(url: str) -> bool:
 
 @dataclass(frozen=True)
 class Minute:
-    """What is reported by the minute, done before all tests of this file; the last of them look at it."""
+    """What is reported by the minute, done before all tests of this file.
+
+    Looked at before the autoscaler is killed: what it took last is not on disk yet (decision 008).
+    """
 
     balancer: Balancer
     group: TargetGroup
@@ -265,6 +268,27 @@ def test_what_a_function_prints_is_in_its_log(client: Client) -> None:
     assert "Duration" in report[0].message and report[0].stream == events[0].stream
 
 
+def test_queues_and_topics_report_by_the_minute(client: Client) -> None:
+    sent = Metric("AWS/SQS", "NumberOfMessagesSent", {"QueueName": "work"})
+    until(lambda: sum(all_of(client, sent)) == 5, 130, "the queue's minute, or two")
+    held = Metric("AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": "work"})
+    until(lambda: newest(client, held) == 5, 80, "what it holds")
+    published = Metric("AWS/SNS", "NumberOfMessagesPublished", {"TopicName": "news"})
+    until(lambda: sum(all_of(client, published)) == 1, 80, "the topic's minute")
+
+
+def test_a_balancer_reports_percentiles_and_keeps_an_access_log(client: Client, minute: Minute) -> None:
+    target = {"TargetGroup": minute.group.arn.split(":", 5)[5]}
+    of_both = {"LoadBalancer": minute.balancer.arn.split(":loadbalancer/")[1], **target}
+    times = Metric("AWS/ApplicationELB", "TargetResponseTime", of_both)
+    p50 = until(lambda: newest(client, times, "p50"), 80, "the balancer's minute")
+    assert p50 is not None and 0.04 < p50 < 5
+    lines = until(lambda: list(client.logs.filter("/aws/elasticloadbalancing/kept", "a?b=c")), 20, "access log")
+    assert f'"GET http://{minute.balancer.address}:80/a?b=c HTTP/1.1"' in lines[0].message
+    asked = Metric("AWS/ApplicationELB", "RequestCountPerTarget", target)
+    assert 1 <= sum(all_of(client, asked)) <= 20
+
+
 def following(cloud: RealCloud, *args: str) -> subprocess.Popen[str]:
     env = {**os.environ, "MINICLOUD_ENDPOINT": cloud.endpoint}
     return subprocess.Popen([BIN, *args], env=env, stdout=subprocess.PIPE, text=True)
@@ -323,24 +347,3 @@ def test_what_a_guest_prints_is_in_its_log_over_a_killed_agent(cloud: RealCloud,
         assert len(found) - len(set(found)) < 20, "few come twice"
     finally:
         client.instances.terminate(guest.id)
-
-
-def test_queues_and_topics_report_by_the_minute(client: Client) -> None:
-    sent = Metric("AWS/SQS", "NumberOfMessagesSent", {"QueueName": "work"})
-    until(lambda: sum(all_of(client, sent)) == 5, 130, "the queue's minute, or two")
-    held = Metric("AWS/SQS", "ApproximateNumberOfMessagesVisible", {"QueueName": "work"})
-    until(lambda: newest(client, held) == 5, 80, "what it holds")
-    published = Metric("AWS/SNS", "NumberOfMessagesPublished", {"TopicName": "news"})
-    until(lambda: sum(all_of(client, published)) == 1, 80, "the topic's minute")
-
-
-def test_a_balancer_reports_percentiles_and_keeps_an_access_log(client: Client, minute: Minute) -> None:
-    target = {"TargetGroup": minute.group.arn.split(":", 5)[5]}
-    of_both = {"LoadBalancer": minute.balancer.arn.split(":loadbalancer/")[1], **target}
-    times = Metric("AWS/ApplicationELB", "TargetResponseTime", of_both)
-    p50 = until(lambda: newest(client, times, "p50"), 80, "the balancer's minute")
-    assert p50 is not None and 0.04 < p50 < 5
-    lines = until(lambda: list(client.logs.filter("/aws/elasticloadbalancing/kept", "a?b=c")), 20, "access log")
-    assert f'"GET http://{minute.balancer.address}:80/a?b=c HTTP/1.1"' in lines[0].message
-    asked = Metric("AWS/ApplicationELB", "RequestCountPerTarget", target)
-    assert 1 <= sum(all_of(client, asked)) <= 20

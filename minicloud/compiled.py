@@ -48,18 +48,21 @@ class Compiled(MetaPathFinder):
         self._fresh: bool | None = None
 
     def is_fresh(self) -> bool:
-        """Built for this Python from the sources that are here. Looked at once."""
+        """All of it is there, built for this Python from the sources that are here. Looked at once."""
         if self._fresh is None:
-            same = all(digest(self._root / name) == known for name, known in self._sources.items())
-            self._fresh = same and self._suffix == SUFFIX
+            there = self._suffix == SUFFIX and all(self._file(name).is_file() for name in self._modules)
+            self._fresh = there and all(digest(self._root / name) == known for name, known in self._sources.items())
         return self._fresh
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}{self._suffix}"
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if name not in self._modules or not self.is_fresh():
             return None
-        return spec_from_file_location(name, self._folder / f"{name}{self._suffix}")
+        return spec_from_file_location(name, self._file(name))
 
 
 def offer(folder: Path = FOLDER) -> None:

@@ -207,10 +207,12 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self._body_bytes + len(body) > self._app.body_bytes_max:
             self._stop(heads.body_too_large(self._app.body_bytes_max))
-        if self._owner is None and self._body_bytes + len(body) > bodies.TINY_BODY_BYTES:
-            self._owner = self._app.claimed(self._request(b""))
-        if not self._server.bodies.take(self._body_bytes, len(body), self._owner):
+        owner = self._owner
+        if owner is None and self._body_bytes + len(body) > bodies.TINY_BODY_BYTES:
+            owner = self._app.claimed(self._request(b""))
+        if not self._server.bodies.take(self._body_bytes, len(body), owner):
             self._stop(Unavailable("The cloud reads too many large requests of this account at the moment; retry."))
+        self._owner = owner  # not before it was counted: it is given back as it was taken
         self._body_bytes += len(body)
         self._body.append(body)
 

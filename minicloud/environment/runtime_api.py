@@ -269,4 +269,4 @@ def _failure(headers: Mapping[str, str], body: bytes) -> Failure:
 
 
 def _one_line(text: str) -> str:
-    return text.replace("\r", " ").replace("\n", " ")
+    return text.replace("\r", " ").replace("\n", " ").replace("\0", " ")

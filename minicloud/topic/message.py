@@ -16,7 +16,7 @@ import numpy as np
 
 from minicloud.topic import errors, limits
 
-PROTOCOLS = ("sqs", "http", "https")
+PROTOCOLS = ("sqs", "lambda", "http", "https")
 _BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _CHECKED_AT_ONCE = 64  # as much as fits into a processor's cache, at 1 KiB each
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -24,7 +24,7 @@ from minicloud.topic import limits
 from minicloud.topic.attributes import dead_letter_arn
 from minicloud.topic.envelope import Origin, pack, pack_many
 from minicloud.topic.filter import BODY, Filter, InvalidPayload, attribute_view, body_view
-from minicloud.topic.message import Entry, Texts, check_bulk, check_entry, check_tokens, size_of
+from minicloud.topic.message import PROTOCOLS, Entry, Texts, check_bulk, check_entry, check_tokens, size_of
 from minicloud.topic.model import CONFIRMED, Subscription, Topic
 from minicloud.topic.ports import Fanned, Note, Queues, Run, Target
 
@@ -201,7 +201,7 @@ class Publication:
         if topic.fifo:
             self._ledger = (Target(queues.hidden(topic.ledger), bytes(16), raw=True, ledger=True),)
         self._open: dict[tuple[Route, ...], Batch] = {}
-        self._all = {protocol: self._everyone(protocol) for protocol in ("", "sqs", "http", "https")}
+        self._all = {protocol: self._everyone(protocol) for protocol in ("", *PROTOCOLS)}
 
     def take(self, entry: Entry, message_id: bytes, sent_ms: int) -> None:
         """Raises TooMuch: nothing may be carried out then."""
@@ -246,7 +246,7 @@ class Publication:
         """Into batches: one for each text that differs by protocol; at a FIFO topic always one."""
         protocols = [""]
         if texts.special:
-            protocols = ["sqs"] if self._ledger else ["sqs", "http", "https"]
+            protocols = ["sqs"] if self._ledger else [*PROTOCOLS]
         attributes = {} if message.entry.json else message.entry.attributes or {}
         encoded = self._queues.encode(attributes) if attributes else b""
         for protocol in protocols:

@@ -268,11 +268,17 @@ async def test_half_read_bodies_are_bounded_together(monkeypatch: pytest.MonkeyP
             assert status(await one.ask(sized(NAME))) == 200
 
 
-async def padded_poll(one: World, account: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def padded_poll(one: World, account: int, first: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """first: so many bytes of it arrive before the rest."""
     poll = b"{" + b" " * 70_000 + b'"QueueUrl": "http://x/000000000000/a"}'
     reader, writer = await one.connect()
     whose = sized(poll, close=False).replace(b"=x/", b"=%012d/" % account)
-    writer.write(whose.replace(b"GetQueueUrl", b"ReceiveMessage"))
+    raw = whose.replace(b"GetQueueUrl", b"ReceiveMessage")
+    before = one.server.bodies.bytes
+    writer.write(raw[:first])
+    if first:
+        await until(lambda: one.server.bodies.bytes > before)
+    writer.write(raw[first:])
     await writer.drain()
     await turn(20)
     return reader, writer
@@ -311,6 +317,20 @@ async def test_an_account_leaves_room_for_large_bodies_of_others(monkeypatch: py
         assert await refused_of([await padded_poll(one, 1)]) == 1
         assert status(await one.ask(sized(NAME).replace(b"=x/", b"=000000000001/"))) == 200
         for _, writer in [*mine, theirs]:
+            writer.close()
+        await until(lambda: not one.server.bodies.bytes and not one.server.bodies.of)
+
+
+async def test_what_is_refused_takes_nothing_from_what_its_account_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODIES_BYTES_MAX", 400_000)
+    monkeypatch.setattr(bodies, "LARGE_BODIES_BYTES_MAX", 300_000)
+    async with world() as one:
+        mine = [await padded_poll(one, 1) for _ in range(2)]
+        held = dict(one.server.bodies.of)
+        for _ in range(3):  # tiny at first, so nobody's yet
+            assert await refused_of([await padded_poll(one, 1, first=10_000)]) == 1
+        assert one.server.bodies.of == held
+        for _, writer in mine:
             writer.close()
         await until(lambda: not one.server.bodies.bytes and not one.server.bodies.of)
 

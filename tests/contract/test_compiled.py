@@ -23,6 +23,7 @@ def offered(folder: Path, source: str, **changes: object) -> compiled.Compiled:
     known = {"ranges.py": compiled.digest(folder / "ranges.py")}
     manifest = {"suffix": compiled.SUFFIX, "modules": [NAME], "sources": known, **changes}
     (made / compiled.MANIFEST).write_text(json.dumps(manifest))
+    (made / f"{NAME}{compiled.SUFFIX}").touch()
     return compiled.Compiled(made, folder)
 
 
@@ -45,6 +46,13 @@ def test_a_source_that_is_gone_makes_all_of_it_stale(tmp_path: Path) -> None:
     one = offered(tmp_path, "x = 1")
     (tmp_path / "ranges.py").unlink()
     assert one.find_spec(NAME) is None
+
+
+def test_a_build_of_which_a_part_is_gone_is_none(tmp_path: Path) -> None:
+    """As one that is being replaced, or cleaned away."""
+    one = offered(tmp_path, "x = 1")
+    (tmp_path / "made" / f"{NAME}{compiled.SUFFIX}").unlink()
+    assert not one.is_fresh() and one.find_spec(NAME) is None
 
 
 def test_what_was_built_for_another_python_is_not_found(tmp_path: Path) -> None:

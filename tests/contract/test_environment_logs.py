@@ -148,4 +148,6 @@ async def test_the_trace_of_one_invocation_is_not_the_next_ones(bench: Bench) ->
     spec = bench.spec("import os\ndef handler(e, c):\n  return os.environ.get('_X_AMZN_TRACE_ID')\n")
     first = await bench.host.invoke(spec, invocation(spec, trace_id=TRACE + "1"))
     assert json.loads(first.payload) == TRACE + "1"
+    odd = await bench.host.invoke(spec, invocation(spec, trace_id="a\0b\nc"))
+    assert json.loads(odd.payload) == "a b c"  # no environment ends by what a caller says
     assert await bench.result(spec) is None

@@ -195,6 +195,23 @@ async def test_what_filters_may_cost_is_bounded(bench: Bench, monkeypatch: pytes
     assert bench.service.polling.running(made) == 0
 
 
+@pytest.mark.parametrize(("queue", "passed"), [(QUEUE, ["1", "2", "3"]), (f"{QUEUE}.fifo", ["2"])])
+async def test_what_follows_one_that_costs_too_much_waits_where_order_counts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, queue: str, passed: list[str]
+) -> None:
+    monkeypatch.setattr(limits, "FILTER_TESTS_AT_ONCE", 20)
+    monkeypatch.setattr(limits, "FILTER_TESTS_BESIDE", 500)
+    await bench.function(run=lambda _: GOOD)
+    await mapping(bench, queue, filters=('{"body":{"n":[{"numeric":[">",0]}]}}',))
+    endless = json.dumps({"n": [0] * 400 + [1]})
+    for group, text in (("a", endless), ("a", '{"n":1}'), ("b", '{"n":2}'), ("a", '{"n":3}')):
+        bench.queues.fill(text)
+        bench.queues.waiting[-1].attributes["MessageGroupId"] = group
+    await bench.until(lambda: len(bench.queues.deleted) >= len(passed))
+    assert [str(json.loads(body)["n"]) for one in bench.calls for body in bodies(one)] == passed
+    assert b"0" in bench.queues.hidden and len(bench.queues.hidden) == 4 - len(passed)
+
+
 async def test_a_window_fills_a_batch(bench: Bench) -> None:
     await bench.function(run=lambda _: GOOD)
     await mapping(bench, batch=30, window_s=5)

@@ -38,6 +38,10 @@ class World:
         self.bench.do(self.bench.directory.confirm(one.topic_arn, token, self.bench.context, known=True))
         return self.queues.add(one.outbox)
 
+    def function(self) -> FakeQueue:
+        one = self.bench.subscribe(SCOPE.arn("lambda", "function:f"), "lambda", self.name)
+        return self.queues.add(one.outbox)
+
     def publication(self) -> Publication:
         topic = self.bench.state.topic(SCOPE, self.name)
         routes = routes_of(self.bench.state.of_topic.get(topic.arn, {}).values(), self.queues)
@@ -164,12 +168,15 @@ def test_a_bad_entry_does_not_hurt_its_neighbours() -> None:
 def test_structure_json_gives_each_protocol_its_text_and_no_attributes() -> None:
     world = World()
     queue, http, https = world.queue("a"), world.endpoint(), world.endpoint("https://localhost:9/hook")
+    function = world.function()
     message = {"default": "D", "sqs": "Q", "https": "S", "email": "E", "sms": 5}
     world.publish(Entry(json.dumps(message).encode(), json=True, attributes=RED))
-    assert (bodies(queue), bodies(http), bodies(https)) == (["Q"], ["D"], ["S"])
+    assert (bodies(queue), bodies(http), bodies(https), bodies(function)) == (["Q"], ["D"], ["S"], ["D"])
     assert queue.got[0][0].attributes == b""
     world.publish(Entry(b'{"default": "all"}', json=True))
-    assert world.queues.calls[-1] == (3, 1)
+    assert world.queues.calls[-1] == (4, 1)
+    world.publish(Entry(b'{"default": "D", "lambda": "L"}', json=True))
+    assert (bodies(queue)[-1], bodies(http)[-1], bodies(function)) == ("D", "D", ["D", "all", "L"])
 
 
 def test_filters_choose_and_are_counted() -> None:

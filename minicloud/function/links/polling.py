@@ -35,7 +35,7 @@ AT_ONCE_FIRST, AT_ONCE_MAX = 5, 1_000  # guide: five batches first; 1,000 of a m
 PAUSE_S = (1.0, 30.0)  # ours: after a failure, doubling
 THROTTLED_TRIES = 4
 PROBLEM = "PROBLEM: "
-FIFO = ".fifo"
+FIFO, GROUP = ".fifo", "MessageGroupId"
 NO_RECORDS, OK = "No records processed", "OK"
 
 
@@ -157,8 +157,8 @@ class Polling:
         self._forget(poller)
 
     async def _receive(self, mapping: Mapping, most: int, wait_s: int) -> list[Message]:
-        """What the filters let through; the others are deleted. One that costs too much to look at is left: its queue's
-        redrive policy counts.
+        """What the filters let through; the others are deleted. One that costs too much to look at is left, in a FIFO
+        queue with what comes behind it in its group: the queue's redrive policy counts.
         """
         received = await self._out.messages.receive(mapping.scope, mapping.source, most, wait_s)
         if not mapping.filters:
@@ -166,12 +166,17 @@ class Polling:
         patterns = [mappings.compile_pattern(text) for text in mapping.filters]
         room = Room(limits.FILTER_TESTS_AT_ONCE, limits.FILTER_TESTS_BESIDE, limits.FILTER_LOOKS_MAX)
         kept, others = [], []
+        left: set[str] = set()  # groups
         for one in received:
+            group = one.attributes.get(GROUP, "") if mapping.source.endswith(FIFO) else ""
+            if group in left:
+                continue
             look = partial(batches.matches, one, patterns)
             try:
                 passes = await self._looking.look_patiently(mapping.scope.account, look, room)
             except TooMuch:
                 self._pollers[mapping.key].result = f"{PROBLEM}A message takes too long to match it against the filters"
+                left |= {group} - {""}
                 continue
             if passes:
                 kept.append(one)

@@ -60,7 +60,8 @@ def test_what_was_built_for_another_python_is_not_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"suffix": 1}'])
-def test_a_manifest_that_cannot_be_read_is_none(tmp_path: Path, manifest: str) -> None:
+def test_a_manifest_that_cannot_be_read_is_none(tmp_path: Path, manifest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(compiled.SWITCH)
     (tmp_path / compiled.MANIFEST).write_text(manifest)
     before = list(sys.meta_path)
     compiled.offer(tmp_path)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from minicloud import compiled
 from minicloud.base.errors import CloudError, Fenced, Throttled, Unavailable
 from minicloud.store import log as module
 from minicloud.store.log import FileLog
@@ -107,6 +108,7 @@ async def test_who_only_asks_hears_of_a_log_that_is_anothers(tmp_path: Path) -> 
     await other.close()
 
 
+@pytest.mark.skipif(compiled.in_use(), reason="nobody can replace a method of machine code")
 async def test_what_is_asked_after_the_writers_look_is_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from minicloud import AsyncClient
 from minicloud.base.arn import Scope
 from minicloud.base.errors import NotFound
+from minicloud.cloud_topics import BrokerQueues
 from minicloud.queue.service import DOCUMENTS_AT_ONCE
 from minicloud.sim.log import MemoryLog
 from minicloud.topic import limits
@@ -98,17 +99,27 @@ async def test_other_calls_come_in_while_documents_are_signed(monkeypatch: pytes
         assert 1 <= at_once <= DOCUMENTS_AT_ONCE
 
 
+def fan_outs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many messages each fan-out has, from now on."""
+    calls: list[int] = []
+    fan_out = BrokerQueues.fan_out
+
+    def counted(self: BrokerQueues, *what: Any) -> Any:
+        calls.append(len(what[1]))
+        return fan_out(self, *what)
+
+    monkeypatch.setattr(BrokerQueues, "fan_out", counted)
+    return calls
+
+
 async def test_a_wide_fan_out_takes_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "COPIES_AT_ONCE", 20)
-    calls: list[int] = []
     async with offline() as (world, _, _):
         await topic(world)
         for name in "abcde":
             await queue(world, name)
             await subscribe(world, name, RawMessageDelivery="true")
-        core = world.broker.core
-        fan_out = core.fan_out
-        monkeypatch.setattr(core, "fan_out", lambda *what: calls.append(len(what[1])) or fan_out(*what))
+        calls = fan_outs(monkeypatch)
         bodies = [str(number).encode() for number in range(10)]
         bulk = topic_pb2.PublishBulkRequest(topic="news", messages=bodies)
         ids = (await world.topics.PublishBulk(bulk)).message_ids
@@ -150,16 +161,13 @@ async def test_filters_cost_a_turn_so_much_and_a_message_so_much(monkeypatch: py
     monkeypatch.setattr(limits, "FILTER_TESTS_AT_ONCE", 112)
     monkeypatch.setattr(limits, "FILTER_TESTS_BESIDE", 2_000)
     monkeypatch.setattr(limits, "FILTER_LOOKS_MAX", 1)
-    calls: list[int] = []
     async with offline() as (world, _, _):
         await topic(world)
         for name in ("every", "some"):
             await queue(world, name)
         await subscribe(world, "every", RawMessageDelivery="true")
         some = await subscribe(world, "some", "news", FilterPolicy=MANY, FilterPolicyScope="MessageBody")
-        core = world.broker.core
-        fan_out = core.fan_out
-        monkeypatch.setattr(core, "fan_out", lambda *what: calls.append(len(what[1])) or fan_out(*what))
+        calls = fan_outs(monkeypatch)
         request = topic_pb2.PublishBulkRequest(topic="news", messages=[b'{"n": 7}'] * 16)
         await world.topics.PublishBulk(request)
         assert calls == [4] * 4  # 16 at once were too many

@@ -122,6 +122,8 @@ class Groups:
                 continue
             if isinstance(one.entity, Member) and one.entity.instance_id:
                 self._instances.ask(one.entity.instance_id)
+                if not (one.entity.target_bad or one.entity.target_passed):  # it may have been attached just now
+                    self._health.repeat(one.entity.instance_id)
             elif isinstance(one.entity, Group):
                 self._health.follow((*one.entity.target_groups, *one.entity.leaving))
         self.service.on_effects(effects)

@@ -8,6 +8,8 @@ An instance is bad as soon as one of its target groups says so; a target group t
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
@@ -19,6 +21,8 @@ from minicloud.rpc import fleet_auth, shard_ticket
 from minicloud.settings import BALANCER, CloudSettings
 from minicloud.wire import balancer_pb2 as wire
 from minicloud.wire import fleet_pb2 as pb
+
+log = logging.getLogger("minicloud.targets")
 
 UNREGISTERED = "InvalidTarget"
 FOLLOW = f"/{PACKAGE}.TargetService/FollowTargets"
@@ -91,6 +95,7 @@ class TargetHealth:
         self._states: dict[str, dict[tuple[str, int], str]] = {}  # target group -> target -> state
         self._on: dict[str, set[str]] = {}  # instance -> target groups that know it, as far as the finder was told
         self._lines: dict[int, Line[pb.TargetsAsked]] = {}
+        self._repeats: set[asyncio.Task[None]] = set()
         self._finder: Finder
         shards = range(len(cloud.balancers))
         self._streams = [Stream(f"targets of balancer {one}", self._opener(one), self._heard) for one in shards]
@@ -103,6 +108,9 @@ class TargetHealth:
     async def close(self) -> None:
         for stream in self._streams:
             await stream.close()
+        for repeat in self._repeats:
+            repeat.cancel()
+        await asyncio.gather(*self._repeats, return_exceptions=True)
 
     def follow(self, target_groups: Iterable[str]) -> None:
         """Those that are new."""
@@ -154,14 +162,30 @@ class TargetHealth:
     async def _tell(self, group: str, instance_id: str) -> None:
         knows = any(target[0] == instance_id for target in self._states[group])
         groups = self._on.get(instance_id, set()) - {group} | ({group} if knows else set())
-        states = [state for one in groups for target, state in self._states[one].items() if target[0] == instance_id]
-        checked = set(states) - {"draining"}  # by who still wants it
-        await self._finder.fares(instance_id, "unhealthy" not in states, bool(checked) and checked <= _PASSED)
+        await self._say(instance_id, groups)
         self._on[instance_id] = groups
         if not groups:
             del self._on[instance_id]
         if not knows:
             self._finder.let_go(instance_id)
+
+    async def _say(self, instance_id: str, groups: Iterable[str]) -> None:
+        found = [self._states.get(group, {}) for group in groups]
+        states = [state for targets in found for target, state in targets.items() if target[0] == instance_id]
+        checked = set(states) - {"draining"}  # by who still wants it
+        await self._finder.fares(instance_id, "unhealthy" not in states, bool(checked) and checked <= _PASSED)
+
+    def repeat(self, instance_id: str) -> None:
+        """How an instance fares that was nobody's when it was told: nothing may change that would be told again."""
+        if instance_id in self._on:
+            task = asyncio.ensure_future(self._say(instance_id, self._on[instance_id]))
+            self._repeats.add(task)
+            task.add_done_callback(self._repeated)
+
+    def _repeated(self, task: asyncio.Task[None]) -> None:
+        self._repeats.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("how a target fares was not taken: %s", error)
 
 
 def _question(groups: list[str], _number: int) -> pb.TargetsAsked:

@@ -78,6 +78,7 @@ class Finder:
     left: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     refusals: int = 0
+    health: TargetHealth | None = None
 
     def target_groups(self) -> Iterable[str]:
         return self.groups
@@ -117,7 +118,7 @@ async def balancers(cloud: CloudSettings) -> AsyncIterator[Balancers]:
 @pytest.fixture
 async def finder(cloud: CloudSettings, balancers: Balancers) -> AsyncIterator[Finder]:
     made, calls = Finder(), Calls(cloud, SECRET, "autoscaler-0")
-    health = TargetHealth(cloud, SECRET, calls, "autoscaler-0")
+    health = made.health = TargetHealth(cloud, SECRET, calls, "autoscaler-0")
     health.start(made)
     await until(lambda: balancers.followers)
     yield made
@@ -160,6 +161,16 @@ async def test_one_group_that_finds_it_unhealthy_is_enough(balancers: Balancers,
     balancers.put(GROUP, "i-1", "draining")
     balancers.put(OTHER, "i-1", "", 81)
     await until(lambda: finder.fared == {"i-1": True} and finder.left == ["i-1"])
+
+
+async def test_who_becomes_a_member_is_told_of_though_nothing_changes(balancers: Balancers, finder: Finder) -> None:
+    balancers.put(GROUP, "i-1", "unhealthy")
+    await until(lambda: finder.fared == {"i-1": False})
+    finder.fared.clear()
+    assert finder.health is not None
+    finder.health.repeat("i-2")
+    finder.health.repeat("i-1")
+    await until(lambda: finder.fared == {"i-1": False})
 
 
 async def test_a_new_stream_tells_what_happened_meanwhile(balancers: Balancers, finder: Finder) -> None:

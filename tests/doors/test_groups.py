@@ -83,6 +83,19 @@ def test_instances_attach_detach_and_stand_by(client: Client, site: Site) -> Non
     assert site.in_service() == {one, two}
 
 
+def test_who_is_attached_and_was_found_unhealthy_before_is_replaced(client: Client) -> None:
+    site = Site.make(client, 1, 3, grace_s=5)
+    try:
+        site.await_whole(1)
+        (silent,) = client.instances.launch("t3.nano", wait=True)
+        client.target_groups.register(site.target_group, silent.id)
+        until(lambda: site.targets().get(silent.id) == "unhealthy", 30, "nobody serves there")
+        client.groups.attach(site.name, silent.id)
+        until(lambda: silent.id not in site.running() and site.whole(2), 60, site.story)
+    finally:
+        site.end()
+
+
 def test_hooks_tell_a_queue_and_wait(client: Client) -> None:
     queue = client.queues.create(f"hooks{time.time_ns() % 10**10}")
     hook = LifecycleHook("warm-up", "autoscaling:EC2_INSTANCE_LAUNCHING", 120, "ABANDON", queue.arn, "note")

@@ -251,13 +251,12 @@ def test_a_full_disk_refuses_changes_and_serves_reads(tmp_path: Path) -> None:
         with cloud.client() as client:
             (one,) = client.instances.launch("t3.nano", wait=True)
             filler = mount / "filler"
-            with filler.open("wb") as file:
-                try:
-                    while True:
-                        file.write(b"x" * 65536)
-                        file.flush()
-                except OSError:
-                    pass
+            with (
+                filler.open("wb", buffering=0) as file,
+                contextlib.suppress(OSError),
+            ):  # a buffer fails once more at its end
+                while True:
+                    file.write(b"x" * 65536)
             with pytest.raises(InsufficientStorage):
                 for number in range(200):
                     client.with_options(retry=0.0).key_pairs.create(f"k{number}")

@@ -20,10 +20,23 @@ from minicloud.function.rpc import many
 from minicloud.function.service import Told
 from minicloud.wire import invocation_pb2 as wire
 from minicloud.wire.function_pb2 import InvokeRequest
-from tests.contract.function_world import function_world, packed
+from tests.contract.function_world import World, function_world, packed
 from tests.turns import turn
 
 ANSWER = Answer("", "$LATEST", Outcome(b"1"))
+
+
+def held(world: World) -> tuple[asyncio.Event, asyncio.Event]:
+    """The function f runs until it is let go: the events of its beginning, and for its end."""
+    began, gate = asyncio.Event(), asyncio.Event()
+
+    async def run(_: Invocation) -> Outcome:
+        began.set()
+        await gate.wait()
+        return Outcome(b"1")
+
+    world.runs["f"] = run
+    return began, gate
 
 
 async def test_many_at_once_each_get_their_own_answer(tmp_path: Path) -> None:
@@ -76,14 +89,7 @@ async def test_what_is_beyond_the_limits_does_not_leave_and_fails_nobody_else(tm
     async with function_world(tmp_path) as world:
         client = world.client()
         await client.functions.create("f", packed(), runtime="python3.11", handler="app.handler")
-        began, gate = asyncio.Event(), asyncio.Event()
-
-        async def run(invocation: Invocation) -> Outcome:
-            began.set()
-            await gate.wait()
-            return Outcome(b"1")
-
-        world.runs["f"] = run
+        began, gate = held(world)
         stays = asyncio.ensure_future(client.functions.invoke("f", 1))
         await began.wait()
         line = client.functions._invocations._line
@@ -144,14 +150,7 @@ async def test_a_caller_that_goes_away_leaves_the_stream_to_the_others(tmp_path:
     async with function_world(tmp_path) as world:
         client = world.client()
         await client.functions.create("f", packed(), runtime="python3.11", handler="app.handler")
-        began, gate = asyncio.Event(), asyncio.Event()
-
-        async def run(invocation: Invocation) -> Outcome:
-            began.set()
-            await gate.wait()
-            return Outcome(b"1")
-
-        world.runs["f"] = run
+        began, gate = held(world)
         gone, stays = (asyncio.ensure_future(client.functions.invoke("f")) for _ in range(2))
         await began.wait()
         gone.cancel()
